@@ -1,0 +1,1 @@
+"""What introspection costs and how right it is, beside the public openrtc package: `python -m benchmarks`."""

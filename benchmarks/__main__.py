@@ -1,0 +1,113 @@
+"""python -m benchmarks [NAME ...] [--json FILE] [--docs FILE] [--quick] [--list]"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import re
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from . import _machine, _table
+from ._case import SEED, Details, Row, title
+from ._runner import run_all
+
+NAMES = (
+    "attribution", "mixed", "reaction", "blocks", "steps", "idle", "fifty", "snapshot", "blocked", "frame",
+    "footprint",
+)  # fmt: skip
+BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
+
+
+def main() -> int:
+    """1 where a measurement failed. A target that is missed is a figure, not a failure."""
+    options = _options()
+    if options.list:
+        for name in NAMES:
+            print(f"{name:12} {title(_load(name))}")
+        return 0
+    began = time.monotonic()
+    load = _machine.load_1m()
+    record: dict[str, Any] = {"machine": _machine.describe(), "load_1m": load, "seed": SEED}
+    record |= {"quick": options.quick, "benchmarks": {}}
+    print(f"seed {SEED}, load {load}, {_line(record['machine'])}", file=sys.stderr)
+    tables: list[tuple[str, list[Row], list[Details]]] = []
+    for name in options.names or NAMES:
+        module = _load(name)
+        print(f"{name}: {title(module)}", file=sys.stderr, flush=True)
+        results, failures = run_all(module.cases(options.quick), lambda line: print(line, file=sys.stderr, flush=True))
+        rows: list[Row] = module.rows(results)
+        details: list[Details] = module.details(results) if hasattr(module, "details") else []
+        tables.append((name, rows, details))
+        record["benchmarks"][name] = {
+            "rows": [_table.as_json(row) for row in rows], "results": results, "failures": failures,
+        }  # fmt: skip
+    record["seconds"] = round(time.monotonic() - began, 1)
+    print(_text(tables))
+    if options.json:
+        options.json.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if options.docs:
+        _rewrite(options.docs, _markdown(record, tables))
+    return int(any(benchmark["failures"] for benchmark in record["benchmarks"].values()))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=sys.modules["benchmarks"].__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="which ones; all, if none is named")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured there")
+    parser.add_argument("--docs", type=Path, metavar="FILE", help="put the tables between the marks in this page")
+    parser.add_argument("--quick", action="store_true", help="short runs: does it work, not what is the figure")
+    parser.add_argument("--list", action="store_true", help="what there is")
+    options = parser.parse_args()
+    unknown = [name for name in options.names if name not in NAMES]
+    if unknown:
+        parser.error(f"no benchmark {unknown[0]!r}; there are {', '.join(NAMES)}")
+    return options
+
+
+def _load(name: str) -> ModuleType:
+    return importlib.import_module(f"benchmarks.{name}")
+
+
+def _line(machine: dict[str, Any]) -> str:
+    packages = ", ".join(f"{name} {machine[name]}" for name in ("uvloop", "openrtc", "livekit-agents"))
+    return f"{machine['cores']} cores of {machine['cpu']}, {machine['os']}, {machine['python']}, {packages}"
+
+
+def _text(tables: list[tuple[str, list[Row], list[Details]]]) -> str:
+    lines = []
+    for name, rows, _ in tables:
+        lines += [(f"[{name}]", "", "", "", ""), *(_table.cells(row) for row in rows)]
+    more = [_table.details_text(one) for _, _, details in tables for one in details]
+    return "\n\n".join([_table.text(_table.HEADING, lines), *more])
+
+
+def _markdown(record: dict[str, Any], tables: list[tuple[str, list[Row], list[Details]]]) -> str:
+    kind = "A short run (`--quick`): these figures only show that it works. " if record["quick"] else ""
+    parts = [
+        f"{kind}{_line(record['machine'])}. Seed {record['seed']}; load average at the start "
+        f"{record['load_1m']}; {record['seconds']:.0f} s in all."
+    ]
+    lines = []
+    for name, rows, _ in tables:
+        lines += [(f"**{name}**", "", "", "", ""), *(_table.cells(row) for row in rows)]
+    parts.append(_table.markdown(_table.HEADING, lines))
+    parts += [_table.details_markdown(one) for _, _, details in tables for one in details]
+    return "\n\n".join(parts)
+
+
+def _rewrite(page: Path, figures: str) -> None:
+    before = page.read_text(encoding="utf-8")
+    pattern = re.compile(f"{re.escape(BEGIN)}.*{re.escape(END)}", re.DOTALL)
+    after, count = pattern.subn(lambda _: f"{BEGIN}\n\n{figures}\n\n{END}", before)
+    if count != 1:
+        sys.exit(f"{page} has no place for the figures: {BEGIN} … {END}, once")
+    page.write_text(after, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""The other process: asks a worker for snapshots, or floods it with connections that never read.
+
+    python -m benchmarks._client {"does": "ask", ...}
+
+It says it is ready, waits for a line, does its work and prints one line of JSON. Times are
+time.monotonic's, which is one clock for all processes of a machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+SNAPSHOT_REQUEST = b'{"type":"snapshot","id":1}\n'
+
+
+def ask(protocol: str, path: str, interval_s: float, seconds: float) -> list[tuple[float, float]]:
+    """[(asked, answered)]: one snapshot each interval, at once where the last one took longer."""
+    once = _ask_core if protocol == "core" else _ask_peer
+    once(path)
+    times = []
+    due = time.monotonic()
+    until = due + seconds
+    while due < until:
+        time.sleep(max(0.0, due - time.monotonic()))
+        asked = time.monotonic()
+        once(path)
+        answered = time.monotonic()
+        times.append((asked, answered))
+        due = max(due + interval_s, answered)
+    return times
+
+
+def _ask_core(path: str) -> None:
+    from openrtc_introspect_core import read_snapshot
+
+    read_snapshot(path, timeout_s=30.0)
+
+
+def _ask_peer(path: str) -> None:
+    # What its fetch_snapshot does, but for the 64 KiB limit to a line that ends it above 366 sessions.
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(30.0)
+        connection.connect(path)
+        parts = []
+        while part := connection.recv(1 << 18):
+            parts.append(part)
+    json.loads(b"".join(parts))
+
+
+def flood(protocol: str, path: str, clients: int, seconds: float) -> list[tuple[float, float]]:
+    """Connections that ask and never read, kept open for `seconds`."""
+    connections = []
+    for _ in range(clients):
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.settimeout(10.0)
+        try:
+            connection.connect(path)
+            if protocol == "core":
+                connection.sendall(SNAPSHOT_REQUEST)
+        except OSError:  # refused: that is one way to deal with it
+            pass
+        connections.append(connection)
+    time.sleep(seconds)
+    for connection in connections:
+        connection.close()
+    return []
+
+
+class Client:
+    """That process, seen from the worker's loop: it is there, waiting, before the measured time begins."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    @classmethod
+    async def start(cls, does: str, **arguments: Any) -> Client:
+        command = [sys.executable, "-m", "benchmarks._client", json.dumps({"does": does, **arguments})]
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, limit=1 << 24)
+        client = cls(process)
+        await client._line()
+        return client
+
+    def go(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(b"\n")
+
+    async def result(self) -> Any:
+        found = json.loads(await self._line())
+        await self._process.wait()
+        return found
+
+    async def _line(self) -> bytes:
+        assert self._process.stdout is not None
+        line = await self._process.stdout.readline()
+        if not line:
+            raise RuntimeError("the client process ended without a word")
+        return line
+
+
+def main() -> None:
+    arguments = json.loads(sys.argv[1])
+    does: Callable[..., Any] = {"ask": ask, "flood": flood}[arguments.pop("does")]
+    if arguments["protocol"] == "core":
+        import openrtc_introspect_core.wire  # noqa: F401  # not while the clock runs
+    print("ready", flush=True)
+    sys.stdin.readline()
+    print(json.dumps(does(**arguments)), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,28 @@
+"""How late does a loop get to what is due? A probe that is due each millisecond.
+
+A tick that falls into a time when the loop is held counts with its own wait, even where one wake-up
+serves many of them: else a loop held for a second would show as one late tick among thousands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from ._figures import quantile
+from ._work import now
+
+TICK_S = 0.001
+
+
+async def lag_of(seconds: float) -> dict[str, float]:
+    """Milliseconds that ticks came late, while `seconds` went by."""
+    late: list[float] = []
+    began = now()
+    ticks, count = int(seconds / TICK_S), 0
+    while count < ticks:
+        await asyncio.sleep(max(0.0, began + (count + 1) * TICK_S - now()))
+        woke = now()
+        while count < ticks and (due := began + (count + 1) * TICK_S) <= woke:
+            late.append(1000.0 * (woke - due))
+            count += 1
+    return {"p50_ms": quantile(late, 0.5), "p99_ms": quantile(late, 0.99), "max_ms": max(late)}

@@ -1,0 +1,44 @@
+"""Sessions as a worker has them: an entry task that opens the scope, and tasks created inside."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from ._subjects import Subject
+
+Body = Callable[[], Coroutine[Any, Any, None]]
+
+
+@asynccontextmanager
+async def opened(subject: Subject, bodies: Mapping[str, Body | None]) -> AsyncIterator[None]:
+    """Keeps these sessions live, each running its body in a child task; None: it only waits."""
+    done = asyncio.Event()
+    ready = 0
+
+    async def entry(session_id: str, body: Body | None) -> None:
+        nonlocal ready
+        async with subject.session(session_id):
+            child = asyncio.create_task(body()) if body is not None else None
+            ready += 1
+            await done.wait()
+            if child is not None:
+                child.cancel()
+                await asyncio.wait([child])
+                if not child.cancelled():
+                    child.result()
+
+    entries = [asyncio.create_task(entry(*item)) for item in bodies.items()]
+    while ready < len(entries):
+        await asyncio.sleep(0)
+    try:
+        yield
+    finally:
+        done.set()
+        await asyncio.gather(*entries)
+
+
+def idle(count: int, prefix: str = "idle") -> dict[str, Body | None]:
+    return {f"{prefix}-{number:05}": None for number in range(count)}

@@ -1,0 +1,240 @@
+"""The one entry for developers and CI.
+
+    python3 noxfile.py                 lists what there is
+    python3 noxfile.py tests           the tests, on the Python that runs this
+    python3 noxfile.py tests-3.13      the tests on another one
+    python3 noxfile.py demo -- --once  what follows -- goes to the session's command
+
+Run so, this file needs Python 3.11 or newer with pip and nothing else: it puts nox and uv into .venv and runs
+itself again there. Where nox is installed, `nox -s NAME` does the same; `nox -s tests` then means every
+supported Python.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import itertools
+import os
+import re
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+if sys.version_info < (3, 11):
+    sys.exit("noxfile.py needs Python 3.11 or newer, this is {}.{}".format(*sys.version_info))
+
+ROOT = Path(__file__).resolve().parent
+
+
+def main(arguments: list[str]) -> None:
+    """Hand leading session names, and the options after them, to the nox in .venv."""
+    names = list(itertools.takewhile(lambda argument: not argument.startswith("-"), arguments))
+    options = arguments[len(names) :] or ([] if names else ["--list"])
+    if names:  # a session asked for by name is not skipped in silence
+        here = "tests-{}.{}".format(*sys.version_info)
+        named = [here if name == "tests" else name for name in names]
+        options = ["--error-on-missing-interpreters", "--session", *named, *options]
+    # This Python may not be on PATH, and .venv may have been made by another one.
+    os.environ["PATH"] += os.pathsep + str(Path(sys.executable).resolve().parent)
+    command = [str(tools_python()), "-m", "nox", "--noxfile", str(ROOT / "noxfile.py"), *options]
+    if os.name == "nt":
+        sys.exit(subprocess.call(command))
+    os.execv(command[0], command)
+
+
+def tools_python() -> Path:
+    """The Python of .venv, with nox and uv installed."""
+    home = ROOT / ".venv"
+    python = home / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    if succeeds(python, "-c", "import nox, uv"):
+        return python
+    print("first run: putting nox and uv into .venv", file=sys.stderr, flush=True)
+    if not succeeds(python, "-c", ""):
+        try:
+            venv.create(home, clear=True, symlinks=os.name != "nt", with_pip=True)
+        except subprocess.CalledProcessError:  # no ensurepip: Debian has it in a package of its own
+            venv.create(home, clear=True, symlinks=os.name != "nt")
+    pip: list[str | Path] = [python, "-m", "pip"]
+    if not succeeds(*pip):
+        pip = [sys.executable, "-m", "pip", "--python", python]
+    if subprocess.run([*pip, "install", "--quiet", "nox[uv]"], check=False).returncode:
+        sys.exit("noxfile.py could not install nox into .venv with pip (on Debian: apt install python3-pip)")
+    return python
+
+
+def succeeds(*command: str | Path) -> bool:
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
+
+
+# From here on nox reads the file.
+
+import nox
+from packaging.version import InvalidVersion, Version
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.download_python = "never"
+nox.options.sessions = ["lint", "tests", "coverage", "wheels"]
+
+PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
+CORE, TOP, TESTING = "openrtc-introspect-core", "openrtc-top", "openrtc-introspect-testing"
+PACKAGES = {name: ROOT / "packages" / name for name in (CORE, TOP, TESTING)}
+VERSION_FILE = PACKAGES[CORE] / "src/openrtc_introspect_core/_version.py"
+SETTINGS = nox.project.load_toml(ROOT / "pyproject.toml")
+
+
+def show_pyenv_pythons() -> None:
+    """pyenv puts only its default Python on PATH: name them all, the default first."""
+    pyenv = shutil.which("pyenv")
+    if pyenv is None:
+        return
+    default, installed = (
+        subprocess.run([pyenv, *question], capture_output=True, text=True, check=False).stdout.strip()
+        for question in (["version-name"], ["versions", "--bare"])
+    )
+    others = [name for name in reversed(installed.split()) if re.fullmatch(r"3\.1[1-4]\.\d+", name)]
+    os.environ["PYENV_VERSION"] = ":".join(dict.fromkeys([*default.split(":"), *others]))
+
+
+show_pyenv_pythons()
+
+
+def install(session: nox.Session, *packages: str, group: str | None = None) -> None:
+    """The packages from source, editable, and a dependency group of the root pyproject.toml."""
+    editable = [argument for name in packages for argument in ("--editable", str(PACKAGES[name]))]
+    session.install(*editable, *(nox.project.dependency_groups(SETTINGS, group) if group else ()))
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """The tests of all packages (-- pytest's arguments)."""
+    install(session, *PACKAGES, group="test")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """The tests again, measured: core must be covered to 95 %."""
+    install(session, *PACKAGES, group="coverage")
+    session.env["COVERAGE_FILE"] = str(Path(session.create_tmp()) / "coverage")
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "combine", "--quiet")
+    session.run("coverage", "report", "--fail-under=0")
+    session.run("coverage", "report", f"--include=packages/{CORE}/*", "--fail-under=95")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style, types, the arrows between packages, and the names of change fragments."""
+    install(session, *PACKAGES, group="lint")
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("mypy")
+    session.run("lint-imports")
+    session.run("towncrier", "build", "--draft", "--version=next", silent=True)
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Three sdists in dist/, and three wheels made from them that equal those made from the source."""
+    session.install(*nox.project.dependency_groups(SETTINGS, "build"))
+    dist = ROOT / "dist"
+    shutil.rmtree(dist, ignore_errors=True)
+    direct = Path(session.create_tmp()) / "direct"
+    shutil.rmtree(direct, ignore_errors=True)
+    for folder in PACKAGES.values():
+        # Without --wheel, uv makes the sdist, unpacks it elsewhere and makes the wheel from that.
+        session.run("uv", "build", "--quiet", f"--out-dir={dist}", str(folder))
+        session.run("uv", "build", "--quiet", f"--out-dir={direct}", "--wheel", str(folder))
+    sdists, built = sorted(dist.glob("*.tar.gz")), sorted(dist.glob("*.whl"))
+    if not len(sdists) == len(built) == len(PACKAGES):
+        session.error(f"expected {len(PACKAGES)} sdists and wheels, found {sdists} {built}")
+    for wheel in built:
+        if not filecmp.cmp(wheel, direct / wheel.name, shallow=False):
+            session.error(f"{wheel.name} from the sdist differs from the one from the source tree")
+    session.run("twine", "check", "--strict", *map(str, [*sdists, *built]))
+
+
+@nox.session(requires=["build"])
+@nox.parametrize("package", list(PACKAGES), ids=["core", "top", "testing"])
+def wheels(session: nox.Session, package: str) -> None:
+    """The built wheels in a clean environment: core alone, with top, with testing."""
+    built = {name: str(next((ROOT / "dist").glob(f"{name.replace('-', '_')}-*.whl"))) for name in PACKAGES}
+    session.install(*dict.fromkeys([built[CORE], built[package]]))
+    if package == CORE:
+        session.run("python", "-I", "tests/smoke/core_alone.py")
+    elif package == TOP:
+        session.run("openrtc", "--version")
+        session.run("openrtc-top", "--version")
+        session.run("python", "-I", "-m", "openrtc_top", "--help")
+    else:
+        session.run("python", "-I", "-c", "import openrtc_introspect_testing")
+
+
+@nox.session
+def livekit(session: nox.Session) -> None:
+    """The tests with real livekit-agents sessions (-- pytest's arguments)."""
+    install(session, *PACKAGES, group="livekit")
+    session.run("pytest", *(session.posargs or ["tests/livekit"]))
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """The benchmarks, and the public peer beside them (-- the arguments of python -m benchmarks)."""
+    install(session, *PACKAGES, group="bench")
+    session.run("python", "-m", "benchmarks", *session.posargs)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """A worker with one culprit, and the live view on it (-- openrtc demo's arguments)."""
+    install(session, CORE, TOP)
+    session.run("openrtc", "demo", *session.posargs, interrupt_timeout=5.0)
+
+
+@nox.session
+def picture(session: nox.Session) -> None:
+    """docs/images/top.svg, from a real run."""
+    install(session, CORE, TOP)
+    session.run("python", "docs/pictures.py", *session.posargs)
+
+
+@nox.session
+def schema(session: nox.Session) -> None:
+    """docs/wire-protocol.schema.json, from the messages in the code."""
+    install(session, CORE)
+    text = session.run("python", "-m", "openrtc_introspect_core.wire.schema", silent=True, stderr=None)
+    (ROOT / "docs/wire-protocol.schema.json").write_text(str(text), encoding="utf-8")
+
+
+@nox.session(venv_backend="none")
+def bump(session: nox.Session) -> None:
+    """-- X.Y.Z makes it the version of all three packages."""
+    if len(session.posargs) != 1:
+        session.error("bump takes one version: bump -- 1.2.3")
+    version = session.posargs[0]
+    try:
+        normal = str(Version(version))
+    except InvalidVersion:
+        session.error(f"{version!r} is not a version by PEP 440; accepted: 1.2.3, 1.2.3rc1, 1.2.3.dev4")
+    if version != normal:
+        session.error(f"write {version!r} the way PEP 440 does: {normal!r}")
+    places = {VERSION_FILE: r'(__version__ = ")[^"]+'}
+    places |= {PACKAGES[name] / "pyproject.toml": rf'("{CORE} == )[^"]+' for name in (TOP, TESTING)}
+    texts = {}
+    for file, pattern in places.items():
+        texts[file], found = re.subn(pattern, rf"\g<1>{version}", file.read_text(encoding="utf-8"))
+        if found != 1:
+            session.error(f"{file.relative_to(ROOT)}: one version expected, {found} found")
+    for file, text in texts.items():
+        file.write_text(text, encoding="utf-8")

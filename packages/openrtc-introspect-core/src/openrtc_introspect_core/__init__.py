@@ -1,0 +1,56 @@
+"""Who holds the event loop, who blocked it, who is growing: session introspection from inside a worker."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ._errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    ConnectionFailed,
+    EndpointError,
+    IntrospectError,
+    ProtocolError,
+    RequestFailed,
+    StateError,
+)
+from ._introspector import Introspector
+from ._sessions import Session, current_session
+from ._version import __version__
+from .wire import Block, Location, SessionRow, Snapshot, WorkerInfo, connect, read_snapshot
+
+if TYPE_CHECKING:
+    from ._pool import AgentPool, PoolSession
+
+__all__ = [
+    "AgentPool",
+    "ArgumentError",
+    "ArgumentTypeError",
+    "Block",
+    "ConnectionFailed",
+    "EndpointError",
+    "IntrospectError",
+    "Introspector",
+    "Location",
+    "PoolSession",
+    "ProtocolError",
+    "RequestFailed",
+    "Session",
+    "SessionRow",
+    "Snapshot",
+    "StateError",
+    "WorkerInfo",
+    "__version__",
+    "connect",
+    "current_session",
+    "read_snapshot",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # The pool loads anyio, which a host that brings its own runtime need not wait for.
+    if name in ("AgentPool", "PoolSession"):
+        from . import _pool
+
+        return getattr(_pool, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,121 @@
+"""Metering tasks that are older than the hook.
+
+A task made before the task factory was ours drives its bare coroutine: the main task of
+`asyncio.run`, above all, which is where `async with Introspector()` usually stands. When such a
+task opens a session's scope, its steps are still the session's. The loop schedules each step of a
+task with `call_soon`, so while the scope is open, `call_soon` on the loop's instance wraps the
+steps of the adopted tasks, and hands everything else on.
+
+The step in which the scope is opened is under way already. It is metered from that moment: its end
+is a marker callback that is put where it runs right after it (on loops that keep their ready queue
+to themselves, after what was ready already: then callbacks in between are charged with it).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from contextvars import Context
+from typing import Any
+
+from ._ledger import Ledger
+from ._sessions import Session
+
+
+class AdoptedTasks:
+    """The older tasks of one loop that have a session's scope open."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, ledger: Ledger) -> None:
+        self._loop = loop
+        self._ledger = ledger
+        self._tasks: dict[int, Session] = {}
+        """By id(task): the owner of a callback need not be hashable, and the scope keeps its task alive."""
+        self._first_step: float | None = None
+        """When the step in which a scope was opened began to be metered, while it lasts."""
+        self.stepping: asyncio.Task[Any] | None = None
+        """The adopted task whose step is being booked, which asyncio has left already by then."""
+        self._call_soon: Callable[..., Any] | None = None
+        self._wrapper: Callable[..., Any] | None = None
+
+    def adopt(self, task: asyncio.Task[Any], session: Session) -> None:
+        """`task` is in mid-step, has just opened the scope of `session`, and nothing meters it."""
+        self._tasks[id(task)] = session
+        if self._wrapper is None:
+            self._wrap_call_soon()
+        self.end_first_step()
+        self.stepping = task
+        _, self._first_step = self._ledger.begin(session)
+        marker = self._loop.call_soon(self.end_first_step, context=Context())
+        ready = getattr(self._loop, "_ready", None)
+        if isinstance(ready, deque) and ready and ready[-1] is marker:
+            ready.rotate(1)
+
+    def release(self, task: asyncio.Task[Any], session: Session, *, running: bool) -> bool:
+        """The scope that adopted `task` is closed. False: another scope's adoption, or none."""
+        if self._tasks.get(id(task)) is not session:
+            return False
+        del self._tasks[id(task)]
+        if not self._tasks:
+            self._unwrap_call_soon()
+        if running:
+            if self._first_step is not None:
+                self.end_first_step()
+            else:
+                self._ledger.switch(self._ledger.binding.get(self._ledger.untagged))
+        return True
+
+    def clear(self) -> None:
+        self._tasks.clear()
+        self._first_step = None
+        self._unwrap_call_soon()
+
+    def end_first_step(self) -> None:
+        """The step in which a scope was opened is over, at the latest now."""
+        if self._first_step is not None:
+            start = self._first_step
+            self._first_step = None
+            self._ledger.end(None, start)
+            self.stepping = None
+
+    def _wrap_call_soon(self) -> None:
+        original = self._loop.call_soon
+        tasks = self._tasks
+
+        def call_soon(callback: Callable[..., Any], *args: Any, context: Context | None = None) -> Any:
+            if id(getattr(callback, "__self__", None)) in tasks:
+                callback = AdoptedStep(callback, self)
+            return original(callback, *args, context=context)
+
+        self._call_soon, self._wrapper = original, call_soon
+        self._loop.call_soon = call_soon  # type: ignore[assignment]
+
+    def _unwrap_call_soon(self) -> None:
+        if self._wrapper is not None and vars(self._loop).get("call_soon") is self._wrapper:
+            del self._loop.call_soon
+            self._wrapper = None
+
+
+class AdoptedStep:
+    """One step of an adopted task, with the task's own callback inside."""
+
+    __slots__ = ("_adopted", "_callback")
+
+    def __init__(self, callback: Callable[..., Any], adopted: AdoptedTasks) -> None:
+        self._callback = callback
+        self._adopted = adopted
+
+    @property
+    def __self__(self) -> Any:
+        """The task: asyncio's debug log names a slow callback by it."""
+        return self._callback.__self__  # type: ignore[attr-defined]
+
+    def __call__(self, *args: Any) -> Any:
+        ledger = self._adopted._ledger
+        outside, start = ledger.begin(ledger.binding.get(ledger.untagged))
+        try:
+            return self._callback(*args)
+        finally:
+            self._adopted.stepping = self.__self__
+            ledger.end(outside, start)
+            self._adopted.stepping = None

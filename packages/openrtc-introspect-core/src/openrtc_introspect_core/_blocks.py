@@ -1,0 +1,77 @@
+"""The block history, and its log line."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+
+from ._clock import WallTime
+from ._sessions import Session
+from .wire._messages import Block
+
+KEPT = 256
+"""Blocks the history holds; older ones make room."""
+
+LOG_INTERVAL_S = 1.0
+"""At most one line per session in this time; the next one tells how many were left out."""
+
+logger = logging.getLogger("openrtc.introspect")
+
+
+class BlockLog:
+    """The worker's blocks, numbered from 1. Recorded on the loop's thread, read from any."""
+
+    def __init__(self, wall: WallTime, slow_status_s: float) -> None:
+        self._wall = wall
+        self._slow_status_s = slow_status_s
+        self._kept: deque[Block] = deque(maxlen=KEPT)
+        self._lock = threading.Lock()
+        self._lines: dict[str | None, tuple[float, int]] = {}
+        self.last_seq = 0
+
+    def record(self, session: Session | None, start: float, end: float, task_name: str | None = None) -> Block:
+        """A block from `start` to `end` (clock readings), by `session` or by none."""
+        duration = end - start
+        if session is not None:
+            session.blocks += 1
+            session.worst_block = max(session.worst_block, duration)
+            session.slow_until = end + self._slow_status_s
+        with self._lock:
+            block = Block(
+                seq=self.last_seq + 1,
+                session_id=session.session_id if session is not None else None,
+                agent_name=session.agent_name if session is not None else None,
+                tenant=session.tenant if session is not None else None,
+                task_name=task_name,
+                started_at=self._wall.at(start),
+                duration_ms=1000.0 * duration,
+            )
+            self._kept.append(block)
+            self.last_seq = block.seq
+        self._log(block, end)
+        return block
+
+    def since(self, seq: int) -> list[Block]:
+        """The blocks kept whose number is above `seq`, oldest first."""
+        with self._lock:
+            return [block for block in self._kept if block.seq > seq]
+
+    def _log(self, block: Block, now: float) -> None:
+        last, left_out = self._lines.get(block.session_id, (float("-inf"), 0))
+        if now - last < LOG_INTERVAL_S:
+            self._lines[block.session_id] = (last, left_out + 1)
+            return
+        if len(self._lines) >= KEPT:  # ids of sessions long gone
+            self._lines = {key: line for key, line in self._lines.items() if now - line[0] < LOG_INTERVAL_S}
+        self._lines[block.session_id] = (now, 0)
+        more = f" (and {left_out} more since the last line)" if left_out else ""
+        if block.session_id is None:
+            logger.warning("[slow-loop] event loop blocked for %.0fms outside any session%s", block.duration_ms, more)
+        else:
+            logger.warning(
+                "[slow-session] session_id=%s blocked event loop for %.0fms%s",
+                block.session_id,
+                block.duration_ms,
+                more,
+            )

@@ -1,0 +1,407 @@
+"""The Introspector: attaches to the running loop, and puts everything together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+import weakref
+from collections import deque
+from collections.abc import Mapping
+from contextvars import ContextVar
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from ._asyncio import AsyncioHook
+from ._blocks import BlockLog
+from ._clock import Clock, WallTime, perf_counter
+from ._errors import StateError
+from ._ledger import Ledger
+from ._meter import step_cost
+from ._report import MARK_INTERVAL_S, Reporter
+from ._sampler import Sampler
+from ._scope import SessionScope
+from ._sessions import (
+    Account,
+    Binding,
+    Session,
+    SessionTable,
+    check_metadata,
+    check_text,
+)
+from ._settings import Settings, SocketPath
+from ._version import __version__
+from .wire._endpoint import open_listener, sockets_available
+from .wire._messages import (
+    CAPABILITIES,
+    PROTOCOL_MAJOR,
+    PROTOCOL_MINOR,
+    Block,
+    CpuMethod,
+    Hello,
+    MemoryMethod,
+    Snapshot,
+)
+
+logger = logging.getLogger("openrtc.introspect")
+
+_CLOSE_WITHIN_S = 2.0
+
+
+class Introspector:
+    """Measures the sessions of one event loop, from inside, and serves what it knows on a private socket.
+
+        async with Introspector() as introspector:
+            with introspector.session("job-c1d550", agent_name="restaurant", metadata={"tenant": "acme"}):
+                await handle_call()
+
+    While it is attached the loop runs the step meter (and, on uvloop, a heartbeat while sessions
+    live); all else happens on a daemon thread. On exit nothing is left: no thread, no socket, no
+    task factory. No error of its own reaches a session: a probe that fails is switched off, logged
+    once, and named in the snapshot's notes.
+
+    cpu: "exact" times every task step; "sampled" looks 1 / `sample_interval_s` times a second who
+        runs (statistical, see docs/benchmarks.md for its bias); "off" does neither.
+    memory: "share": RSS / live sessions, each `memory_interval_s` seconds.
+    slow_session_threshold_ms: a block is a span of more than this in which the loop ran nothing else.
+    slow_status_s: seconds that a session shows as slow after its block.
+    memory_limit_mb, max_sessions: shown beside what is used, 0 for none. AgentPool keeps them.
+    socket_path: None: in the user's runtime directory, under the worker's name and pid; False: serve
+        no socket; a path: there. Its directory must be the user's own.
+    clock: seconds that never go back; for tests.
+
+    Raises ArgumentError for a value outside of what it accepts; on entering, StateError where it was
+    started before or no loop is running, and EndpointError where the socket cannot be made safely.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str = "worker",
+        cpu: CpuMethod = "exact",
+        memory: MemoryMethod = "share",
+        slow_session_threshold_ms: float = 50.0,
+        slow_status_s: float = 5.0,
+        memory_interval_s: float = 1.0,
+        sample_interval_s: float = 0.01,
+        memory_limit_mb: float = 0.0,
+        max_sessions: int = 0,
+        socket_path: SocketPath = None,
+        clock: Clock = perf_counter,
+    ) -> None:
+        self._settings = Settings(
+            name=name,
+            cpu=cpu,
+            memory=memory,
+            slow_session_threshold_ms=slow_session_threshold_ms,
+            slow_status_s=slow_status_s,
+            memory_interval_s=memory_interval_s,
+            sample_interval_s=sample_interval_s,
+            memory_limit_mb=memory_limit_mb,
+            max_sessions=max_sessions,
+            socket_path=socket_path,
+        )
+        self._clock = clock
+        self._wall = WallTime(clock)
+        self._binding: Binding = ContextVar(f"openrtc_session_of_{name}")
+        self._sessions = SessionTable()
+        self._blocks = BlockLog(self._wall, self._settings.slow_status_s)
+        self._ledger = Ledger(self._binding, clock, self._settings.threshold_s, self._step_overran)
+        self._overruns: deque[tuple[float, float]] = deque(maxlen=64)
+        self._notes: dict[str, str] = {}
+        self._hook: AsyncioHook | None = None
+        self._reporter: Reporter | None = None
+        self._service: Any = None
+        self._sampler: Sampler | None = None
+        self._socket: Any = None
+        self._socket_path: Path | None = None
+        self._pid = 0
+        self._closed = False
+
+    # --- starting and ending ---------------------------------------------------------------------
+
+    async def __aenter__(self) -> Introspector:
+        self.attach()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def attach(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        """Attaches to `loop`, by default the running one; `async with` does. From the loop's own thread.
+
+        Raises StateError where this introspector was attached before, the loop is closed, or there
+        is none; EndpointError. Nothing is left half-started.
+        """
+        if self._hook is not None:
+            state = "closed" if self._closed else "attached already"
+            raise StateError(f"introspector {self.name!r} is {state}: make a new one to start again")
+        hook = AsyncioHook(
+            _loop_to_attach(loop),
+            self._ledger,
+            meter=self._settings.cpu == "exact",
+            on_stall=self._loop_stalled,
+            on_fault=lambda problem: self._fault("tagging", problem),
+        )
+        # Here, because they load psutil and anyio, which whoever only imports the package need not wait for.
+        import psutil
+
+        from ._host import HostVitals
+        from ._memory import ShareOfRss
+        from ._service import Service
+
+        if self._settings.socket_path is None and not sockets_available():
+            self._fault("socket", "this platform has no Unix sockets: sessions are metered, and nothing is served")
+        elif self._settings.socket_path is not False:
+            self._socket, self._socket_path = open_listener(self.name, self._settings.path)
+        try:
+            process = psutil.Process()
+            if self._settings.cpu == "sampled":
+                self._sampler = Sampler(
+                    hook,
+                    self._clock,
+                    self._settings.sample_interval_s,
+                    lambda problem: self._fault("sampler", problem),
+                )
+            hook.attach()
+            reporter = self._reporter = Reporter(
+                settings=self._settings,
+                wall=self._wall,
+                sessions=self._sessions,
+                ledger=self._ledger,
+                hook=hook,
+                blocks=self._blocks,
+                memory=ShareOfRss(process),
+                host=HostVitals(process),
+                sampler=self._sampler,
+                notes=self._current_notes,
+            )
+            reporter.memory.sample(self._clock(), ())
+            self._service = Service(
+                listener=self._socket,
+                source=Served(self),
+                hello=self._hello(reporter.epoch),
+                clock=self._clock,
+                interval_s=min(MARK_INTERVAL_S, self._settings.memory_interval_s),
+                tick=self._tick,
+                on_fault=lambda probe, error: self._fault(probe, f"{probe} is switched off: {error!r}"),
+            )
+            self._pid = os.getpid()
+            self._hook = hook
+            if self._sampler is not None:
+                self._sampler.start()
+            self._service.start()
+        except BaseException:
+            hook.detach()
+            if self._sampler is not None:
+                self._sampler.stop()
+            self._hook = self._reporter = self._service = self._sampler = None
+            self._close_socket()
+            raise
+        _attached.add(self)
+
+    def close(self) -> None:
+        """Detaches and leaves no trace. Waits for its threads, at most two seconds. Idempotent."""
+        threads = self._begin_closing()
+        for thread in threads:
+            thread.join(_CLOSE_WITHIN_S)
+
+    async def aclose(self) -> None:
+        """As `close`, without holding the loop meanwhile."""
+        import anyio
+
+        threads = self._begin_closing()
+        deadline = time.monotonic() + _CLOSE_WITHIN_S
+        with anyio.CancelScope(shield=True):
+            while any(t.is_alive() for t in threads) and time.monotonic() < deadline:  # noqa: ASYNC110
+                await anyio.sleep(0.001)  # threads end without telling a loop
+
+    def _begin_closing(self) -> list[Any]:
+        if self._hook is None or self._closed:
+            return []
+        self._closed = True
+        _attached.discard(self)
+        self._hook.detach()
+        threads = [thread for thread in (self._service, self._sampler) if thread is not None]
+        for thread in threads:
+            thread.stop()
+        self._close_socket()
+        return threads
+
+    def _close_socket(self) -> None:
+        if self._socket_path is not None and self._pid in (0, os.getpid()):
+            self._socket_path.unlink(missing_ok=True)
+        if self._socket is not None and self._service is None:  # the service closes its own
+            self._socket.close()
+        self._socket_path = None
+
+    def _abandon_after_fork(self) -> None:
+        """In a forked child there are no threads, and the socket is the parent's."""
+        self._closed = True
+        if self._hook is not None:
+            self._hook.detach()
+        if self._socket is not None:
+            self._socket.close()
+
+    # --- sessions --------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        return self._settings.name
+
+    @property
+    def socket_path(self) -> Path | None:
+        """Where it serves; None before and after, and where it serves nowhere."""
+        return self._socket_path
+
+    @property
+    def draining(self) -> bool:
+        """Whether the host takes no new sessions. Set by the host; shown, nothing more."""
+        return self._reporter is not None and self._reporter.draining
+
+    @draining.setter
+    def draining(self, value: bool) -> None:
+        if self._reporter is not None:
+            self._reporter.draining = value
+
+    def session(self, session_id: str, *, agent_name: str, metadata: Mapping[str, Any] | None = None) -> SessionScope:
+        """A context manager: what runs inside, and every task created inside, is this session's.
+
+        session_id: 1–256 characters, not that of a live session. agent_name: 1–256 characters.
+        metadata: only `metadata["tenant"]`, a str, is ever shown or sent.
+        Raises ArgumentError, and StateError where the introspector is not attached.
+        """
+        check_text("session_id", session_id)
+        check_text("agent_name", agent_name)
+        self._sessions.check_free(session_id)
+        self._attached_hook()
+        return SessionScope(self, session_id, agent_name, check_metadata(metadata))
+
+    def _attached_hook(self) -> AsyncioHook:
+        if self._hook is None or self._closed:
+            state = "closed" if self._closed else "not started"
+            raise StateError(
+                f"introspector {self.name!r} is {state}: its sessions go inside `async with Introspector(...)`"
+            )
+        return self._hook
+
+    def _sessions_live(self, some: bool) -> None:
+        if self._hook is not None:
+            self._hook.sessions_live(some)
+        if self._sampler is not None:
+            self._sampler.sessions_live(some)
+
+    # --- reading ---------------------------------------------------------------------------------
+
+    def snapshot(self) -> Snapshot:
+        """Everything now. From any thread. Raises StateError before it was attached."""
+        if self._reporter is None:
+            raise StateError(f"introspector {self.name!r} is not started: use `async with Introspector(...)`")
+        return self._reporter.snapshot(breathe=False)
+
+    def blocks(self, since: int = 0) -> list[Block]:
+        """The last 256 blocks whose number is above `since`, oldest first. From any thread."""
+        return self._blocks.since(since)
+
+    def _hello(self, epoch: str) -> Hello:
+        return Hello(
+            protocol=f"{PROTOCOL_MAJOR}.{PROTOCOL_MINOR}",
+            worker=self.name,
+            pid=os.getpid(),
+            epoch=epoch,
+            version=__version__,
+            capabilities=list(CAPABILITIES),
+        )
+
+    # --- what the probes report ------------------------------------------------------------------
+
+    def _step_overran(self, holder: Account | None, start: float, end: float) -> None:
+        if self._closed or "blocks" in self._notes:
+            return
+        try:
+            self._overruns.append((start, end))
+            session = holder if isinstance(holder, Session) else None
+            task_name = self._hook.task_name() if self._hook is not None else None
+            self._blocks.record(session, start, end, task_name)
+        except Exception as error:
+            self._fault("blocks", f"a block could not be recorded: {error!r}")
+
+    def _loop_stalled(self, start: float, end: float) -> None:
+        """The loop got to nothing new from `start` to `end`; steps that overran have reported their part."""
+        if self._closed or "blocks" in self._notes:
+            return
+        reported = sum(max(0.0, min(end, until) - max(start, since)) for since, until in self._overruns)
+        if end - start - reported > self._settings.threshold_s:
+            owner = self._sampler.owner(start, end) if self._sampler is not None else None
+            self._blocks.record(owner, start + reported, end)
+
+    def _tick(self, now: float) -> None:
+        reporter = self._reporter
+        if reporter is None:
+            return
+        if not reporter.costs.step_s and self._settings.cpu == "exact":
+            reporter.costs.step_s = step_cost(
+                lambda: Ledger(ContextVar("calibration"), self._clock, float("inf"), lambda *_: None)
+            )
+        reporter.costs.thread_s = self._service.cpu_s
+        reporter.tick(now)
+        if self._hook is not None and self._hook.replaced_factory():
+            self._fault(
+                "task factory",
+                "the task factory was replaced while introspection runs: unless the new one calls the old, "
+                "tasks created since are not seen",
+            )
+
+    def _fault(self, probe: str, problem: str) -> None:
+        if probe not in self._notes:
+            self._notes[probe] = problem
+            logger.warning("introspection of %s: %s", self.name, problem)
+
+    def _current_notes(self) -> list[str]:
+        return list(self._notes.values())
+
+
+class Served:
+    """What the service thread serves: the same, giving the GIL away while it builds."""
+
+    def __init__(self, introspector: Introspector) -> None:
+        self._introspector = introspector
+
+    def snapshot(self) -> Snapshot:
+        reporter = self._introspector._reporter
+        if reporter is None:
+            raise StateError("the worker is closing")
+        return reporter.snapshot(breathe=True)
+
+    def blocks(self, since: int) -> list[Block]:
+        return self._introspector.blocks(since)
+
+
+_attached: weakref.WeakSet[Introspector] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for introspector in list(_attached):
+        introspector._abandon_after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def _loop_to_attach(loop: asyncio.AbstractEventLoop | None) -> asyncio.AbstractEventLoop:
+    try:
+        running = asyncio.get_running_loop()
+    except RuntimeError:
+        running = None
+    if loop is None and running is None:
+        raise StateError("no asyncio event loop is running here: attach inside one, or name the loop to attach to")
+    if loop is not None and loop is not running and loop.is_running():
+        raise StateError(f"{loop!r} runs in another thread: attach from its own, by loop.call_soon_threadsafe")
+    target = loop if loop is not None else running
+    assert target is not None
+    return target

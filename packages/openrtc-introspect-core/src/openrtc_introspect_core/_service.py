@@ -1,0 +1,107 @@
+"""The service thread: takes the samples that are due and serves the socket, on a loop of its own.
+
+On its own thread, because a worker whose loop is blocked must still answer: that is when it is asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Callable
+
+from ._clock import Clock
+from .wire._messages import Hello
+from .wire._server import Server, Source
+
+
+class Service:
+    """Starts on `start`, ends on `stop` or with the process."""
+
+    def __init__(
+        self,
+        *,
+        listener: socket.socket | None,
+        source: Source,
+        hello: Hello,
+        clock: Clock,
+        interval_s: float,
+        tick: Callable[[float], None],
+        on_fault: Callable[[str, Exception], None],
+    ) -> None:
+        self._listener = listener
+        self._source = source
+        self._hello = hello
+        self._clock = clock
+        self._interval = interval_s
+        self._tick = tick
+        self._on_fault = on_fault
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._main: asyncio.Task[None] | None = None
+        self._stopping = False
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="openrtc-introspect", daemon=True)
+        self.cpu_s = 0.0
+        """CPU seconds this thread has used."""
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Asks the thread to end; `is_alive` and `join` tell when it has."""
+        with self._lock:
+            self._stopping = True
+            if self._loop is not None and self._main is not None and not self._loop.is_closed():
+                self._loop.call_soon_threadsafe(self._main.cancel)
+
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def join(self, timeout_s: float) -> None:
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        try:
+            # asyncio's own loop, whatever the host's policy is: a thread's few connections need no other.
+            with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+                runner.run(self._serve())
+        except asyncio.CancelledError:
+            pass
+        except Exception as error:
+            self._on_fault("service", error)
+        finally:
+            if self._listener is not None:
+                self._listener.close()
+
+    async def _serve(self) -> None:
+        with self._lock:
+            if self._stopping:
+                return
+            self._loop = asyncio.get_running_loop()
+            self._main = asyncio.current_task()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._keep_ticking())
+                if self._listener is not None:
+                    group.create_task(self._keep_serving(self._listener))
+        finally:
+            with self._lock:
+                self._loop = None
+
+    async def _keep_serving(self, listener: socket.socket) -> None:
+        try:
+            await Server(listener, self._source, self._hello).serve()
+        except Exception as error:  # sampling goes on without it
+            listener.close()
+            self._on_fault("socket", error)
+
+    async def _keep_ticking(self) -> None:
+        while True:
+            try:
+                self._tick(self._clock())
+            except Exception as error:
+                self._on_fault("sampling", error)
+                return
+            self.cpu_s = time.thread_time()
+            await asyncio.sleep(self._interval)

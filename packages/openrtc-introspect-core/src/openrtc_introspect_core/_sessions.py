@@ -1,0 +1,171 @@
+"""Sessions: who a task works for, and the account its loop time is charged to.
+
+A session is bound in a context variable. asyncio and anyio copy the context when they create a
+task, so every task created inside a session's scope carries it, and nothing needs to be passed on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextvars import ContextVar
+from typing import Any
+
+from ._errors import ArgumentError, ArgumentTypeError
+
+MAX_NAME = 256
+"""Characters a session id, an agent name or a tenant may have."""
+
+
+class Account:
+    """Loop time charged to one holder of the loop. Written by the loop's thread only."""
+
+    __slots__ = ("busy", "steps")
+
+    def __init__(self) -> None:
+        self.busy = 0.0
+        """Seconds it has held the loop, without the step in progress."""
+        self.steps = 0
+
+
+class Session(Account):
+    """One live session. Made by `Introspector.session`; `current_session` returns it."""
+
+    __slots__ = (
+        "_marks", "agent_name", "blocks", "ended", "metadata", "peak_mb", "session_id", "slow_until",
+        "started", "tasks", "tenant", "worst_block",
+    )  # fmt: skip
+
+    def __init__(self, session_id: str, agent_name: str, metadata: Mapping[str, Any], started: float) -> None:
+        super().__init__()
+        self.session_id = session_id
+        self.agent_name = agent_name
+        self.metadata = metadata
+        """As it was given; of all of it only `tenant` ever leaves the process."""
+        self.tenant = tenant_of(metadata)
+        self.started = started
+        """Clock reading at its start."""
+        self.tasks = 0
+        """Live tasks: the one inside the scope and those created in its context."""
+        self.peak_mb = 0.0
+        self.blocks = 0
+        self.worst_block = 0.0
+        """Seconds."""
+        self.slow_until = float("-inf")
+        """Clock reading until which it is shown as slow."""
+        self.ended = False
+        self._marks = (started, 0.0, started, 0.0)
+
+    def __repr__(self) -> str:
+        return f"<Session {self.session_id!r} agent_name={self.agent_name!r}>"
+
+    def mark(self, now: float, busy: float) -> None:
+        """Called about once a second: remembers `busy`, so that `share` can look one to two seconds back."""
+        self._marks = (*self._marks[2:], now, busy)
+
+    def share(self, now: float, busy: float) -> float:
+        """Percent of wall time since the last mark but one; `busy` is what it has `now`."""
+        since, before, _, _ = self._marks
+        return percent(busy - before, now - since)
+
+
+def percent(part: float, whole: float) -> float:
+    """`part` of `whole` in percent, kept within 0–100 against clock readings a moment apart."""
+    return min(100.0, max(0.0, 100.0 * part / whole)) if whole > 0.0 else 0.0
+
+
+class SessionTable:
+    """The live sessions by id, and what has been of them in all."""
+
+    __slots__ = ("errored", "left_behind", "live", "retired", "started")
+
+    def __init__(self) -> None:
+        self.live: dict[str, Session] = {}
+        self.left_behind: dict[int, Session] = {}
+        """Ended sessions, by id(): their tasks may still run, and their time goes on being booked to them."""
+        self.retired = Account()
+        """What the sessions before them held the loop for, in all."""
+        self.started = 0
+        self.errored = 0
+
+    def add(self, session: Session) -> None:
+        self.check_free(session.session_id)
+        self.live[session.session_id] = session
+        self.started += 1
+
+    def check_free(self, session_id: str) -> None:
+        """Raises ArgumentError where a live session has this id."""
+        if session_id in self.live:
+            raise ArgumentError(
+                f"session id {session_id!r} is live already: an id is free again once its session has ended"
+            )
+
+    def remove(self, session: Session, *, errored: bool) -> None:
+        session.ended = True
+        del self.live[session.session_id]
+        self.left_behind[id(session)] = session
+        self.errored += errored
+
+    def retire(self) -> None:
+        """Closes the accounts of ended sessions that have no task left. Called about once a second."""
+        for key, session in list(self.left_behind.items()):
+            if session.tasks <= 0:
+                self.retired.busy += session.busy
+                self.retired.steps += session.steps
+                del self.left_behind[key]
+
+    def totals(self) -> tuple[float, int]:
+        """(seconds, steps) charged to all sessions there have been."""
+        busy, steps = self.retired.busy, self.retired.steps
+        for session in (*self.live.values(), *self.left_behind.values()):
+            busy += session.busy
+            steps += session.steps
+        return busy, steps
+
+
+Binding = ContextVar[Session]
+"""Unset: no session. Not set to None, so that a step's look-up is a single `get(default)`.
+
+Each introspector has a binding of its own, so that two on one loop (a test's and the program's)
+charge their own sessions only; `innermost` is what `current_session` reads, whoever bound it.
+"""
+
+innermost: Binding = ContextVar("openrtc_session")
+
+
+def current_session() -> Session | None:
+    """The session this code runs for, or None outside every session's scope.
+
+    Also None once the session has ended, in tasks that it left behind.
+    """
+    session = innermost.get(None)
+    return session if session is not None and not session.ended else None
+
+
+def check_text(what: str, value: object) -> str:
+    """A session id, agent name or tenant that can be shown and sent. Raises ArgumentError."""
+    if not isinstance(value, str):
+        raise ArgumentTypeError(f"{what} must be a str, got {value!r}")
+    if not 1 <= len(value) <= MAX_NAME:
+        given = f"{len(value)} characters" if value else "an empty one"
+        raise ArgumentError(f"{what} must have 1 to {MAX_NAME} characters, got {given}")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ArgumentError(f"{what} must be valid Unicode without lone surrogates, got {value!a}") from None
+    return value
+
+
+def check_metadata(metadata: object) -> Mapping[str, Any]:
+    """The metadata, {} for None. Raises ArgumentError where it is no mapping or its tenant is no str."""
+    if metadata is None:
+        return {}
+    if not isinstance(metadata, Mapping):
+        raise ArgumentTypeError(f"metadata must be a mapping such as {{'tenant': 'acme'}}, got {metadata!r:.200}")
+    if metadata.get("tenant") is not None:
+        check_text("metadata['tenant']", metadata["tenant"])
+    return metadata
+
+
+def tenant_of(metadata: Mapping[str, Any]) -> str | None:
+    tenant: str | None = metadata.get("tenant")
+    return tenant

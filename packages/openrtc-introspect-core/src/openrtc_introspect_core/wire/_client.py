@@ -1,0 +1,269 @@
+"""Clients: `connect` for async code on asyncio or Trio, `read_snapshot` for scripts."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import socket
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .._errors import ArgumentError, ConnectionFailed, ProtocolError, RequestFailed
+from ._endpoint import check_path, discover, may_serve, peer_uid
+from ._framing import LineBuffer, decode_hello, decode_server_message, encode
+from ._messages import (
+    MAX_MESSAGE_BYTES,
+    Blocks,
+    BlocksRequest,
+    CancelRequest,
+    Error,
+    Hello,
+    RequestId,
+    Snapshot,
+    SnapshotRequest,
+    WatchRequest,
+)
+
+if TYPE_CHECKING:
+    from anyio.abc import ByteStream
+
+CONNECT_TIMEOUT_S = 5.0
+_READ_BYTES = 256 * 1024
+_RETRY_S = 0.01
+_Reply = TypeVar("_Reply", Snapshot, Blocks)
+
+
+def read_snapshot(path: str | os.PathLike[str] | None = None, *, timeout_s: float = 5.0) -> Snapshot:
+    """One snapshot of the worker at `path`, or of this user's only worker; no event loop needed.
+
+    Raises ConnectionFailed where nothing answers within `timeout_s` seconds in all, ArgumentError
+    where no path is given and there is not exactly one worker, ProtocolError, RequestFailed.
+    """
+    if not (0.0 < timeout_s < math.inf):
+        raise ArgumentError(f"timeout_s must be more than 0 seconds and finite, got {timeout_s!r}")
+    target = _path(path)
+    deadline = time.monotonic() + timeout_s
+    buffer = LineBuffer(MAX_MESSAGE_BYTES)
+    lines: list[bytes] = []
+
+    def next_line(connection: socket.socket) -> bytes:
+        while not lines:
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                raise TimeoutError
+            connection.settimeout(remaining)
+            data = connection.recv(_READ_BYTES)
+            if not data:
+                raise ConnectionError("the worker closed the connection")
+            lines.extend(buffer.feed(data))
+        return lines.pop(0)
+
+    try:
+        while (reached := _reach(target)) is None:
+            if time.monotonic() >= deadline:
+                raise TimeoutError
+            time.sleep(_RETRY_S)
+        with reached as connection:
+            decode_hello(next_line(connection))
+            connection.sendall(encode(SnapshotRequest(id=1)))
+            reply = decode_server_message(next_line(connection))
+    except TimeoutError:
+        raise _silent(target, timeout_s) from None
+    except ConnectionFailed:
+        raise
+    except OSError as error:
+        raise _failed(target, error) from None
+    if isinstance(reply, Error):
+        raise RequestFailed(reply.code, reply.message)
+    if not isinstance(reply, Snapshot):
+        raise ProtocolError(f"the worker answered a snapshot request with {type(reply).__name__.lower()!r}")
+    return reply
+
+
+@asynccontextmanager
+async def connect(path: str | os.PathLike[str] | None = None) -> AsyncIterator[Client]:
+    """A connection to the worker at `path`, or to this user's only worker, while the block lasts.
+
+    Raises ConnectionFailed, ProtocolError (another major version, no worker's socket), RequestFailed
+    (the worker has too many clients), and ArgumentError where no path is given and there is not
+    exactly one worker.
+    """
+    import anyio
+    from anyio.abc import UNIXSocketStream
+
+    target = _path(path)
+    try:
+        with anyio.fail_after(CONNECT_TIMEOUT_S):
+            while (reached := _reach(target)) is None:  # noqa: ASYNC110 - nothing tells when there is room
+                await anyio.sleep(_RETRY_S)
+        stream = await UNIXSocketStream.from_socket(reached)
+    except TimeoutError:
+        raise _silent(target, CONNECT_TIMEOUT_S) from None
+    except ConnectionFailed:
+        raise
+    except OSError as error:
+        raise _failed(target, error) from None
+    async with stream:
+        client = Client(stream, target)
+        try:
+            with anyio.fail_after(CONNECT_TIMEOUT_S):
+                client.hello = decode_hello(await client._next_line())
+        except TimeoutError:
+            raise _silent(target, CONNECT_TIMEOUT_S) from None
+        yield client
+
+
+class Client:
+    """One connection to a worker, for one task at a time."""
+
+    hello: Hello
+
+    def __init__(self, stream: ByteStream, path: Path) -> None:
+        self.path = path
+        self._stream = stream
+        self._buffer = LineBuffer(MAX_MESSAGE_BYTES)
+        self._lines: deque[bytes] = deque()
+        self._ids = itertools.count(1)
+        self._watching: RequestId | None = None
+
+    async def snapshot(self) -> Snapshot:
+        """Everything at one moment. Ends a watch that is under way."""
+        request = SnapshotRequest(id=next(self._ids))
+        await self._request(request)
+        return await self._reply(request.id, Snapshot)
+
+    async def blocks(self, since: int = 0) -> Blocks:
+        """The blocks still kept numbered above `since`, oldest first. Ends a watch that is under way."""
+        if since < 0:
+            raise ArgumentError(f"since must be 0 or more, got {since!r}")
+        request = BlocksRequest(id=next(self._ids), since=since)
+        await self._request(request)
+        return await self._reply(request.id, Blocks)
+
+    def watch(self, interval_s: float = 1.0) -> Watch:
+        """Iterates over a snapshot now, and one each `interval_s` seconds (0.1–60).
+
+        A reader that is slower than that gets fewer of them, never old ones. The watch ends with
+        the next request on this connection, or with the connection.
+        """
+        limits = self.hello.limits
+        if not limits.min_interval_s <= interval_s <= limits.max_interval_s:
+            accepted = f"{limits.min_interval_s:g}–{limits.max_interval_s:g}"
+            raise ArgumentError(f"interval_s must be within {accepted} seconds, got {interval_s!r}")
+        return Watch(self, WatchRequest(id=next(self._ids), interval_s=interval_s))
+
+    async def _request(self, message: SnapshotRequest | BlocksRequest | WatchRequest) -> None:
+        if self._watching is not None:
+            await self._send(CancelRequest(id=self._watching))
+            self._watching = None
+        await self._send(message)
+        if isinstance(message, WatchRequest):
+            self._watching = message.id
+
+    async def _send(self, message: Any) -> None:
+        import anyio
+
+        try:
+            await self._stream.send(encode(message))
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError) as error:
+            raise _failed(self.path, error) from None
+
+    async def _reply(self, request_id: RequestId, kind: type[_Reply]) -> _Reply:
+        while True:
+            message = decode_server_message(await self._next_line())
+            if isinstance(message, Error) and message.id in (request_id, None):
+                raise RequestFailed(message.code, message.message)
+            if isinstance(message, Hello) or message.id != request_id:
+                continue  # what was under way when an earlier request was given up
+            if not isinstance(message, kind):
+                found, expected = type(message).__name__.lower(), kind.__name__.lower()
+                raise ProtocolError(f"the worker answered with {found!r} where {expected!r} was asked for")
+            return message
+
+    async def _next_line(self) -> bytes:
+        import anyio
+
+        while not self._lines:
+            try:
+                data = await self._stream.receive(_READ_BYTES)
+            except anyio.EndOfStream:
+                raise ConnectionFailed(f"worker at {str(self.path)!r} closed the connection") from None
+            except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError) as error:
+                raise _failed(self.path, error) from None
+            self._lines.extend(self._buffer.feed(data))
+        return self._lines.popleft()
+
+
+class Watch:
+    """The snapshots of one watch, as an async iterator."""
+
+    def __init__(self, client: Client, request: WatchRequest) -> None:
+        self._client = client
+        self._request = request
+        self._begun = False
+
+    def __aiter__(self) -> Watch:
+        return self
+
+    async def __anext__(self) -> Snapshot:
+        if not self._begun:
+            self._begun = True
+            await self._client._request(self._request)
+        elif self._client._watching != self._request.id:
+            raise StopAsyncIteration
+        try:
+            return await self._client._reply(self._request.id, Snapshot)
+        except RequestFailed:  # which ends it
+            self._client._watching = None
+            raise
+
+
+def _path(path: str | os.PathLike[str] | None) -> Path:
+    if path is not None:
+        target = Path(path)
+        check_path(target)
+        return target
+    workers = discover()
+    if not workers:
+        raise ConnectionFailed("no worker of this user is running: start one, or name its socket")
+    if len(workers) > 1:
+        names = ", ".join(f"{worker.name} ({worker.path})" for worker in workers)
+        raise ArgumentError(f"{len(workers)} workers are running, name the socket of one: {names}")
+    return workers[0].path
+
+
+def _reach(path: Path) -> socket.socket | None:
+    """A connection to a server that may be believed; None while too many wait to be accepted.
+
+    Not anyio's connect_unix: on asyncio that spins until there is room, on Trio it goes on unconnected.
+    """
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.setblocking(False)
+        try:
+            connection.connect(os.fspath(path))
+        except BlockingIOError:
+            connection.close()
+            return None
+        uid = peer_uid(connection)
+        if not may_serve(uid):
+            raise ConnectionFailed(f"the server at {str(path)!r} runs as uid {uid}, which is not to be trusted")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _silent(path: Path, timeout_s: float) -> ConnectionFailed:
+    return ConnectionFailed(f"no worker answers at {str(path)!r}: nothing heard within {timeout_s:g} s")
+
+
+def _failed(path: Path, error: Exception) -> ConnectionFailed:
+    cause = error.__cause__ or error  # anyio's own errors say nothing themselves
+    reason = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
+    return ConnectionFailed(f"no worker answers at {str(path)!r}: {reason}")

@@ -1,0 +1,345 @@
+"""The messages of the wire protocol, and at the same time the data that `Introspector` returns.
+
+docs/wire-protocol.md is the contract; each field is documented here, where it is defined: its
+unit, whether it is a total or a gauge, and what null means. Every field but the identifying ones
+has a default, so that a reader of a later minor version still decodes an earlier one's messages;
+fields it does not know are ignored. All are there since protocol 1.0.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Raw, Struct
+
+PROTOCOL_MAJOR = 1
+PROTOCOL_MINOR = 0
+
+MAX_REQUEST_BYTES = 64 * 1024
+"""The longest request line a server reads, newline included."""
+
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+"""The longest line a client reads: a snapshot of some 150,000 sessions."""
+
+MAX_CLIENTS = 32
+MAX_WATCHES = 8
+MIN_WATCH_INTERVAL_S = 0.1
+MAX_WATCH_INTERVAL_S = 60.0
+
+CAPABILITIES: tuple[str, ...] = ("snapshot", "watch", "cancel", "blocks", "bye")
+"""The requests this version's server answers."""
+
+ErrorCode = Literal[
+    "bad-json",
+    "bad-request",
+    "unsupported",
+    "line-too-long",
+    "too-many-clients",
+    "too-many-watches",
+    "internal",
+]
+ERROR_CODES: tuple[str, ...] = ErrorCode.__args__  # type: ignore[attr-defined]
+
+Status = Literal["active", "slow", "blocked", "draining", "errored"]
+CpuMethod = Literal["exact", "sampled", "off"]
+MemoryMethod = Literal["share", "heap", "traced"]
+LagMethod = Literal["iterations", "heartbeat"]
+RequestId = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | Annotated[str, Meta(max_length=64)]
+
+
+# --- what a worker knows -------------------------------------------------------------------------
+
+
+class Location(Struct, frozen=True):
+    """A place in source code."""
+
+    file: str
+    line: int
+    """1-based line number."""
+    function: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line} in {self.function}"
+
+
+class Delayed(Struct, frozen=True):
+    """A session that a block kept waiting."""
+
+    session_id: str
+    delayed_ms: float
+    """Milliseconds it was kept waiting."""
+
+
+class Block(Struct, frozen=True, kw_only=True):
+    """One span in which the loop could run nothing else for longer than the threshold."""
+
+    seq: int
+    """1 for the worker's first block, rising by one each; 0 while it is in progress."""
+    session_id: str | None = None
+    """The session that held the loop. Null: no session did, or it cannot be known."""
+    agent_name: str | None = None
+    tenant: str | None = None
+    task_name: str | None = None
+    """The task that held the loop. Null: a callback, or unknown."""
+    started_at: float = 0.0
+    """Unix time, seconds."""
+    duration_ms: float = 0.0
+    """So far, while in progress. Measured by the step meter or the loop's own iteration."""
+    in_progress: bool = False
+    running_since: float | None = None
+    """Unix time at which the blocking step began; null once it has ended."""
+    cause: str | None = None
+    """Null: not determined."""
+    location: Location | None = None
+    """The innermost frame of the user's own code. Null: not captured."""
+    stack: list[Location] = []
+    """Innermost last. Empty: not captured."""
+    delayed: list[Delayed] | None = None
+    """The sessions kept waiting. Null: not measured."""
+
+
+class SessionRow(Struct, frozen=True, kw_only=True):
+    """One live session."""
+
+    session_id: str
+    agent_name: str
+    tenant: str | None = None
+    """`metadata["tenant"]`. Null: none was given."""
+    started_at: float = 0.0
+    """Unix time, seconds."""
+    duration_s: float = 0.0
+    """Seconds since it started."""
+    cpu_pct: float | None = None
+    """Gauge: loop time over the last one to two seconds (since the start, if younger), percent of
+    wall time; 100 is the whole loop. The step in progress counts. Null: cpu is "off"."""
+    cpu_s: float | None = None
+    """Total: seconds its steps have held the loop. In "sampled" mode samples × interval.
+    Null: cpu is "off"."""
+    steps: int | None = None
+    """Total: task steps run; in "sampled" mode the samples that hit it. Null: cpu is "off"."""
+    tasks: int = 0
+    """Gauge: live tasks: the one inside the scope and those created in its context."""
+    mem_mb: float = 0.0
+    """Gauge: an equal share, process RSS / live sessions, MiB. Not the session's own allocations."""
+    peak_mb: float = 0.0
+    """The highest share seen while it lived, MiB."""
+    heap_mb: float | None = None
+    """The session's own net allocations, MiB. Null: the memory method does not measure them."""
+    status: Status = "active"
+    """"blocked": it holds the loop past the threshold now; "slow": it did within the last seconds."""
+    blocks: int = 0
+    """Total: blocks it caused."""
+    worst_block_ms: float = 0.0
+    """Its longest block, milliseconds; 0 when it caused none."""
+    delayed_s: float | None = None
+    """Total: seconds it was kept waiting by others' blocks. Null: not measured."""
+
+
+class LoopTime(Struct, frozen=True, kw_only=True):
+    """Where the loop's wall time went over the last one to two seconds, percent. Null: not to be had."""
+
+    sessions_pct: float | None = None
+    untagged_pct: float | None = None
+    """Tasks that belong to no live session."""
+    other_pct: float | None = None
+    """Callbacks, the loop's own work, and tasks that were there before metering began."""
+    idle_pct: float | None = None
+    """Waiting for something to happen. Null on loops that do not tell (uvloop)."""
+
+
+class Host(Struct, frozen=True, kw_only=True):
+    """The machine and the process."""
+
+    cpu_pct: float | None = None
+    """All cores together, 0–100, over the last second. Null: not sampled yet."""
+    cores: int = 1
+    load_1m: float | None = None
+    """One-minute load average. Null where the platform has none."""
+    process_cpu_pct: float | None = None
+    """This process, percent of one core, over the last second. Null: not sampled yet."""
+    threads: int = 0
+    """Gauge: threads of this process."""
+
+
+class WorkerInfo(Struct, frozen=True, kw_only=True):
+    """The worker that the sessions live in."""
+
+    name: str
+    pid: int
+    epoch: str = ""
+    """Different for each start of a worker: totals and sequence numbers begin anew with it."""
+    loop: str = ""
+    """"asyncio" or "uvloop"."""
+    python: str = ""
+    started_at: float = 0.0
+    """Unix time at which the introspector was attached."""
+    uptime_s: float = 0.0
+    cpu: CpuMethod = "exact"
+    memory: MemoryMethod = "share"
+    slow_session_threshold_ms: float = 50.0
+    sessions: int = 0
+    """Gauge: live sessions."""
+    max_sessions: int = 0
+    """0: no limit."""
+    started: int = 0
+    """Total: sessions started."""
+    errored: int = 0
+    """Total: sessions whose scope ended with an error (a cancellation is none)."""
+    blocks: int = 0
+    """Total: blocks, whoever caused them."""
+    draining: bool = False
+    """No new sessions are taken; those running may finish."""
+    rss_mb: float = 0.0
+    """Process resident set, MiB, at the last memory sample."""
+    rss_trend_mb_per_min: float | None = None
+    """Slope of RSS over the last minute. Null: fewer than ten seconds of samples."""
+    memory_limit_mb: float = 0.0
+    """0: no limit."""
+    loop_time: LoopTime = LoopTime()
+    lag_p99_ms: float | None = None
+    """How long something that becomes ready at a random moment waits for the loop: 99 of 100 wait
+    no longer, over the last minute. 0 below the resolution of 0.5 ms. Null: nothing measured it."""
+    lag_max_ms: float | None = None
+    """The longest wait in the last minute, milliseconds. Null: nothing measured it."""
+    lag_method: LagMethod | None = None
+    """"iterations": each loop iteration is timed, exact. "heartbeat": a timer's lateness, only while
+    sessions live."""
+    introspection_pct: float | None = None
+    """An estimate of what introspection itself costs, percent of one core: the CPU time of its
+    threads, and the steps times the cost of one step measured at the start."""
+    host: Host = Host()
+    notes: list[str] = []
+    """What the reader of these numbers must know: a probe switched off, a replaced task factory."""
+
+
+class Snapshot(Struct, frozen=True, kw_only=True, tag="snapshot"):
+    """Everything at one moment. As a reply, `id` is the request's."""
+
+    id: RequestId | None = None
+    seq: int = 0
+    """Rises with each snapshot the worker takes; gaps are other readers' snapshots."""
+    taken_at: float = 0.0
+    """Unix time, seconds: the one moment all of it speaks of."""
+    worker: WorkerInfo
+    sessions: list[SessionRow] = []
+    blocks_in_progress: list[Block] = []
+
+
+# --- server to client ----------------------------------------------------------------------------
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """What the server holds its clients to."""
+
+    request_bytes: int = MAX_REQUEST_BYTES
+    """The longest request line, newline included."""
+    clients: int = MAX_CLIENTS
+    """Connections at a time."""
+    watches: int = MAX_WATCHES
+    """Watches of one connection at a time."""
+    min_interval_s: float = MIN_WATCH_INTERVAL_S
+    max_interval_s: float = MAX_WATCH_INTERVAL_S
+    idle_timeout_s: float = 60.0
+    """A connection that completes no request and watches nothing is closed after this many seconds."""
+    write_timeout_s: float = 5.0
+    """A client that does not take a message within this many seconds is closed."""
+
+
+class Hello(Struct, frozen=True, kw_only=True, tag="hello"):
+    """The server's first line."""
+
+    protocol: str
+    """"major.minor". A client that does not know the major goes no further."""
+    worker: str
+    """The worker's name."""
+    pid: int
+    epoch: str = ""
+    """Different for each start of a worker."""
+    version: str = ""
+    """The version of openrtc-introspect-core that serves."""
+    capabilities: list[str] = []
+    """The request types it answers; anything else is "unsupported"."""
+    limits: Limits = Limits()
+
+
+class Blocks(Struct, frozen=True, kw_only=True, tag="blocks"):
+    """The reply to a blocks request."""
+
+    id: RequestId
+    blocks: list[Block] = []
+    """Oldest first; those still kept whose seq is above the request's `since`."""
+    last_seq: int = 0
+    """The newest block's seq, to ask on from; 0 when there was none."""
+
+
+class Done(Struct, frozen=True, kw_only=True, tag="done"):
+    """A watch was cancelled (`id` is the watch's), or a bye was heard."""
+
+    id: RequestId
+
+
+class Error(Struct, frozen=True, kw_only=True, tag="error"):
+    """A request that was not carried out. `id` is null when it could not be read."""
+
+    id: RequestId | None = None
+    code: ErrorCode
+    message: str = ""
+
+
+ServerMessage = Hello | Snapshot | Blocks | Done | Error
+
+
+class SnapshotFrame(Struct, frozen=True, kw_only=True, tag="snapshot"):
+    """A Snapshot whose rows are encoded already."""
+
+    seq: int
+    taken_at: float
+    worker: WorkerInfo
+    sessions: Raw
+    blocks_in_progress: list[Block]
+
+
+# --- client to server ----------------------------------------------------------------------------
+
+
+class SnapshotRequest(Struct, frozen=True, kw_only=True, tag="snapshot"):
+    """One snapshot, now."""
+
+    id: RequestId
+
+
+class WatchRequest(Struct, frozen=True, kw_only=True, tag="watch"):
+    """A snapshot now and then one each interval, until cancelled or closed."""
+
+    id: RequestId
+    interval_s: Annotated[float, Meta(ge=MIN_WATCH_INTERVAL_S, le=MAX_WATCH_INTERVAL_S)] = 1.0
+
+
+class CancelRequest(Struct, frozen=True, kw_only=True, tag="cancel"):
+    """Ends the watch with this id."""
+
+    id: RequestId
+
+
+class BlocksRequest(Struct, frozen=True, kw_only=True, tag="blocks"):
+    """The block history from one sequence number on."""
+
+    id: RequestId
+    since: Annotated[int, Meta(ge=0)] = 0
+    """Only blocks whose seq is greater."""
+
+
+class ByeRequest(Struct, frozen=True, kw_only=True, tag="bye"):
+    """The client is leaving: the server answers "done" and closes."""
+
+    id: RequestId
+
+
+Request = SnapshotRequest | WatchRequest | CancelRequest | BlocksRequest | ByeRequest
+
+
+class Envelope(Struct):
+    """Just enough of a request that was refused to answer it."""
+
+    type: Any = None
+    id: Any = None

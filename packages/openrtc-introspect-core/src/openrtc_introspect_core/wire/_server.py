@@ -1,0 +1,358 @@
+"""The server: moves bytes between Unix sockets and a Source, on the service thread's own loop.
+
+What a client does costs its own connection only:
+- a request line has a limit, a write has a timeout, a connection that asks and watches nothing is
+  closed; there is a limit to connections and to watches of one;
+- a message is built when the connection is free to take it, so a connection holds one at the most,
+  and a watch's next frame waits until the client has read all before it: a slow reader skips
+  frames and never has a queue;
+- answering all clients together takes a fifth of a core at the most: each second of work is
+  followed by four of rest, a snapshot is shared by all who ask within that time, and connections
+  are accepted at a limited rate.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import select
+import socket
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
+
+import anyio
+import anyio.abc
+import msgspec
+
+from ._endpoint import may_connect, peer_uid, unread_bytes
+from ._framing import LineBuffer, LineTooLong, RequestError, decode_request, encode, to_json
+from ._messages import (
+    Block,
+    Blocks,
+    BlocksRequest,
+    ByeRequest,
+    CancelRequest,
+    Done,
+    Error,
+    Hello,
+    Request,
+    RequestId,
+    Snapshot,
+    SnapshotFrame,
+    SnapshotRequest,
+    WatchRequest,
+)
+
+logger = logging.getLogger("openrtc.introspect")
+
+REST = 4.0
+"""Seconds of rest for each second of work."""
+
+_TURN_S = 0.0001
+"""What a turn costs beside its work: waking up, system calls."""
+
+_SHORTEST_REST_S = 0.001
+"""Timers are no finer; less is owed until there is more."""
+
+_ACCEPT_REST_S = 0.002
+_OUT_OF_FILES_REST_S = 0.2
+_UNREAD_POLL_S = 0.02
+_READ_BYTES = 16 * 1024
+_ROWS_PER_BREATH = 1000
+_LONGEST_PROBLEM = 200
+
+_Result = TypeVar("_Result")
+Message = Sequence[bytes]
+"""An encoded message, in pieces."""
+
+
+class Source(Protocol):
+    """What is served."""
+
+    def snapshot(self) -> Snapshot: ...
+
+    def blocks(self, since: int) -> list[Block]: ...
+
+
+class SharedSnapshot:
+    """The latest snapshot, encoded once for all, for as long as it is fresh."""
+
+    def __init__(self, source: Source, clock: Callable[[], float]) -> None:
+        self._source = source
+        self._clock = clock
+        self._body = b""
+        self._fresh_until = -math.inf
+
+    def message(self, request_id: RequestId) -> Message:
+        """A snapshot no older than four times what it takes to build."""
+        began = self._clock()
+        if began >= self._fresh_until:
+            self._body = _encode_without_id(self._source.snapshot())
+            now = self._clock()
+            self._fresh_until = now + REST * (now - began)
+        # Clients that take their time hold the same body, not one each.
+        return to_json(SnapshotRequest(id=request_id))[:-1], self._body
+
+
+def _encode_without_id(snapshot: Snapshot) -> bytes:
+    """The snapshot's line from the comma behind its id on."""
+    rows = []
+    for start in range(0, len(snapshot.sessions), _ROWS_PER_BREATH):
+        if start:
+            time.sleep(1e-6)  # the encoder does not give the GIL away: let the host's thread have it
+        rows.append(msgspec.json.encode(snapshot.sessions[start : start + _ROWS_PER_BREATH])[1:-1])
+    frame = SnapshotFrame(
+        seq=snapshot.seq,
+        taken_at=snapshot.taken_at,
+        worker=snapshot.worker,
+        sessions=msgspec.Raw(b"[" + b",".join(rows) + b"]"),
+        blocks_in_progress=snapshot.blocks_in_progress,
+    )
+    return encode(frame).removeprefix(b'{"type":"snapshot"')
+
+
+class Server:
+    """Serves one listening socket until cancelled. The listener stays the caller's to close."""
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        source: Source,
+        hello: Hello,
+        clock: Callable[[], float] = time.perf_counter,
+        cpu_clock: Callable[[], float] = time.thread_time,
+    ) -> None:
+        self.hello = hello
+        self.source = source
+        self.clock = clock
+        self.shared = SharedSnapshot(source, clock)
+        self._cpu_clock = cpu_clock
+        self._listener = listener
+        self._clients = 0
+        self._turn = anyio.Lock()
+        self._rest_until = -math.inf
+
+    async def serve(self) -> None:
+        async with anyio.create_task_group() as group:
+            while True:
+                await anyio.wait_readable(self._listener)
+                try:
+                    connection, _ = self._listener.accept()
+                except (BlockingIOError, ConnectionError):
+                    continue
+                except OSError:  # out of file descriptors: the listener stays readable meanwhile
+                    await anyio.sleep(_OUT_OF_FILES_REST_S)
+                    continue
+                if self._admit(connection):
+                    self._clients += 1
+                    group.start_soon(self._connected, connection)
+                else:
+                    connection.close()
+                await anyio.sleep(_ACCEPT_REST_S)
+
+    def _admit(self, connection: socket.socket) -> bool:
+        try:
+            connection.setblocking(False)
+            if not may_connect(peer_uid(connection)):
+                return False
+            if self._clients >= self.hello.limits.clients:
+                limit = self.hello.limits.clients
+                message = f"{limit} clients are connected already: close one, then connect again"
+                connection.send(encode(Error(code="too-many-clients", message=message)))
+                return False
+        except OSError:  # gone already
+            return False
+        return True
+
+    async def _connected(self, connection: socket.socket) -> None:
+        try:
+            with connection:
+                await Connection(self, connection).run()
+        except* OSError:
+            pass  # the client's loss
+        except* Exception:
+            logger.exception("introspection of %s: a client's connection failed", self.hello.worker)
+        finally:
+            self._clients -= 1
+
+    async def paced(self, work: Callable[[], _Result]) -> _Result:
+        """The result of `work`, in its turn, once the rest that earlier work owes is over."""
+        async with self._turn:
+            owed = self._rest_until - self.clock()
+            await anyio.sleep(owed if owed >= _SHORTEST_REST_S else 0.0)
+            began = self._cpu_clock()
+            try:
+                return work()
+            finally:
+                spent = _TURN_S + self._cpu_clock() - began
+                self._rest_until = max(self._rest_until, self.clock()) + REST * spent
+
+
+class Connection:
+    """One client's requests and watches."""
+
+    def __init__(self, server: Server, connection: socket.socket) -> None:
+        self._server = server
+        self._socket = connection
+        self._limits = server.hello.limits
+        self._lines = LineBuffer(self._limits.request_bytes)
+        self._writing = anyio.Lock()
+        self._watches: dict[RequestId, anyio.Event] = {}
+        self._active_at = server.clock()
+
+    async def run(self) -> None:
+        try:
+            async with anyio.create_task_group() as group:
+                self._group = group
+                await self._send([encode(self._server.hello)])
+                if not await self._read() or _hung_up(self._socket):
+                    group.cancel_scope.cancel()
+                # Else it only ended its own side: its watches go on until it is gone altogether.
+        finally:
+            _shut_down(self._socket)
+
+    async def _read(self) -> bool:
+        """Answers requests until there are no more. False: the connection is over."""
+        while data := await self._receive():
+            lines, too_long = await self._server.paced(lambda: self._cut(data))
+            for line in lines:
+                if not await self._answer(line):
+                    return False
+            if too_long is not None:
+                await self._send([encode(Error(code="line-too-long", message=str(too_long)))])
+                return False
+        return data is not None
+
+    def _cut(self, data: bytes) -> tuple[list[bytes], LineTooLong | None]:
+        lines: list[bytes] = []
+        try:
+            lines.extend(self._lines.feed(data))
+        except LineTooLong as error:
+            return lines, error
+        return lines, None
+
+    async def _receive(self) -> bytes | None:
+        """What the client sent; nothing when it sends no more, None when it has been idle for too long."""
+        while True:
+            left = self._active_at + self._limits.idle_timeout_s - self._server.clock()
+            if left <= 0.0 and not self._watches:
+                return None
+            with anyio.move_on_after(left if left > 0.0 else self._limits.idle_timeout_s):
+                await anyio.wait_readable(self._socket)
+                try:
+                    return self._socket.recv(_READ_BYTES)
+                except BlockingIOError:
+                    continue
+                except ConnectionError:
+                    return None
+
+    async def _send(self, message: Message) -> None:
+        async with self._writing:
+            await self._write(message)
+
+    async def _write(self, message: Message) -> None:
+        """Raises TimeoutError where the client does not take it in time; the connection is then broken."""
+        with anyio.fail_after(self._limits.write_timeout_s):
+            for piece in message:
+                rest = memoryview(piece)
+                while rest:
+                    try:
+                        rest = rest[self._socket.send(rest) :]
+                    except BlockingIOError:
+                        await anyio.wait_writable(self._socket)
+        self._active_at = self._server.clock()
+
+    async def _until_all_is_read(self) -> None:
+        """Raises TimeoutError where the client does not read within the write timeout."""
+        with anyio.fail_after(self._limits.write_timeout_s):
+            while unread_bytes(self._socket):  # noqa: ASYNC110 - nothing tells when a peer reads
+                await anyio.sleep(_UNREAD_POLL_S)
+
+    async def _answer(self, line: bytes) -> bool:
+        """Answers one request. False: the client has said bye."""
+        self._active_at = self._server.clock()
+        try:
+            request = decode_request(line)
+        except RequestError as error:
+            refusal = encode(error.reply)
+            async with self._writing:
+                await self._write(await self._server.paced(lambda: [refusal]))
+            return True
+        async with self._writing:
+            await self._write(await self._server.paced(lambda: self._reply(request)))
+        return not isinstance(request, ByeRequest)
+
+    def _reply(self, request: Request) -> Message:
+        try:
+            match request:
+                case SnapshotRequest(id=request_id):
+                    return self._server.shared.message(request_id)
+                case WatchRequest():
+                    return self._start_watch(request)
+                case CancelRequest(id=request_id):
+                    return self._cancel(request_id)
+                case BlocksRequest(id=request_id, since=since):
+                    kept = self._server.source.blocks(0)
+                    blocks = [block for block in kept if block.seq > since]
+                    last_seq = kept[-1].seq if kept else 0
+                    return [encode(Blocks(id=request_id, blocks=blocks, last_seq=last_seq))]
+                case ByeRequest(id=request_id):
+                    return [encode(Done(id=request_id))]
+        except Exception as error:
+            return [_internal(request.id, error)]
+
+    def _start_watch(self, request: WatchRequest) -> Message:
+        if request.id in self._watches:
+            problem = f"a watch has the id {request.id!r} already"
+            return [encode(Error(id=request.id, code="bad-request", message=problem))]
+        if len(self._watches) >= self._limits.watches:
+            problem = f"this connection has {self._limits.watches} watches already: cancel one first"
+            return [encode(Error(id=request.id, code="too-many-watches", message=problem))]
+        self._watches[request.id] = cancelled = anyio.Event()
+        self._group.start_soon(self._watch, request, cancelled)
+        return []
+
+    def _cancel(self, request_id: RequestId) -> Message:
+        cancelled = self._watches.pop(request_id, None)
+        if cancelled is None:
+            problem = f"no watch has the id {request_id!r}"
+            return [encode(Error(id=request_id, code="bad-request", message=problem))]
+        cancelled.set()
+        return [encode(Done(id=request_id))]
+
+    async def _watch(self, request: WatchRequest, cancelled: anyio.Event) -> None:
+        while not cancelled.is_set():
+            due = self._server.clock() + request.interval_s
+            async with self._writing:
+                await self._until_all_is_read()
+                if cancelled.is_set():
+                    return
+                try:
+                    frame = await self._server.paced(lambda: self._server.shared.message(request.id))
+                except Exception as error:
+                    del self._watches[request.id]
+                    await self._write([_internal(request.id, error)])
+                    return
+                await self._write(frame)
+            with anyio.move_on_after(due - self._server.clock()):
+                await cancelled.wait()
+
+
+def _internal(request_id: RequestId, error: Exception) -> bytes:
+    problem = f"{type(error).__name__}: {error}"[:_LONGEST_PROBLEM]
+    return encode(Error(id=request_id, code="internal", message=problem))
+
+
+def _hung_up(connection: socket.socket) -> bool:
+    """Whether the peer has closed; False where it has only ended its own side."""
+    poll = select.poll()
+    poll.register(connection, 0)
+    return bool(poll.poll(0))
+
+
+def _shut_down(connection: socket.socket) -> None:
+    # close() alone would leave it open where the host's process has forked meanwhile.
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)

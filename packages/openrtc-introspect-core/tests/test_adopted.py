@@ -1,0 +1,166 @@
+"""Sessions whose scope is opened in a task that is older than the introspector: `asyncio.run`'s main task."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from openrtc_introspect_core import Introspector
+from openrtc_introspect_testing._clock import FakeClock
+
+Run = Callable[[Coroutine[Any, Any, Any]], Any]
+
+
+def test_every_step_inside_the_scope_is_charged(run_virtually: Run) -> None:
+    """From the scope's first line to its last, over awaits, and nothing before or after."""
+
+    async def main() -> Any:
+        loop: Any = asyncio.get_running_loop()
+        async with Introspector(socket_path=False, clock=loop.clock) as introspector:
+            loop.block(0.5)
+            with introspector.session("job-1", agent_name="test") as session:
+                loop.block(0.01)
+                await asyncio.sleep(1)
+                loop.block(0.02)
+                future = loop.create_future()
+                loop.call_later(1, future.set_result, None)
+                await future
+                loop.block(0.03)
+            loop.block(0.5)
+            await asyncio.sleep(1)
+            return session.busy
+
+    assert run_virtually(main()) == pytest.approx(0.06)
+
+
+def test_its_block_is_found_with_session_and_task(run: Run) -> None:
+    """In the step that opened the scope, and in a later one, on each loop."""
+
+    async def main() -> Any:
+        clock = FakeClock()
+        async with Introspector(socket_path=False, clock=clock) as introspector:
+            with introspector.session("job-1", agent_name="test"):
+                clock.advance(0.06)
+                await asyncio.sleep(0.001)
+                clock.advance(0.08)
+                await asyncio.sleep(0.001)
+            task = asyncio.current_task()
+            assert task is not None
+            return introspector.blocks(), task.get_name()
+
+    blocks, name = run(main())
+    assert [(block.session_id, round(block.duration_ms)) for block in blocks] == [("job-1", 60), ("job-1", 80)]
+    assert [block.task_name for block in blocks] == [name, name]
+
+
+def test_a_scope_opened_and_closed_in_one_step_is_charged(run_anywhere: Run) -> None:
+    """Without any await in between."""
+
+    async def main() -> Any:
+        clock = FakeClock()
+        async with Introspector(socket_path=False, clock=clock) as introspector:
+            with introspector.session("job-1", agent_name="test") as session:
+                clock.advance(0.06)
+            return session.busy, introspector.blocks()
+
+    busy, blocks = run_anywhere(main())
+    assert busy == pytest.approx(0.06)
+    assert [block.session_id for block in blocks] == ["job-1"]
+
+
+def test_nested_scopes_charge_the_inner_one(run_virtually: Run) -> None:
+    """And the outer one again after it."""
+
+    async def main() -> Any:
+        loop: Any = asyncio.get_running_loop()
+        async with Introspector(socket_path=False, clock=loop.clock) as introspector:
+            with introspector.session("outer", agent_name="test") as outer:
+                loop.block(0.01)
+                await asyncio.sleep(1)
+                with introspector.session("inner", agent_name="test") as inner:
+                    loop.block(0.02)
+                    await asyncio.sleep(1)
+                    loop.block(0.02)
+                loop.block(0.01)
+                await asyncio.sleep(1)
+                loop.block(0.01)
+            return outer.busy, inner.busy
+
+    outer, inner = run_virtually(main())
+    assert outer == pytest.approx(0.03)
+    assert inner == pytest.approx(0.04)
+
+
+def test_another_task_s_step_after_it_is_not_charged_to_it(run_virtually: Run) -> None:
+    """A callback that was ready already and blocks is nobody's, although the session ran just before."""
+
+    async def main() -> Any:
+        loop: Any = asyncio.get_running_loop()
+        async with Introspector(socket_path=False, clock=loop.clock) as introspector:
+            loop.call_soon(loop.block, 0.3)
+            with introspector.session("innocent", agent_name="test") as session:
+                loop.block(0.01)
+                await asyncio.sleep(1)
+            return session.busy, introspector.blocks()
+
+    busy, blocks = run_virtually(main())
+    assert busy == pytest.approx(0.01)
+    assert [block.session_id for block in blocks] == [None]
+
+
+def test_call_soon_is_the_loop_s_own_outside_of_such_scopes(run: Run) -> None:
+    """The wrapper is there while it is needed, and no longer."""
+
+    async def main() -> Any:
+        loop = asyncio.get_running_loop()
+        async with Introspector(socket_path=False) as introspector:
+            before = "call_soon" in vars(loop)
+            with introspector.session("job-1", agent_name="test"):
+                during = "call_soon" in vars(loop)
+                await asyncio.sleep(0)
+            return before, during, "call_soon" in vars(loop)
+
+    assert run(main()) == (False, True, False)
+
+
+def test_callbacks_of_any_owner_pass_the_wrapper(run: Run) -> None:
+    """Bound methods of unhashable objects too."""
+
+    async def main() -> Any:
+        loop = asyncio.get_running_loop()
+        seen: list[Any] = []
+        async with Introspector(socket_path=False) as introspector:
+            with introspector.session("job-1", agent_name="test"):
+                loop.call_soon(seen.append, 1)
+                loop.call_soon(seen.extend, [2, 3])
+                await asyncio.sleep(0.001)
+        return seen
+
+    assert run(main()) == [1, 2, 3]
+
+
+def test_a_failure_in_an_adopted_step_is_the_task_s(run: Run) -> None:
+    """Exceptions pass as they would."""
+
+    async def main() -> None:
+        async with Introspector(socket_path=False) as introspector:
+            with introspector.session("job-1", agent_name="test"):
+                await asyncio.sleep(0)
+                raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"):
+        run(main())
+
+
+def test_a_debug_log_names_the_task(run_virtually: Run) -> None:
+    """What wraps the step shows the task behind it, as asyncio's log of slow callbacks looks for."""
+    from openrtc_introspect_core._adopted import AdoptedStep
+
+    class Owner:
+        def method(self) -> None: ...
+
+    owner = Owner()
+    assert AdoptedStep(owner.method, None).__self__ is owner  # type: ignore[arg-type]

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import pytest
+
+from openrtc_introspect_core._blocks import KEPT, BlockLog
+from openrtc_introspect_core._clock import WallTime
+from openrtc_introspect_core._sessions import Session
+from openrtc_introspect_testing._clock import FakeClock
+
+
+def log() -> BlockLog:
+    return BlockLog(WallTime(FakeClock()), slow_status_s=5.0)
+
+
+def session(session_id: str = "job-c1d550") -> Session:
+    return Session(session_id, "restaurant", {"tenant": "acme"}, started=0.0)
+
+
+def test_a_block_carries_its_session_and_the_session_its_block() -> None:
+    """Both ways: who, for how long, how often, the worst, and until when it shows as slow."""
+    blocks, one = log(), session()
+    block = blocks.record(one, 1.0, 1.32, "lookup")
+    blocks.record(one, 2.0, 2.1)
+    assert (block.seq, block.session_id, block.agent_name, block.tenant) == (
+        1,
+        "job-c1d550",
+        "restaurant",
+        "acme",
+    )
+    assert (block.task_name, round(block.duration_ms), block.in_progress) == ("lookup", 320, False)
+    assert (one.blocks, round(one.worst_block, 9), one.slow_until) == (2, 0.32, 7.1)
+
+
+def test_the_log_line_starts_like_the_documented_one(caplog: pytest.LogCaptureFixture) -> None:
+    """`[slow-session] session_id=… blocked event loop for …ms`, WARNING, on openrtc.introspect."""
+    log().record(session(), 1.0, 1.32)
+    (record,) = caplog.records
+    assert record.getMessage() == "[slow-session] session_id=job-c1d550 blocked event loop for 320ms"
+    assert (record.name, record.levelname) == ("openrtc.introspect", "WARNING")
+
+
+def test_a_block_of_no_session_names_none(caplog: pytest.LogCaptureFixture) -> None:
+    """Its line has another start, so that nobody greps for a culprit there."""
+    block = log().record(None, 1.0, 1.1)
+    assert (block.session_id, block.agent_name, block.tenant) == (None, None, None)
+    assert caplog.records[0].getMessage() == "[slow-loop] event loop blocked for 100ms outside any session"
+
+
+def test_lines_are_limited_per_session_and_the_next_tells_how_many(caplog: pytest.LogCaptureFixture) -> None:
+    """One session's flood hides neither itself nor another's line."""
+    blocks, one = log(), session()
+    for n in range(5):
+        blocks.record(one, 1.0 + n / 10, 1.1 + n / 10)
+    blocks.record(session("other"), 1.5, 1.6)
+    blocks.record(one, 3.0, 3.1)
+    assert [record.getMessage() for record in caplog.records] == [
+        "[slow-session] session_id=job-c1d550 blocked event loop for 100ms",
+        "[slow-session] session_id=other blocked event loop for 100ms",
+        "[slow-session] session_id=job-c1d550 blocked event loop for 100ms (and 4 more since the last line)",
+    ]
+
+
+def test_the_history_is_bounded_and_numbers_go_on() -> None:
+    """The last 256 are kept; `since` gives the newer ones, oldest first."""
+    blocks, one = log(), session()
+    for n in range(KEPT + 10):
+        blocks.record(one, float(n), n + 0.1)
+    kept = blocks.since(0)
+    assert (len(kept), kept[0].seq, kept[-1].seq, blocks.last_seq) == (KEPT, 11, KEPT + 10, KEPT + 10)
+    assert [block.seq for block in blocks.since(KEPT + 8)] == [KEPT + 9, KEPT + 10]
+
+
+def test_ids_of_sessions_long_gone_are_forgotten() -> None:
+    """The memory of who was logged when does not grow with the sessions there have been."""
+    blocks = log()
+    for n in range(3 * KEPT):
+        blocks.record(session(f"job-{n}"), n * 10.0, n * 10.0 + 0.1)
+    assert len(blocks._lines) <= KEPT

@@ -1,0 +1,404 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+import subprocess
+import sys
+import tempfile
+import textwrap
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from openrtc_introspect_core import (
+    ArgumentError,
+    EndpointError,
+    Introspector,
+    StateError,
+    current_session,
+    read_snapshot,
+)
+
+Run = Callable[[Coroutine[Any, Any, Any]], Any]
+
+
+@pytest.fixture
+def runtime_dir(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A short private directory that workers of this test put their sockets in."""
+    with tempfile.TemporaryDirectory(prefix="rt") as directory:
+        monkeypatch.setenv("OPENRTC_RUNTIME_DIR", directory)
+        yield Path(directory)
+
+
+def nothing_left(directory: Path) -> bool:
+    ours = [t.name for t in threading.enumerate() if t.name.startswith("openrtc")]
+    return not ours and not list(directory.iterdir())
+
+
+def test_the_five_lines_of_the_readme_work(run: Run, runtime_dir: Path) -> None:
+    """Attach, open a scope, work; a reader in another thread sees the session, and nothing is left after."""
+
+    async def main() -> Any:
+        async with Introspector() as introspector:
+            path = introspector.socket_path
+            assert path is not None
+            with introspector.session("job-c1d550", agent_name="restaurant", metadata={"tenant": "acme"}) as session:
+                assert current_session() is session
+                snapshot = await asyncio.to_thread(read_snapshot, path)
+                mode = stat.S_IMODE(path.stat().st_mode)
+            assert current_session() is None
+            return snapshot, path.name, mode
+
+    snapshot, name, mode = run(main())
+    (row,) = snapshot.sessions
+    assert (row.session_id, row.agent_name, row.tenant) == ("job-c1d550", "restaurant", "acme")
+    assert row.cpu_s > 0
+    assert (name, mode) == (f"worker-{os.getpid()}.sock", 0o600)
+    assert nothing_left(runtime_dir)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"slow_session_threshold_ms": 0}, r"slow_session_threshold_ms must be greater than 0, got 0$"),
+        ({"slow_session_threshold_ms": -1.5}, r"greater than 0, got -1\.5$"),
+        ({"slow_session_threshold_ms": float("nan")}, "greater than 0, got nan$"),
+        ({"slow_session_threshold_ms": "50"}, "must be a number, got '50'$"),
+        ({"slow_session_threshold_ms": True}, "must be a number, got True$"),
+        ({"slow_status_s": -1}, "slow_status_s must be 0 or more, got -1$"),
+        ({"memory_interval_s": 0}, r"memory_interval_s must be 0\.01 or more, got 0$"),
+        ({"sample_interval_s": 0}, r"sample_interval_s must be 0\.001 or more, got 0$"),
+        ({"memory_limit_mb": -1}, "memory_limit_mb must be 0 or more, got -1$"),
+        ({"max_sessions": -1}, r"max_sessions must be 0 \(no limit\) or more, got -1$"),
+        ({"max_sessions": 1.5}, r"max_sessions must be an int, got 1\.5$"),
+        ({"cpu": "fast"}, "cpu must be 'exact' or 'sampled' or 'off', got 'fast'$"),
+        ({"memory": "heap"}, "memory must be 'share', got 'heap'$"),
+        ({"name": ""}, "name must have 1 to 256 characters, got an empty one$"),
+        ({"name": "a\x1bb"}, r"name must be at most 64 printable characters, got 'a\\x1bb'$"),
+        ({"socket_path": 7}, r"socket_path must be a path, None .* or False .*, got 7$"),
+        ({"socket_path": "/" + "x" * 200}, r"is 201 bytes long; at most 10[37] are possible: set"),
+    ],
+)
+def test_bad_arguments_are_told_in_one_line(arguments: dict[str, Any], told: str) -> None:
+    """What was given, what is accepted; before anything has started."""
+    with pytest.raises(ArgumentError, match=told) as caught:
+        Introspector(**arguments)
+    assert "\n" not in str(caught.value)
+    assert isinstance(caught.value, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (
+            lambda i: i.session("", agent_name="a"),
+            "session_id must have 1 to 256 characters, got an empty one",
+        ),
+        (
+            lambda i: i.session("x" * 257, agent_name="a"),
+            "session_id must have 1 to 256 .* got 257 characters",
+        ),
+        (lambda i: i.session(7, agent_name="a"), "session_id must be a str, got 7"),
+        (lambda i: i.session("a", agent_name=""), "agent_name must have 1 to 256 characters"),
+        (
+            lambda i: i.session("a", agent_name="a", metadata=["x"]),
+            r"metadata must be a mapping .* got \['x'\]",
+        ),
+        (lambda i: i.session("a", agent_name="a", metadata={"tenant": 7}), "tenant'] must be a str, got 7"),
+        (lambda i: i.session("live", agent_name="a"), "session id 'live' is live already"),
+    ],
+)
+def test_bad_sessions_are_told_in_one_line(call: Any, told: str, run_virtually: Run) -> None:
+    """And leave the live ones as they are."""
+
+    async def main() -> Any:
+        async with Introspector(socket_path=False) as introspector:
+            with introspector.session("live", agent_name="a"):
+                with pytest.raises(ArgumentError, match=told):
+                    call(introspector)
+                return [row.session_id for row in introspector.snapshot().sessions]
+
+    assert run_virtually(main()) == ["live"]
+
+
+def test_two_scopes_of_one_id_made_before_either_is_entered(run_virtually: Run) -> None:
+    """The second is refused when it is entered, and the first is not harmed."""
+
+    async def main() -> Any:
+        async with Introspector(socket_path=False) as introspector:
+            one = introspector.session("same", agent_name="a")
+            two = introspector.session("same", agent_name="a")
+            with one:
+                with pytest.raises(ArgumentError, match="live already"), two:
+                    pass
+                assert current_session() is not None
+                return len(introspector.snapshot().sessions)
+
+    assert run_virtually(main()) == 1
+
+
+def test_a_scope_is_entered_once(run_virtually: Run) -> None:
+    """A second time is an error."""
+
+    async def main() -> None:
+        async with Introspector(socket_path=False) as introspector:
+            scope = introspector.session("a", agent_name="a")
+            with scope:
+                pass
+            with pytest.raises(StateError, match="was entered already"), scope:
+                pass
+
+    run_virtually(main())
+
+
+def test_it_starts_once(run_virtually: Run) -> None:
+    """While it runs, and after it ended, a second start is refused and changes nothing."""
+
+    async def main() -> None:
+        introspector = Introspector(socket_path=False)
+        async with introspector:
+            with pytest.raises(StateError, match="'worker' is attached already: make a new one"):
+                introspector.attach()
+            with introspector.session("still", agent_name="works"):
+                pass
+        with pytest.raises(StateError, match="'worker' is closed: make a new one"):
+            async with introspector:
+                pass
+        await introspector.aclose()
+
+    run_virtually(main())
+
+
+def test_a_session_needs_a_started_introspector() -> None:
+    """Before, the error says what is missing."""
+    with pytest.raises(StateError, match="is not started: its sessions go inside `async with"):
+        Introspector().session("a", agent_name="a")
+
+
+def test_without_a_loop_it_does_not_start() -> None:
+    """The error says so, and nothing is left."""
+    with pytest.raises(StateError, match="no asyncio event loop is running here"):
+        Introspector().attach()
+
+
+def test_a_session_that_outlives_the_introspector_ends_quietly(run_virtually: Run) -> None:
+    """Its scope may be left after the introspector has been closed."""
+
+    async def main() -> Any:
+        introspector = Introspector(socket_path=False)
+        await introspector.__aenter__()
+        scope = introspector.session("a", agent_name="a")
+        scope.__enter__()
+        task = asyncio.create_task(asyncio.sleep(1, "done"))
+        await introspector.aclose()
+        result = await task
+        scope.__exit__(None, None, None)
+        return result, current_session()
+
+    assert run_virtually(main()) == ("done", None)
+
+
+def test_a_scope_left_in_another_task_is_ended(run_virtually: Run) -> None:
+    """As generators and exit stacks do: the session ends, and no error reaches the host."""
+
+    async def main() -> Any:
+        async with Introspector(socket_path=False) as introspector:
+            scope = introspector.session("a", agent_name="a")
+
+            async def enter() -> None:
+                scope.__enter__()
+
+            async def leave() -> None:
+                scope.__exit__(None, None, None)
+
+            await asyncio.create_task(enter())
+            await asyncio.create_task(leave())
+            return introspector.snapshot().sessions
+
+    assert run_virtually(main()) == []
+
+
+def test_a_scope_entered_in_a_thread_binds_there(run_virtually: Run) -> None:
+    """`to_thread` work may open a session: it is listed, though its time is not loop time."""
+
+    async def main() -> Any:
+        async with Introspector(socket_path=False) as introspector:
+
+            def work() -> Any:
+                with introspector.session("threaded", agent_name="a"):
+                    session = current_session()
+                    return session.session_id if session else None, len(introspector.snapshot().sessions)
+
+            return await asyncio.to_thread(work)
+
+    assert run_virtually(main()) == ("threaded", 1)
+
+
+def test_exceptions_inside_our_own_never_reach_a_session(
+    run_virtually: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Recording and scopes break: the sessions run on, each fault is logged once and noted."""
+
+    async def main() -> Any:
+        loop: Any = asyncio.get_running_loop()
+        async with Introspector(socket_path=False, clock=loop.clock) as introspector:
+
+            def broken(*_: Any) -> Any:
+                raise OSError("broken probe")
+
+            monkeypatch.setattr(introspector._blocks, "record", broken)
+            monkeypatch.setattr(introspector._hook, "enter_scope", broken)
+            monkeypatch.setattr(introspector._hook, "leave_scope", broken)
+
+            async def work() -> str:
+                loop.block(0.1)
+                await asyncio.sleep(0)
+                loop.block(0.1)
+                return "done"
+
+            results = []
+            for n in range(3):
+                with introspector.session(f"job-{n}", agent_name="a"):
+                    results.append(await asyncio.create_task(work()))
+            return results, introspector.snapshot().worker.notes
+
+    results, notes = run_virtually(main())
+    assert results == ["done"] * 3
+    assert len(notes) == len(caplog.records) == 2
+    assert all("broken probe" in note for note in notes)
+
+
+def test_failing_samples_switch_sampling_off_and_it_still_serves(
+    run_on_asyncio: Run, runtime_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The service goes on without the probe; the note says what is missing."""
+
+    async def main() -> Any:
+        introspector = Introspector()
+
+        def broken(now: float) -> None:
+            raise OSError("no /proc")
+
+        introspector._tick = broken  # type: ignore[method-assign]
+        async with introspector:
+            with introspector.session("a", agent_name="a"):
+                while not introspector.snapshot().worker.notes:
+                    await asyncio.sleep(0.001)
+                return await asyncio.to_thread(read_snapshot, introspector.socket_path)
+
+    snapshot = run_on_asyncio(main())
+    assert snapshot.worker.notes == ["sampling is switched off: OSError('no /proc')"]
+    assert [row.session_id for row in snapshot.sessions] == ["a"]
+    assert len(caplog.records) == 1
+
+
+def test_a_socket_that_cannot_be_made_leaves_nothing(run_on_asyncio: Run, runtime_dir: Path) -> None:
+    """The loop has no factory of ours, no thread runs, and the introspector may say why."""
+    target = runtime_dir / "link"
+    target.symlink_to(runtime_dir)
+
+    async def main() -> Any:
+        loop = asyncio.get_running_loop()
+        introspector = Introspector(socket_path=target / "worker.sock")
+        with pytest.raises(EndpointError, match=r"link' is a symbolic link; a real directory is required"):
+            await introspector.__aenter__()
+        return (
+            loop.get_task_factory(),
+            introspector.socket_path,
+            set(vars(loop)) & {"run_forever", "call_soon"},
+        )
+
+    assert run_on_asyncio(main()) == (None, None, set())
+    target.unlink()
+    assert nothing_left(runtime_dir)
+
+
+def test_a_failure_late_in_the_start_takes_everything_back(
+    run_on_asyncio: Run, runtime_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The socket was made and the factory set when the thread could not start: both are gone."""
+    from openrtc_introspect_core._service import Service
+
+    def broken(self: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(Service, "start", broken)
+
+    async def main() -> Any:
+        loop = asyncio.get_running_loop()
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            async with Introspector(cpu="sampled"):
+                pass
+        for thread in threading.enumerate():
+            if thread.name.startswith("openrtc"):
+                thread.join(5)
+        return loop.get_task_factory(), set(vars(loop)) & {"run_forever", "call_soon"}
+
+    assert run_on_asyncio(main()) == (None, set())
+    assert nothing_left(runtime_dir)
+
+
+def test_a_forked_child_lets_go_of_everything(run_on_asyncio: Run, runtime_dir: Path) -> None:
+    """The parent's socket stays, and the child's introspector does nothing any more."""
+    code = """
+        import asyncio, os, sys
+        from openrtc_introspect_core import Introspector, StateError
+
+        async def main():
+            async with Introspector() as introspector:
+                path = introspector.socket_path
+                pid = os.fork()
+                if pid == 0:
+                    try:
+                        introspector.session("a", agent_name="a")
+                    except StateError:
+                        introspector.close()
+                        os._exit(0 if path.exists() else 2)
+                    os._exit(3)
+                _, status = os.waitpid(pid, 0)
+                assert path.exists()
+                return os.waitstatus_to_exitcode(status)
+
+        sys.exit(asyncio.run(main()))
+    """
+    command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code)]
+    assert subprocess.run(command, timeout=30, check=False).returncode == 0
+    assert nothing_left(runtime_dir)
+
+
+def test_close_is_for_hosts_without_a_running_loop(runtime_dir: Path) -> None:
+    """It waits for the threads itself and leaves as little."""
+    loop = asyncio.new_event_loop()
+    introspector = Introspector()
+    introspector.attach(loop)
+    assert introspector.socket_path is not None
+    introspector.close()
+    introspector.close()
+    loop.close()
+    assert introspector.socket_path is None
+    assert nothing_left(runtime_dir)
+
+
+def test_the_end_does_not_wait_for_a_loop_s_cancellation(run_on_asyncio: Run, runtime_dir: Path) -> None:
+    """A cancelled host still closes properly."""
+
+    async def main() -> None:
+        started = asyncio.Event()
+
+        async def host() -> None:
+            async with Introspector():
+                started.set()
+                await asyncio.sleep(60)
+
+        task = asyncio.create_task(host())
+        await started.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run_on_asyncio(main())
+    assert nothing_left(runtime_dir)

@@ -1,0 +1,547 @@
+"""Metered tasks behave as unmetered ones: each scenario runs both ways, and the outcomes are equal."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import gc
+import inspect
+import io
+import sys
+import traceback
+import types
+import warnings
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from typing import Any
+
+import pytest
+
+from openrtc_introspect_core import Introspector, current_session
+from openrtc_introspect_core._ledger import Ledger
+from openrtc_introspect_core._meter import MeteredCoroutine
+
+Run = Callable[[Coroutine[Any, Any, Any]], Any]
+Scenario = Callable[[], Coroutine[Any, Any, Any]]
+SCENARIOS: list[Scenario] = []
+colour: contextvars.ContextVar[str] = contextvars.ContextVar("colour", default="none")
+
+
+def scenario(function: Scenario) -> Scenario:
+    SCENARIOS.append(function)
+    return function
+
+
+class Failure(Exception):
+    pass
+
+
+def frames(error: BaseException | None) -> list[tuple[str, str]]:
+    """The traceback as (file's last part, function), from the outermost frame."""
+    assert error is not None
+    return [(frame.filename.rpartition("/")[2], frame.name) for frame in traceback.extract_tb(error.__traceback__)]
+
+
+async def fail_deep(levels: int = 3) -> None:
+    if levels:
+        await fail_deep(levels - 1)
+    await asyncio.sleep(0)
+    raise Failure("deep")
+
+
+@scenario
+async def results_of_many_steps() -> Any:
+    async def add(n: int) -> int:
+        for _ in range(n):
+            await asyncio.sleep(0)
+        return n
+
+    return await asyncio.gather(*(asyncio.create_task(add(n)) for n in range(5)))
+
+
+@scenario
+async def tuple_and_exception_results() -> Any:
+    async def give(value: Any) -> Any:
+        return value
+
+    error = Failure("returned")
+    task = asyncio.create_task(give(error))
+    return await asyncio.create_task(give((1, 2))), await task is error, await asyncio.create_task(give(None))
+
+
+@scenario
+async def traceback_of_a_failure() -> Any:
+    task = asyncio.create_task(fail_deep())
+    try:
+        await task
+    except Failure as error:
+        return frames(error), frames(task.exception()), str(error.__context__)
+    return None
+
+
+@scenario
+async def failure_in_the_first_step() -> Any:
+    async def fail() -> None:
+        raise Failure("at once")
+
+    task = asyncio.create_task(fail())
+    await asyncio.wait([task])
+    return frames(task.exception())
+
+
+@scenario
+async def exception_context_and_cause() -> Any:
+    async def fail() -> None:
+        try:
+            await fail_deep(0)
+        except Failure as error:
+            raise KeyError("second") from error
+
+    task = asyncio.create_task(fail())
+    await asyncio.wait([task])
+    error = task.exception()
+    assert error is not None
+    return repr(error.__cause__), repr(error.__context__), frames(error.__cause__), frames(error)
+
+
+@scenario
+async def no_exception_is_being_handled_when_one_is_thrown_in() -> Any:
+    seen: list[Any] = []
+
+    async def victim() -> None:
+        try:
+            await asyncio.sleep(10)
+        finally:
+            seen.append(sys.exc_info()[0])
+            try:
+                raise Failure("in finally")
+            except Failure as error:
+                seen.append(repr(error.__context__))
+
+    task = asyncio.create_task(victim())
+    await asyncio.sleep(0)
+    task.cancel("stop")
+    await asyncio.wait([task])
+    return seen, task.cancelled()
+
+
+@scenario
+async def cancelled_before_the_first_step() -> Any:
+    ran: list[int] = []
+
+    async def never() -> None:
+        ran.append(1)
+
+    task = asyncio.create_task(never())
+    task.cancel()
+    await asyncio.wait([task])
+    return ran, task.cancelled(), task.cancelling()
+
+
+@scenario
+async def cancellation_swallowed_and_counted() -> Any:
+    counts: list[Any] = []
+
+    async def stubborn() -> str:
+        task = asyncio.current_task()
+        assert task is not None
+        for _ in range(2):
+            try:
+                await asyncio.sleep(10)
+            except asyncio.CancelledError as error:
+                counts.append((task.cancelling(), error.args))
+                counts.append(task.uncancel())
+        return "went on"
+
+    task = asyncio.create_task(stubborn())
+    await asyncio.sleep(0)
+    task.cancel("one")
+    await asyncio.sleep(0)
+    task.cancel("two")
+    return await task, counts, task.cancelled()
+
+
+@scenario
+async def cancelled_while_awaiting_a_shield() -> Any:
+    done: list[str] = []
+
+    async def inner() -> str:
+        await asyncio.sleep(0.01)
+        done.append("inner")
+        return "kept"
+
+    shielded = asyncio.create_task(inner())
+
+    async def outer() -> None:
+        await asyncio.shield(shielded)
+
+    task = asyncio.create_task(outer())
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    return task.cancelled(), await shielded, done
+
+
+@scenario
+async def task_group_with_one_failure() -> Any:
+    log: list[str] = []
+
+    async def sibling() -> None:
+        try:
+            await asyncio.sleep(10)
+        except asyncio.CancelledError:
+            log.append("sibling cancelled")
+            raise
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(sibling())
+            group.create_task(fail_deep())
+    except* Failure as errors:
+        log.append(repr(errors.exceptions))
+        log.append(repr(frames(errors.exceptions[0])))
+    task = asyncio.current_task()
+    assert task is not None
+    return log, task.cancelling()
+
+
+@scenario
+async def timeouts_expire_and_do_not() -> Any:
+    log: list[Any] = []
+    try:
+        async with asyncio.timeout(0.005):
+            await asyncio.sleep(10)
+    except TimeoutError as error:
+        log.append((type(error).__name__, type(error.__cause__).__name__))
+    async with asyncio.timeout(5) as deadline:
+        await asyncio.sleep(0)
+    log.append(deadline.expired())
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(asyncio.sleep(10), 0.005)
+    task = asyncio.current_task()
+    assert task is not None
+    return log, task.cancelling()
+
+
+@scenario
+async def async_generators_close_when_told() -> Any:
+    log: list[str] = []
+
+    async def numbers() -> AsyncIterator[int]:
+        try:
+            for n in range(10):
+                yield n
+                await asyncio.sleep(0)
+        finally:
+            log.append("closed")
+
+    async def use() -> None:
+        iterator = numbers()
+        async for n in iterator:
+            log.append(str(n))
+            if n == 2:
+                break
+        await iterator.aclose()  # type: ignore[attr-defined]
+
+    await asyncio.create_task(use())
+    return log
+
+
+@scenario
+async def context_variables_stay_a_task_s_own() -> Any:
+    async def child() -> str:
+        before = colour.get()
+        colour.set("red")
+        await asyncio.sleep(0)
+        return f"{before} {colour.get()}"
+
+    colour.set("blue")
+    result = await asyncio.create_task(child())
+    context = contextvars.copy_context()
+    context.run(colour.set, "green")
+    other = await asyncio.create_task(child(), context=context)
+    return result, other, colour.get(), context[colour]
+
+
+@scenario
+async def awaiting_a_custom_awaitable() -> Any:
+    class Twice:
+        def __await__(self) -> Iterator[Any]:
+            yield from asyncio.sleep(0).__await__()
+            return "twice"
+
+    async def use() -> Any:
+        return await Twice()
+
+    return await asyncio.create_task(use())
+
+
+@scenario
+async def yielding_garbage_is_the_task_s_error() -> Any:
+    @types.coroutine
+    def garbage() -> Any:
+        yield "not a future"
+
+    async def use() -> None:
+        await garbage()
+
+    task = asyncio.create_task(use())
+    await asyncio.wait([task])
+    return repr(type(task.exception())), "Task got bad yield: 'not a future'" in str(task.exception())
+
+
+@scenario
+async def stop_iteration_becomes_a_runtime_error() -> Any:
+    async def stop() -> None:
+        raise StopIteration("mine")
+
+    task = asyncio.create_task(stop())
+    await asyncio.wait([task])
+    error = task.exception()
+    assert error is not None
+    return repr(error), repr(error.__cause__)
+
+
+@scenario
+async def names_coroutines_and_stacks_are_seen_through() -> Any:
+    async def lookup() -> None:
+        await asyncio.sleep(10)
+
+    task = asyncio.create_task(lookup(), name="look")
+    unstarted = inspect.getcoroutinestate(task.get_coro())  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+    coro: Any = task.get_coro()
+    text = io.StringIO()
+    task.print_stack(file=text)
+    seen = (
+        unstarted,
+        inspect.getcoroutinestate(coro),
+        task.get_name(),
+        coro.__qualname__,
+        coro.cr_code.co_name,
+        coro.cr_await is not None,
+        inspect.iscoroutine(coro),
+        asyncio.iscoroutine(coro),
+        isinstance(coro, types.CoroutineType),
+        [frame.f_code.co_name for frame in task.get_stack()],
+        "lookup() running at" in repr(task),
+        "in lookup" in text.getvalue(),
+        "openrtc" in text.getvalue() or "openrtc" in repr(task).replace("test_meter", "").rpartition("/")[2],
+    )
+    task.cancel()
+    await asyncio.wait([task])
+    return seen
+
+
+@scenario
+async def done_callbacks_and_results_arrive_in_order() -> Any:
+    log: list[str] = []
+
+    async def work() -> int:
+        await asyncio.sleep(0)
+        log.append("work")
+        return 7
+
+    task = asyncio.create_task(work())
+    task.add_done_callback(lambda done: log.append(f"first {done.result()}"))
+    task.add_done_callback(lambda done: log.append(f"second {done.result()}"))
+    await task
+    await asyncio.sleep(0)
+    return log
+
+
+@scenario
+async def base_exceptions_of_one_s_own_pass() -> Any:
+    class Stop(BaseException):
+        pass
+
+    async def stop() -> None:
+        await asyncio.sleep(0)
+        raise Stop("now")
+
+    task = asyncio.create_task(stop())
+    await asyncio.wait([task])
+    try:
+        await task
+    except Stop as error:
+        return repr(error), frames(error)
+    return None
+
+
+@scenario
+async def a_future_awaited_is_let_go_when_the_step_begins() -> Any:
+    import weakref
+
+    class Big:
+        pass
+
+    refs: list[Any] = []
+
+    async def use() -> bool:
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        refs.append(weakref.ref(future))
+        asyncio.get_running_loop().call_soon(future.set_result, Big())
+        await future
+        del future
+        gc.collect()
+        return refs[0]() is None
+
+    return await asyncio.create_task(use())
+
+
+async def metered(function: Scenario) -> Any:
+    async with Introspector(socket_path=False) as introspector:
+        with introspector.session("job-1", agent_name="test"):
+            return await function()
+
+
+@pytest.mark.parametrize("function", SCENARIOS, ids=lambda function: function.__name__)
+def test_metered_equals_unmetered(function: Scenario, run: Run) -> None:
+    """The outcome of the scenario, with all it observes, is the same with metering and without."""
+
+    async def in_a_task(inner: Awaitable[Any]) -> Any:
+        return await inner
+
+    async def metered_in_a_task() -> Any:
+        async with Introspector(socket_path=False) as introspector:
+            with introspector.session("job-1", agent_name="test"):
+                return await asyncio.create_task(in_a_task(function()))
+
+    plain = run(function())
+    assert run(metered(function)) == plain
+    assert run(metered_in_a_task()) == run(in_a_task(function()))
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with Python 3.12")
+@pytest.mark.parametrize("function", SCENARIOS, ids=lambda function: function.__name__)
+def test_eager_metered_equals_eager_unmetered(function: Scenario, run_on_asyncio: Run) -> None:
+    """The same holds under asyncio's eager task factory, which ours calls.
+
+    On asyncio only: uvloop 0.23 hands factories an argument that this one refuses, metered or not.
+    """
+    run = run_on_asyncio
+
+    async def eager(inner: Callable[[], Awaitable[Any]]) -> Any:
+        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+        return await inner()
+
+    async def observe() -> Any:
+        if function in (cancelled_before_the_first_step, names_coroutines_and_stacks_are_seen_through):
+            return None  # an eager task has no moment before its first step
+        return await function()
+
+    assert run(eager(lambda: metered(observe))) == run(eager(observe))
+
+
+def test_a_coroutine_never_started_warns_as_ever() -> None:
+    """A coroutine whose task never had a step still says that it was never awaited."""
+
+    async def never() -> None:
+        pass
+
+    ledger = Ledger(contextvars.ContextVar("binding"), lambda: 0.0, 1.0, lambda *_: None)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        MeteredCoroutine(never(), ledger, None)
+        gc.collect()
+    assert any("never awaited" in str(warning.message) for warning in caught)
+
+
+def test_every_step_is_charged_to_the_session_bound_at_its_start(run_virtually: Run) -> None:
+    """Steps of a child task, by virtual time: exact."""
+
+    async def main() -> Any:
+        loop: Any = asyncio.get_running_loop()
+
+        async def child() -> None:
+            for _ in range(4):
+                loop.block(0.01)
+                await asyncio.sleep(1)
+
+        async with Introspector(socket_path=False, clock=loop.clock) as introspector:
+            with introspector.session("job-1", agent_name="test") as session:
+                task = asyncio.create_task(child())
+            await task
+            return session.busy, session.steps
+
+    busy, steps = run_virtually(main())
+    assert busy == pytest.approx(0.04)
+    assert steps >= 5
+
+
+def test_a_task_that_binds_its_session_late_is_charged_to_it(run_virtually: Run) -> None:
+    """An entrypoint that learns its id in mid-life: before it untagged, after it the session."""
+
+    async def main() -> Any:
+        loop: Any = asyncio.get_running_loop()
+        async with Introspector(socket_path=False, clock=loop.clock) as introspector:
+
+            async def entrypoint() -> float:
+                loop.block(0.01)
+                await asyncio.sleep(1)
+                loop.block(0.02)
+                with introspector.session("job-1", agent_name="test") as session:
+                    loop.block(0.03)
+                    await asyncio.sleep(1)
+                    loop.block(0.04)
+                loop.block(0.05)
+                return session.busy
+
+            busy = await asyncio.create_task(entrypoint())
+            return busy, introspector._ledger.untagged.busy
+
+    busy, untagged = run_virtually(main())
+    assert busy == pytest.approx(0.07)
+    assert untagged == pytest.approx(0.08)
+
+
+def test_create_task_with_a_context_belongs_to_that_context_s_session(run_virtually: Run) -> None:
+    """`context=` decides, not who calls."""
+
+    async def main() -> Any:
+        loop: Any = asyncio.get_running_loop()
+        async with Introspector(socket_path=False, clock=loop.clock) as introspector:
+
+            async def work() -> str:
+                loop.block(0.02)
+                await asyncio.sleep(0)
+                session = current_session()
+                return session.session_id if session else "-"
+
+            with introspector.session("a", agent_name="test") as a:
+                context = contextvars.copy_context()
+                with introspector.session("b", agent_name="test") as b:
+                    own = await asyncio.create_task(work())
+                    other = await asyncio.create_task(work(), context=context)
+                return own, other, a.busy, b.busy
+
+    own, other, a, b = run_virtually(main())
+    assert (own, other) == ("b", "a")
+    assert a == pytest.approx(0.02)
+    assert b == pytest.approx(0.02)
+
+
+def test_tasks_are_counted_however_they_end(run_virtually: Run) -> None:
+    """Returned, failed, cancelled, cancelled before the first step: none stays in the count."""
+
+    async def main() -> Any:
+        async with Introspector(socket_path=False) as introspector:
+            with introspector.session("job-1", agent_name="test") as session:
+
+                async def fail() -> None:
+                    raise Failure
+
+                tasks = [
+                    asyncio.create_task(asyncio.sleep(0)),
+                    asyncio.create_task(fail()),
+                    asyncio.create_task(asyncio.sleep(10)),
+                    asyncio.create_task(asyncio.sleep(10)),
+                ]
+                tasks[3].cancel()
+                during = session.tasks
+                await asyncio.sleep(0)
+                tasks[2].cancel()
+                await asyncio.wait(tasks)
+                [task.exception() for task in tasks if not task.cancelled()]
+                return during, session.tasks
+
+    assert run_virtually(main()) == (5, 1)

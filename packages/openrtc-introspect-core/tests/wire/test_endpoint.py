@@ -1,0 +1,392 @@
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from openrtc_introspect_core import ArgumentError, EndpointError
+from openrtc_introspect_core.wire import WorkerSocket, _endpoint, discover, search_dirs
+from openrtc_introspect_core.wire._endpoint import (
+    MAX_PATH_BYTES,
+    check_path,
+    may_connect,
+    may_serve,
+    open_listener,
+    parse_name,
+    peer_uid,
+    unread_bytes,
+    worker_dir,
+)
+
+SOMEONE = 65534
+
+root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="Linux takes the mode from the unbound socket")
+
+
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(os.lstat(path).st_mode)
+
+
+@pytest.fixture
+def umask() -> Iterator[None]:
+    """The umask of this process, put back at the end."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+@pytest.fixture
+def runtime_dir(short_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The only directory in which workers are looked for; it does not exist yet."""
+    directory = short_dir / "run"
+    monkeypatch.setenv("OPENRTC_RUNTIME_DIR", str(directory))
+    monkeypatch.setattr(_endpoint, "search_dirs", lambda: [worker_dir()])
+    return directory
+
+
+def leave_behind(path: Path, age_s: float = 60.0) -> None:
+    """A socket whose worker is gone."""
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    then = time.time() - age_s
+    os.utime(path, (then, then))
+
+
+def answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(path)) == 0
+
+
+# --- modes ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o022, 0o077, 0o777], ids=oct)
+def test_the_modes_hold_under_any_umask(runtime_dir: Path, umask: None, mask: int) -> None:
+    """0700 for each directory that is made, 0600 for the socket."""
+    os.environ["OPENRTC_RUNTIME_DIR"] = str(runtime_dir / "a" / "b")
+    os.umask(mask)
+    listener, path = open_listener("w")
+    with listener:
+        assert mode_of(path) == 0o600
+        assert [mode_of(each) for each in list(path.parents)[:3]] == [0o700] * 3
+
+
+@linux_only
+def test_the_socket_is_private_from_the_moment_it_exists(
+    short_dir: Path, umask: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not only from the moment its mode is set: nothing is left to set."""
+
+    def unneeded(*_: object) -> None:
+        pass
+
+    monkeypatch.setattr(os, "chmod", unneeded)
+    os.umask(0)
+    listener, path = open_listener("w", short_dir / "w.sock")
+    with listener:
+        assert mode_of(path) == 0o600
+
+
+# --- the directory -------------------------------------------------------------------------------
+
+
+def test_a_symbolic_link_is_no_directory(runtime_dir: Path) -> None:
+    """Whoever made it could turn it to another place."""
+    (runtime_dir.parent / "real").mkdir(mode=0o700)
+    runtime_dir.symlink_to(runtime_dir.parent / "real")
+    with pytest.raises(EndpointError, match="is a symbolic link; a real directory is required"):
+        open_listener("w")
+    assert list((runtime_dir.parent / "real").iterdir()) == []
+
+
+def test_a_dangling_link_is_not_followed(runtime_dir: Path) -> None:
+    """No directory is made where it points to."""
+    runtime_dir.symlink_to(runtime_dir.parent / "nothing")
+    with pytest.raises(EndpointError, match="is a symbolic link"):
+        open_listener("w")
+    assert not (runtime_dir.parent / "nothing").exists()
+
+
+def test_a_file_in_its_place_is_told(runtime_dir: Path) -> None:
+    """And left as it is."""
+    runtime_dir.write_text("mine")
+    with pytest.raises(EndpointError, match="is not a directory"):
+        open_listener("w")
+    assert runtime_dir.read_text() == "mine"
+
+
+@root_only
+def test_another_users_directory_is_refused(runtime_dir: Path) -> None:
+    """The error names both users."""
+    runtime_dir.mkdir(mode=0o700)
+    os.chown(runtime_dir, SOMEONE, SOMEONE)
+    with pytest.raises(EndpointError, match="belongs to uid 65534; it must belong to uid 0"):
+        open_listener("w")
+
+
+@pytest.mark.parametrize("mode", [0o701, 0o710, 0o755, 0o1777], ids=oct)
+def test_a_directory_open_to_others_is_refused(runtime_dir: Path, mode: int) -> None:
+    """The error says how to close it."""
+    runtime_dir.mkdir()
+    runtime_dir.chmod(mode)
+    with pytest.raises(EndpointError, match=f"has mode {mode:04o}, open to others; 0700 is required: chmod 700"):
+        open_listener("w")
+
+
+def test_an_exact_path_may_be_in_a_directory_that_others_can_list(short_dir: Path) -> None:
+    """But in none that they can write to."""
+    short_dir.chmod(0o755)
+    open_listener("w", short_dir / "w.sock")[0].close()
+    short_dir.chmod(0o775)
+    with pytest.raises(EndpointError, match="has mode 0775, open to others"):
+        open_listener("w", short_dir / "v.sock")
+
+
+def test_a_directory_that_cannot_be_made_is_told(runtime_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the way out."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "mkdir", full)
+    with pytest.raises(EndpointError, match=r"cannot create socket directory .*No space left.*OPENRTC_RUNTIME_DIR"):
+        open_listener("w")
+
+
+def test_the_first_variable_that_is_set_decides(short_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OPENRTC_RUNTIME_DIR, XDG_RUNTIME_DIR if it is there, the directory for temporary files."""
+    per_user = f"openrtc-{os.geteuid()}"
+    monkeypatch.setattr("tempfile.tempdir", str(short_dir / "tmp"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(short_dir))
+    monkeypatch.setenv("OPENRTC_RUNTIME_DIR", str(short_dir / "own"))
+    assert worker_dir() == short_dir / "own"
+    monkeypatch.setenv("OPENRTC_RUNTIME_DIR", "")
+    assert worker_dir() == short_dir / per_user
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(short_dir / "gone"))
+    assert worker_dir() == short_dir / "tmp" / per_user
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    assert worker_dir() == short_dir / "tmp" / per_user
+
+
+def test_every_place_is_searched(short_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker may have started in another environment than the operator's."""
+    per_user = f"openrtc-{os.geteuid()}"
+    monkeypatch.setattr("tempfile.tempdir", str(short_dir))
+    monkeypatch.setenv("OPENRTC_RUNTIME_DIR", "/somewhere")
+    assert search_dirs() == [
+        Path("/somewhere"),
+        Path(f"/run/user/{os.geteuid()}") / per_user,
+        short_dir / per_user,
+        Path("/tmp") / per_user,
+    ]
+
+
+# --- one socket per worker -----------------------------------------------------------------------
+
+
+def test_the_name_and_the_pid_are_in_the_file_name(runtime_dir: Path) -> None:
+    """Hyphens stay, what a path or a terminal could mistake does not."""
+    listener, path = open_listener("voice-eu/1\x1b é")
+    with listener:
+        assert path == runtime_dir / f"voice-eu_1___-{os.getpid()}.sock"
+        assert parse_name(path) == WorkerSocket(path, "voice-eu_1___", os.getpid())
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "pid"),
+    [
+        ("worker-77.sock", "worker", 77),
+        ("worker-1-77.sock", "worker-1", 77),
+        ("worker-1-77.3.sock", "worker-1", 77),
+        ("v1.2-77.sock", "v1.2", 77),
+        ("anything.sock", "anything", None),
+        ("a-b.sock", "a-b", None),
+    ],
+)
+def test_a_file_name_is_read_back(file: str, name: str, pid: int | None) -> None:
+    """Any other form is a name without a pid."""
+    path = Path("/run") / file
+    assert parse_name(path) == WorkerSocket(path, name, pid)
+
+
+def test_workers_of_one_name_are_side_by_side(runtime_dir: Path) -> None:
+    """Neither takes the other's socket."""
+    first, first_path = open_listener("w")
+    second, second_path = open_listener("w")
+    with first, second:
+        assert second_path.name == f"w-{os.getpid()}.2.sock"
+        assert answers(first_path)
+        assert answers(second_path)
+        assert [(each.name, each.pid) for each in discover()] == [("w", os.getpid())] * 2
+
+
+def test_a_live_socket_is_never_taken(short_dir: Path) -> None:
+    """However old it is."""
+    first, path = open_listener("w", short_dir / "w.sock")
+    with first:
+        os.utime(path, (0, 0))
+        with pytest.raises(EndpointError, match="is served by a worker that answers: choose another"):
+            open_listener("w", path)
+        assert answers(path)
+
+
+def test_a_busy_socket_is_never_taken(short_dir: Path) -> None:
+    """A worker that has not accepted anyone for long is alive all the same."""
+    with socket.socket(socket.AF_UNIX) as busy, socket.socket(socket.AF_UNIX) as waiting:
+        busy.bind(str(short_dir / "w.sock"))
+        busy.listen(0)
+        waiting.connect(str(short_dir / "w.sock"))
+        os.utime(short_dir / "w.sock", (0, 0))
+        with pytest.raises(EndpointError, match="is served by a worker that answers"):
+            open_listener("w", short_dir / "w.sock")
+
+
+def test_a_dead_workers_socket_is_replaced(short_dir: Path) -> None:
+    """Once it is old enough not to be one that is just starting."""
+    path = short_dir / "w.sock"
+    leave_behind(path, age_s=0)
+    with pytest.raises(EndpointError, match="was made a moment ago and does not answer yet"):
+        open_listener("w", path)
+    os.utime(path, (0, 0))
+    listener, _ = open_listener("w", path)
+    with listener:
+        assert answers(path)
+
+
+def test_dead_workers_sockets_are_cleaned_up(runtime_dir: Path) -> None:
+    """By the next worker of the same user; what is young, alive or no socket stays."""
+    runtime_dir.mkdir(mode=0o700)
+    leave_behind(runtime_dir / "old-1.sock")
+    leave_behind(runtime_dir / "young-2.sock", age_s=0)
+    (runtime_dir / "file-3.sock").write_text("mine")
+    listener, path = open_listener("w")
+    with listener:
+        assert sorted(each.name for each in runtime_dir.iterdir()) == sorted(["file-3.sock", path.name, "young-2.sock"])
+        assert discover() == [WorkerSocket(path, "w", os.getpid())]
+
+
+def test_other_programs_sockets_are_not_cleaned_up(short_dir: Path) -> None:
+    """A directory that the host names may hold anyone's."""
+    leave_behind(short_dir / "agent.sock")
+    open_listener("w", short_dir / "w.sock")[0].close()
+    assert (short_dir / "agent.sock").is_socket()
+
+
+def test_a_file_at_the_path_is_never_deleted(short_dir: Path) -> None:
+    """Nor is what a link there points to."""
+    (short_dir / "notes.sock").write_text("mine")
+    (short_dir / "link.sock").symlink_to(short_dir / "notes.sock")
+    for name in ("notes.sock", "link.sock"):
+        with pytest.raises(EndpointError, match="is no socket and is left alone"):
+            open_listener("w", short_dir / name)
+    assert (short_dir / "link.sock").read_text() == "mine"
+
+
+def test_a_socket_of_another_kind_is_left_alone(short_dir: Path) -> None:
+    """It is someone's, but no worker's."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        other.bind(str(short_dir / "w.sock"))
+        os.utime(short_dir / "w.sock", (0, 0))
+        with pytest.raises(EndpointError, match="does not take connections from here"):
+            open_listener("w", short_dir / "w.sock")
+
+
+@pytest.mark.parametrize("fails", ["bind", "listen"])
+def test_nothing_is_left_when_it_cannot_serve(short_dir: Path, monkeypatch: pytest.MonkeyPatch, fails: str) -> None:
+    """No file, no open socket."""
+
+    class Failing(socket.socket):
+        def bind(self, address: object) -> None:
+            if fails == "bind":
+                raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+            super().bind(address)  # type: ignore[arg-type]
+
+        def listen(self, backlog: int = 0) -> None:
+            raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
+
+    monkeypatch.setattr(socket, "socket", Failing)
+    with pytest.raises(EndpointError, match=r"cannot (create|serve on) socket .*w\.sock"):
+        open_listener("w", short_dir / "w.sock")
+    assert list(short_dir.iterdir()) == []
+
+
+# --- paths ---------------------------------------------------------------------------------------
+
+
+def test_a_path_over_the_limit_is_told_with_its_size() -> None:
+    """In bytes, as the system counts."""
+    fits = Path("/" + "é" * ((MAX_PATH_BYTES - 1) // 2))
+    check_path(fits)
+    with pytest.raises(ArgumentError, match=f"is {MAX_PATH_BYTES + 1} bytes long; at most {MAX_PATH_BYTES} are"):
+        check_path(Path("/" + "x" * MAX_PATH_BYTES))
+
+
+def test_a_long_name_leaves_nothing_behind(runtime_dir: Path) -> None:
+    """The error comes before the socket."""
+    with pytest.raises(ArgumentError, match="set OPENRTC_RUNTIME_DIR or socket_path to a shorter one"):
+        open_listener("n" * 200)
+    assert list(runtime_dir.iterdir()) == []
+
+
+# --- finding -------------------------------------------------------------------------------------
+
+
+def test_all_directories_are_looked_into(short_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that are missing or break the rules are passed over."""
+    places = [short_dir / name for name in ("a", "missing", "open", "b")]
+    monkeypatch.setattr(_endpoint, "search_dirs", lambda: places)
+    listeners = []
+    for place, name in ((places[3], "alpha"), (places[0], "beta"), (places[2], "gamma")):
+        monkeypatch.setenv("OPENRTC_RUNTIME_DIR", str(place))
+        listeners.append(open_listener(name)[0])
+    places[2].chmod(0o750)
+    (places[0] / ("x" * 200 + ".sock")).write_text("")
+    assert [(worker.name, worker.path.parent) for worker in discover()] == [
+        ("alpha", places[3]),
+        ("beta", places[0]),
+    ]
+    for listener in listeners:
+        listener.close()
+    assert discover() == []
+
+
+# --- the other end -------------------------------------------------------------------------------
+
+
+def test_the_peer_is_told_by_the_kernel() -> None:
+    """Not by what it says."""
+    one, other = socket.socketpair()
+    with one, other:
+        assert peer_uid(one) == os.geteuid()
+
+
+@pytest.mark.parametrize(("us", "connect", "serve"), [(1000, {0, 1000}, {0, 1000}), (0, {0}, {0, 1000, 1001})])
+def test_who_may_read_and_who_is_believed(
+    monkeypatch: pytest.MonkeyPatch, us: int, connect: set[int], serve: set[int]
+) -> None:
+    """The same user and root; and root may read everyone's."""
+    monkeypatch.setattr(_endpoint, "_uid", lambda: us)
+    assert {uid for uid in (0, 1000, 1001) if may_connect(uid)} == connect
+    assert {uid for uid in (0, 1000, 1001) if may_serve(uid)} == serve
+
+
+@linux_only
+def test_what_a_peer_has_not_read_is_known() -> None:
+    """To the last byte."""
+    one, other = socket.socketpair()
+    with one, other:
+        assert unread_bytes(one) == 0
+        one.send(b"ab")
+        assert unread_bytes(one) > 0
+        other.recv(1)
+        assert unread_bytes(one) > 0
+        other.recv(1)
+        assert unread_bytes(one) == 0

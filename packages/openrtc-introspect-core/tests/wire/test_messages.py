@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import typing
+from typing import Any
+
+import msgspec
+import pytest
+
+from openrtc_introspect_core import Location, SessionRow, Snapshot, WorkerInfo
+from openrtc_introspect_core.wire import CAPABILITIES, ERROR_CODES, Error, Hello, Request, ServerMessage
+from openrtc_introspect_testing._frames import GoldenFrame, golden_frames
+
+
+def test_a_location_prints_as_a_place_to_go_to() -> None:
+    """file:line first, so that terminals and editors make a link of it."""
+    assert str(Location("agents/restaurant.py", 42, "lookup_menu")) == "agents/restaurant.py:42 in lookup_menu"
+
+
+@pytest.mark.parametrize("frame", golden_frames, ids=lambda frame: frame.name)
+def test_messages_cannot_be_changed(frame: GoldenFrame) -> None:
+    """A snapshot may be shared between threads and clients."""
+    message: Any = frame.message
+    with pytest.raises(AttributeError, match="immutable"):
+        message.id = 0
+
+
+def test_every_message_has_a_golden_frame() -> None:
+    """In its own direction."""
+    assert {type(frame.message) for frame in golden_frames if frame.direction == "to worker"} == set(
+        typing.get_args(Request)
+    )
+    assert {type(frame.message) for frame in golden_frames if frame.direction == "to client"} == set(
+        typing.get_args(ServerMessage)
+    )
+
+
+def test_every_error_code_has_a_golden_frame() -> None:
+    """The list is closed, and this is all of it."""
+    assert [frame.message.code for frame in golden_frames if isinstance(frame.message, Error)] == list(ERROR_CODES)
+
+
+def test_the_capabilities_are_the_requests() -> None:
+    """What the hello promises is what the decoder knows."""
+    assert list(CAPABILITIES) == [kind.__struct_config__.tag for kind in typing.get_args(Request)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "identifying"),
+    [
+        (Snapshot, {"worker"}),
+        (WorkerInfo, {"name", "pid"}),
+        (SessionRow, {"session_id", "agent_name"}),
+        (Hello, {"protocol", "worker", "pid"}),
+    ],
+)
+def test_only_what_identifies_has_no_default(kind: type[msgspec.Struct], identifying: set[str]) -> None:
+    """So an older worker's messages, which lack newer fields, are still read."""
+    assert {field.name for field in msgspec.structs.fields(kind) if field.required} == identifying
+
+
+def test_defaults_are_not_shared() -> None:
+    """Each message has lists of its own."""
+    first, second = (Snapshot(worker=WorkerInfo(name="w", pid=1)) for _ in range(2))
+    assert first.sessions is not second.sessions

@@ -1,0 +1,356 @@
+"""The golden frames: each message of the wire protocol, and the exact bytes of its line.
+
+Encoder, decoder, the examples in docs/wire-protocol.md and the JSON Schema are all held to this
+one table. The bytes are written out, not computed: a change of theirs is a change of the protocol.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from openrtc_introspect_core.wire import (
+    Block,
+    Blocks,
+    BlocksRequest,
+    ByeRequest,
+    CancelRequest,
+    Delayed,
+    Done,
+    Error,
+    Hello,
+    Host,
+    Limits,
+    Location,
+    LoopTime,
+    Request,
+    ServerMessage,
+    SessionRow,
+    Snapshot,
+    SnapshotRequest,
+    WatchRequest,
+    WorkerInfo,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenFrame:
+    """One message, both ways of saying it."""
+
+    name: str
+    direction: Literal["to worker", "to client"]
+    message: Request | ServerMessage
+    line: bytes
+    """With its newline, as the encoder writes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedLine:
+    """What a client might send, and what is wrong with it."""
+
+    name: str
+    line: bytes
+    """Without its newline."""
+    code: str
+    id: int | str | None
+    """What the error message must carry as `id`."""
+
+
+_BLOCK = Block(
+    seq=3,
+    session_id="job-c1d550",
+    agent_name="restaurant",
+    tenant="acme",
+    task_name="Task-12",
+    started_at=1760000060.25,
+    duration_ms=320.5,
+    cause="sync-call",
+    location=Location("agents/restaurant.py", 42, "lookup_menu"),
+    stack=[
+        Location("agents/restaurant.py", 17, "on_user_turn"),
+        Location("agents/restaurant.py", 42, "lookup_menu"),
+    ],
+    delayed=[Delayed("job-77aa01", 305.25)],
+)
+
+_IN_PROGRESS = Block(
+    seq=0,
+    session_id="job-c1d550",
+    agent_name="restaurant",
+    tenant="acme",
+    started_at=1760000099.5,
+    duration_ms=500.0,
+    in_progress=True,
+    running_since=1760000099.5,
+)
+
+_BUSY_WORKER = WorkerInfo(
+    name="worker-1",
+    pid=4242,
+    epoch="5f0c9a3e1b7d4e62",
+    loop="asyncio",
+    python="3.13.9",
+    started_at=1760000000.0,
+    uptime_s=100.0,
+    sessions=2,
+    max_sessions=50,
+    started=7,
+    errored=1,
+    blocks=4,
+    rss_mb=184.5,
+    rss_trend_mb_per_min=1.25,
+    memory_limit_mb=1024.0,
+    loop_time=LoopTime(sessions_pct=51.5, untagged_pct=0.5, other_pct=2.0, idle_pct=46.0),
+    lag_p99_ms=410.0,
+    lag_max_ms=500.0,
+    lag_method="iterations",
+    introspection_pct=0.25,
+    host=Host(cpu_pct=12.5, cores=8, load_1m=0.75, process_cpu_pct=54.0, threads=6),
+)
+
+_BUSY_ROWS = [
+    SessionRow(
+        session_id="job-c1d550",
+        agent_name="restaurant",
+        tenant="acme",
+        started_at=1760000010.0,
+        duration_s=90.0,
+        cpu_pct=50.25,
+        cpu_s=1.5,
+        steps=2400,
+        tasks=3,
+        mem_mb=92.25,
+        peak_mb=120.0,
+        status="blocked",
+        blocks=3,
+        worst_block_ms=320.5,
+    ),
+    SessionRow(
+        session_id="job-77aa01",
+        agent_name="frontdesk",
+        started_at=1760000070.0,
+        duration_s=30.0,
+        cpu_pct=1.25,
+        cpu_s=0.375,
+        steps=900,
+        tasks=1,
+        mem_mb=92.25,
+        peak_mb=92.25,
+    ),
+]
+
+_UNMETERED_WORKER = WorkerInfo(
+    name="worker-2",
+    pid=4300,
+    epoch="0b1d2f3a4c5e6f70",
+    loop="uvloop",
+    python="3.11.14",
+    started_at=1760000000.0,
+    uptime_s=0.5,
+    cpu="off",
+    draining=True,
+    rss_mb=64.0,
+    notes=["sampler is switched off: OSError(24, 'Too many open files')"],
+)
+
+golden_frames: tuple[GoldenFrame, ...] = (
+    GoldenFrame(
+        "snapshot request",
+        "to worker",
+        SnapshotRequest(id=1),
+        b'{"type":"snapshot","id":1}\n',
+    ),
+    GoldenFrame(
+        "watch request",
+        "to worker",
+        WatchRequest(id=2, interval_s=0.5),
+        b'{"type":"watch","id":2,"interval_s":0.5}\n',
+    ),
+    GoldenFrame(
+        "cancel request",
+        "to worker",
+        CancelRequest(id=2),
+        b'{"type":"cancel","id":2}\n',
+    ),
+    GoldenFrame(
+        "blocks request",
+        "to worker",
+        BlocksRequest(id="history", since=2),
+        b'{"type":"blocks","id":"history","since":2}\n',
+    ),
+    GoldenFrame(
+        "bye request",
+        "to worker",
+        ByeRequest(id=4),
+        b'{"type":"bye","id":4}\n',
+    ),
+    GoldenFrame(
+        "hello",
+        "to client",
+        Hello(
+            protocol="1.0",
+            worker="worker-1",
+            pid=4242,
+            epoch="5f0c9a3e1b7d4e62",
+            version="0.1.0",
+            capabilities=["snapshot", "watch", "cancel", "blocks", "bye"],
+            limits=Limits(),
+        ),
+        b'{"type":"hello","protocol":"1.0","worker":"worker-1","pid":4242,"epoch":"5f0c9a3e1b7d4e62",'
+        b'"version":"0.1.0","capabilities":["snapshot","watch","cancel","blocks","bye"],'
+        b'"limits":{"request_bytes":65536,"clients":32,"watches":8,"min_interval_s":0.1,'
+        b'"max_interval_s":60.0,"idle_timeout_s":60.0,"write_timeout_s":5.0}}\n',
+    ),
+    GoldenFrame(
+        "snapshot",
+        "to client",
+        Snapshot(
+            id=1,
+            seq=58,
+            taken_at=1760000100.0,
+            worker=_BUSY_WORKER,
+            sessions=_BUSY_ROWS,
+            blocks_in_progress=[_IN_PROGRESS],
+        ),
+        b'{"type":"snapshot","id":1,"seq":58,"taken_at":1760000100.0,"worker":{"name":"worker-1",'
+        b'"pid":4242,"epoch":"5f0c9a3e1b7d4e62","loop":"asyncio","python":"3.13.9",'
+        b'"started_at":1760000000.0,"uptime_s":100.0,"cpu":"exact","memory":"share",'
+        b'"slow_session_threshold_ms":50.0,"sessions":2,"max_sessions":50,"started":7,"errored":1,'
+        b'"blocks":4,"draining":false,"rss_mb":184.5,"rss_trend_mb_per_min":1.25,'
+        b'"memory_limit_mb":1024.0,"loop_time":{"sessions_pct":51.5,"untagged_pct":0.5,'
+        b'"other_pct":2.0,"idle_pct":46.0},"lag_p99_ms":410.0,"lag_max_ms":500.0,'
+        b'"lag_method":"iterations","introspection_pct":0.25,"host":{"cpu_pct":12.5,"cores":8,'
+        b'"load_1m":0.75,"process_cpu_pct":54.0,"threads":6},"notes":[]},'
+        b'"sessions":[{"session_id":"job-c1d550","agent_name":"restaurant","tenant":"acme",'
+        b'"started_at":1760000010.0,"duration_s":90.0,"cpu_pct":50.25,"cpu_s":1.5,"steps":2400,'
+        b'"tasks":3,"mem_mb":92.25,"peak_mb":120.0,"heap_mb":null,"status":"blocked","blocks":3,'
+        b'"worst_block_ms":320.5,"delayed_s":null},{"session_id":"job-77aa01",'
+        b'"agent_name":"frontdesk","tenant":null,"started_at":1760000070.0,"duration_s":30.0,'
+        b'"cpu_pct":1.25,"cpu_s":0.375,"steps":900,"tasks":1,"mem_mb":92.25,"peak_mb":92.25,'
+        b'"heap_mb":null,"status":"active","blocks":0,"worst_block_ms":0.0,"delayed_s":null}],'
+        b'"blocks_in_progress":[{"seq":0,"session_id":"job-c1d550","agent_name":"restaurant",'
+        b'"tenant":"acme","task_name":null,"started_at":1760000099.5,"duration_ms":500.0,'
+        b'"in_progress":true,"running_since":1760000099.5,"cause":null,"location":null,"stack":[],'
+        b'"delayed":null}]}\n',
+    ),
+    GoldenFrame(
+        "snapshot of a watch, without sessions",
+        "to client",
+        Snapshot(id=2, seq=1, taken_at=1760000000.5, worker=_UNMETERED_WORKER),
+        b'{"type":"snapshot","id":2,"seq":1,"taken_at":1760000000.5,"worker":{"name":"worker-2",'
+        b'"pid":4300,"epoch":"0b1d2f3a4c5e6f70","loop":"uvloop","python":"3.11.14",'
+        b'"started_at":1760000000.0,"uptime_s":0.5,"cpu":"off","memory":"share",'
+        b'"slow_session_threshold_ms":50.0,"sessions":0,"max_sessions":0,"started":0,"errored":0,'
+        b'"blocks":0,"draining":true,"rss_mb":64.0,"rss_trend_mb_per_min":null,"memory_limit_mb":0.0,'
+        b'"loop_time":{"sessions_pct":null,"untagged_pct":null,"other_pct":null,"idle_pct":null},'
+        b'"lag_p99_ms":null,"lag_max_ms":null,"lag_method":null,"introspection_pct":null,'
+        b'"host":{"cpu_pct":null,"cores":1,"load_1m":null,"process_cpu_pct":null,"threads":0},'
+        b'"notes":["sampler is switched off: OSError(24, \'Too many open files\')"]},"sessions":[],'
+        b'"blocks_in_progress":[]}\n',
+    ),
+    GoldenFrame(
+        "blocks",
+        "to client",
+        Blocks(id="history", blocks=[_BLOCK, Block(seq=4, started_at=1760000080.0, duration_ms=75.0)], last_seq=4),
+        b'{"type":"blocks","id":"history","blocks":[{"seq":3,"session_id":"job-c1d550",'
+        b'"agent_name":"restaurant","tenant":"acme","task_name":"Task-12","started_at":1760000060.25,'
+        b'"duration_ms":320.5,"in_progress":false,"running_since":null,"cause":"sync-call",'
+        b'"location":{"file":"agents/restaurant.py","line":42,"function":"lookup_menu"},'
+        b'"stack":[{"file":"agents/restaurant.py","line":17,"function":"on_user_turn"},'
+        b'{"file":"agents/restaurant.py","line":42,"function":"lookup_menu"}],'
+        b'"delayed":[{"session_id":"job-77aa01","delayed_ms":305.25}]},{"seq":4,"session_id":null,'
+        b'"agent_name":null,"tenant":null,"task_name":null,"started_at":1760000080.0,'
+        b'"duration_ms":75.0,"in_progress":false,"running_since":null,"cause":null,"location":null,'
+        b'"stack":[],"delayed":null}],"last_seq":4}\n',
+    ),
+    GoldenFrame(
+        "blocks, none",
+        "to client",
+        Blocks(id=3),
+        b'{"type":"blocks","id":3,"blocks":[],"last_seq":0}\n',
+    ),
+    GoldenFrame(
+        "done",
+        "to client",
+        Done(id=2),
+        b'{"type":"done","id":2}\n',
+    ),
+    GoldenFrame(
+        "bad-json",
+        "to client",
+        Error(code="bad-json", message="not a JSON object on one line: Input data was truncated"),
+        b'{"type":"error","id":null,"code":"bad-json",'
+        b'"message":"not a JSON object on one line: Input data was truncated"}\n',
+    ),
+    GoldenFrame(
+        "bad-request",
+        "to client",
+        Error(id=5, code="bad-request", message="Expected `float` >= 0.1 - at `$.interval_s`"),
+        b'{"type":"error","id":5,"code":"bad-request","message":"Expected `float` >= 0.1 - at `$.interval_s`"}\n',
+    ),
+    GoldenFrame(
+        "unsupported",
+        "to client",
+        Error(
+            id=6,
+            code="unsupported",
+            message="request type 'tasks' is not one of blocks, bye, cancel, snapshot, watch",
+        ),
+        b'{"type":"error","id":6,"code":"unsupported",'
+        b'"message":"request type \'tasks\' is not one of blocks, bye, cancel, snapshot, watch"}\n',
+    ),
+    GoldenFrame(
+        "line-too-long",
+        "to client",
+        Error(code="line-too-long", message="a line of more than 65536 bytes, the longest that is read"),
+        b'{"type":"error","id":null,"code":"line-too-long","message":"a line of more than 65536 bytes,'
+        b' the longest that is read"}\n',
+    ),
+    GoldenFrame(
+        "too-many-clients",
+        "to client",
+        Error(code="too-many-clients", message="32 clients are connected already: close one, then connect again"),
+        b'{"type":"error","id":null,"code":"too-many-clients",'
+        b'"message":"32 clients are connected already: close one, then connect again"}\n',
+    ),
+    GoldenFrame(
+        "too-many-watches",
+        "to client",
+        Error(id=9, code="too-many-watches", message="this connection has 8 watches already: cancel one first"),
+        b'{"type":"error","id":9,"code":"too-many-watches",'
+        b'"message":"this connection has 8 watches already: cancel one first"}\n',
+    ),
+    GoldenFrame(
+        "internal",
+        "to client",
+        Error(id=7, code="internal", message="RuntimeError: the worker is closing"),
+        b'{"type":"error","id":7,"code":"internal","message":"RuntimeError: the worker is closing"}\n',
+    ),
+)
+
+refused_lines: tuple[RefusedLine, ...] = (
+    RefusedLine("no JSON", b"hello", "bad-json", None),
+    RefusedLine("half an object", b'{"type":"snapshot","id":1', "bad-json", None),
+    RefusedLine("two objects", b'{"type":"snapshot","id":1}{"type":"bye","id":2}', "bad-json", None),
+    RefusedLine("invalid UTF-8", b'{"type":"snapshot","id":"\xff"}', "bad-json", None),
+    RefusedLine("half a surrogate pair", b'{"type":"snapshot","id":"\\ud800"}', "bad-json", None),
+    RefusedLine("NaN", b'{"type":"watch","id":1,"interval_s":NaN}', "bad-json", None),
+    RefusedLine("no object", b"[1]", "bad-request", None),
+    RefusedLine("no id", b'{"type":"snapshot"}', "bad-request", None),
+    RefusedLine("null as id", b'{"type":"snapshot","id":null}', "bad-request", None),
+    RefusedLine("a fraction as id", b'{"type":"snapshot","id":1.5}', "bad-request", None),
+    RefusedLine("a boolean as id", b'{"type":"snapshot","id":true}', "bad-request", None),
+    RefusedLine("an id of 65 characters", b'{"type":"snapshot","id":"' + 65 * b"x" + b'"}', "bad-request", None),
+    RefusedLine("an id of 64 bits", b'{"type":"snapshot","id":9223372036854775808}', "bad-request", None),
+    RefusedLine("an id of 5,000 digits", b'{"type":"snapshot","id":' + 5000 * b"9" + b"}", "bad-request", None),
+    RefusedLine("no type", b'{"id":3}', "bad-request", 3),
+    RefusedLine("a number as type", b'{"type":3,"id":"x"}', "bad-request", "x"),
+    RefusedLine("a reply as request", b'{"type":"hello","id":4}', "unsupported", 4),
+    RefusedLine("an unknown type", b'{"type":"tasks","id":5,"session_id":"job-1"}', "unsupported", 5),
+    RefusedLine("text as interval", b'{"type":"watch","id":6,"interval_s":"1"}', "bad-request", 6),
+    RefusedLine("too short an interval", b'{"type":"watch","id":7,"interval_s":0.09}', "bad-request", 7),
+    RefusedLine("too long an interval", b'{"type":"watch","id":8,"interval_s":61}', "bad-request", 8),
+    RefusedLine("an endless interval", b'{"type":"watch","id":9,"interval_s":1e999}', "bad-request", 9),
+    RefusedLine("a negative since", b'{"type":"blocks","id":10,"since":-1}', "bad-request", 10),
+    RefusedLine("a fraction as since", b'{"type":"blocks","id":11,"since":0.5}', "bad-request", 11),
+)

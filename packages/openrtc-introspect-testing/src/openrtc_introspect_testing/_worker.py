@@ -1,0 +1,111 @@
+"""A worker that measures nothing and serves what it is told to, over the real protocol."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from openrtc_introspect_core import __version__
+from openrtc_introspect_core._service import Service
+from openrtc_introspect_core.wire import (
+    CAPABILITIES,
+    PROTOCOL_MAJOR,
+    PROTOCOL_MINOR,
+    Block,
+    Hello,
+    Limits,
+    Snapshot,
+)
+from openrtc_introspect_core.wire._endpoint import open_listener
+
+_END_WITHIN_S = 5.0
+
+
+class FakeWorker:
+    """Serves scripted snapshots and blocks on a private socket, while the `with` block lasts.
+
+    snapshots: what is answered, one after the other; the last one stays. An exception is raised
+        inside the server instead, as a worker's own failure would be.
+    path: where to serve; by default in a directory of its own, removed at the end.
+    limits: what clients are held to; by default what a worker's are.
+    """
+
+    def __init__(
+        self,
+        snapshots: Iterable[Snapshot | Exception],
+        *,
+        blocks: Sequence[Block] = (),
+        name: str = "fake",
+        limits: Limits | None = None,
+        path: Path | None = None,
+    ) -> None:
+        self._script = list(snapshots)
+        if not self._script:
+            raise ValueError("a worker needs at least one snapshot to serve")
+        self._blocks = list(blocks)
+        self._own_directory: str | None = None
+        self.name = name
+        self.limits = limits if limits is not None else Limits()
+        self.path = path
+        self.snapshots_taken = 0
+        self.faults: list[tuple[str, Exception]] = []
+        """What went wrong in the service thread, as (part, error)."""
+
+    def __enter__(self) -> FakeWorker:
+        path = self.path
+        if path is None:
+            # Not in $TMPDIR: it may be too long for a socket's path.
+            self._own_directory = tempfile.mkdtemp(prefix="openrtc-fake-", dir="/tmp")
+            path = Path(self._own_directory) / f"{self.name}-{os.getpid()}.sock"
+        listener, self.path = open_listener(self.name, path)
+        hello = Hello(
+            protocol=f"{PROTOCOL_MAJOR}.{PROTOCOL_MINOR}",
+            worker=self.name,
+            pid=os.getpid(),
+            epoch="fake",
+            version=__version__,
+            capabilities=list(CAPABILITIES),
+            limits=self.limits,
+        )
+        self._service = Service(
+            listener=listener,
+            source=self,
+            hello=hello,
+            clock=time.perf_counter,
+            interval_s=3600.0,
+            tick=lambda now: None,
+            on_fault=lambda part, error: self.faults.append((part, error)),
+        )
+        self._service.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._service.stop()
+        self._service.join(_END_WITHIN_S)
+        assert self.path is not None
+        self.path.unlink(missing_ok=True)
+        if self._own_directory is not None:
+            shutil.rmtree(self._own_directory)
+        if self._service.is_alive():
+            raise TimeoutError(f"the service thread did not end within {_END_WITHIN_S:g} s")
+
+    def then(self, *snapshots: Snapshot | Exception) -> None:
+        """Serve these from now on."""
+        self._script = list(snapshots)
+
+    # --- what the server asks, on its own thread -------------------------------------------------
+
+    def snapshot(self) -> Snapshot:
+        self.snapshots_taken += 1
+        script = self._script
+        found = script.pop(0) if len(script) > 1 else script[0]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def blocks(self, since: int) -> list[Block]:
+        return [block for block in self._blocks if block.seq > since]

@@ -1,0 +1,1 @@
+"""The words of the `openrtc` command, one module each."""

@@ -1,0 +1,93 @@
+"""The `openrtc` command itself: its words, its version, and one line for each usage error."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from openrtc_top._cli.demo import demo
+from openrtc_top._cli.outcome import OK, USAGE, fail
+from openrtc_top._cli.ps import ps
+from openrtc_top._cli.top import top
+
+# typer exports only this one of its usage errors; they all have its base class.
+_USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
+
+EPILOG = "Exit codes: 0 ok, 1 no worker (or it does not answer), 2 wrong usage."
+
+
+class OneLineErrors(TyperGroup):
+    """A command group whose usage errors are one line, as all errors of this command are."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run, and exit with the command's code."""
+        try:
+            code = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
+        except _USAGE_ERROR as error:
+            code = _usage(error)
+        except typer.Abort:
+            code = 128 + 2
+        if standalone_mode:
+            sys.exit(code)
+        return code
+
+
+def _usage(error: Exception) -> int:
+    message: str = error.format_message()  # type: ignore[attr-defined]
+    context = getattr(error, "ctx", None)
+    if type(error).__name__ == "NoArgsIsHelpError":
+        if message:  # else it is printed already
+            print(message, file=sys.stderr)
+        return USAGE
+    help_at = f" (see `{context.command_path} --help`)" if context else ""
+    message = " ".join(message.split()).rstrip(".")
+    return fail(f"{message[:1].lower()}{message[1:]}{help_at}", USAGE).exit_code
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from openrtc_introspect_core import __version__
+
+        print(f"openrtc {__version__}")
+        raise typer.Exit(OK)
+
+
+app = typer.Typer(
+    cls=OneLineErrors,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def openrtc(
+    version: Annotated[
+        bool,
+        typer.Option("--version", metavar="", help="Print the version and exit.", is_eager=True, callback=_version),
+    ] = False,
+) -> None:
+    """Look inside running workers: which session holds the event loop, which one blocks it.
+
+    It only reads: nothing it does changes a worker.
+    """
+
+
+_LOOK = "Look at running workers"
+app.command("top", rich_help_panel=_LOOK, epilog=EPILOG)(top)
+app.command("ps", rich_help_panel=_LOOK, epilog=EPILOG)(ps)
+app.command("demo", rich_help_panel="Try it", epilog=EPILOG)(demo)

@@ -1,0 +1,71 @@
+"""The values that options take: what is accepted, and the message where something else was given.
+
+A default goes through its parser too, so the parsers of numbers take numbers as well.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from openrtc_top._rows import SORTS, STATUSES, WIRE_NAMES
+
+RATE_LEAST = 0.5
+RATE_MOST = 10.0
+SECONDS_MOST = 86400.0
+SESSIONS_MOST = 1000
+
+
+def parse_rate(given: str | float) -> float:
+    """Frames per second."""
+    return _number(given, RATE_LEAST, RATE_MOST, "frames per second")
+
+
+def parse_seconds(given: str | float) -> float:
+    """A duration."""
+    return _number(given, 0.1, SECONDS_MOST, "seconds")
+
+
+def parse_sessions(given: str | int) -> int:
+    """How many sessions the demo runs."""
+    text = str(given)
+    if not (text.isascii() and text.isdigit() and len(text) < 9 and 1 <= int(text) <= SESSIONS_MOST):
+        raise typer.BadParameter(f"{text!r}; accepted are 1 to {SESSIONS_MOST}")
+    return int(text)
+
+
+def _number(given: str | float, least: float, most: float, unit: str) -> float:
+    try:
+        value = float(given)
+    except ValueError:
+        value = float("nan")
+    if not least <= value <= most:  # false for nan
+        raise typer.BadParameter(f"{str(given)!r}; accepted are {least:g} to {most:g} {unit}")
+    return value
+
+
+def parse_sort(text: str) -> str:
+    """The name of a sort."""
+    name = WIRE_NAMES.get(text, text)
+    if name not in SORTS:
+        raise typer.BadParameter(f"{text!r}; accepted are {', '.join(SORTS)}")
+    return name
+
+
+def parse_status(text: str) -> str:
+    """A status, or "all"."""
+    if text not in (*STATUSES, "all"):
+        raise typer.BadParameter(f"{text!r}; accepted are {', '.join(STATUSES)}, all")
+    return text
+
+
+Sockets = Annotated[
+    list[Path] | None,
+    typer.Option("--socket", metavar="PATH", help="This worker's socket. Can be given several times."),
+]
+Workers = Annotated[
+    list[str] | None,
+    typer.Option("--worker", metavar="NAME|PID", help="Only this worker. Can be given several times."),
+]

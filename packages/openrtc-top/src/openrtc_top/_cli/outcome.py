@@ -1,0 +1,71 @@
+"""How a command ends: its exit codes, its error line, and what it prints."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+
+import typer
+
+from openrtc_top._encoding import encodable
+
+OK = 0
+NO_WORKER = 1
+FAILED = 1
+USAGE = 2
+
+HINT = """\
+No OpenRTC worker is running for this user.
+Start one (an app with an Introspector attached, or `openrtc demo` to try), then run `openrtc top`.\
+"""
+PIPE_WIDTH = 120
+
+
+def fail(message: str, code: int) -> typer.Exit:
+    """Say what is wrong in one line on stderr; raise what this returns."""
+    say(f"error: {' '.join(message.split())}")
+    return typer.Exit(code)
+
+
+def no_worker() -> typer.Exit:
+    """Say how to get a worker; raise what this returns."""
+    for line in HINT.splitlines():
+        say(line)
+    return typer.Exit(NO_WORKER)
+
+
+def say(line: str) -> None:
+    """One line on stderr."""
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    print(encodable(shown, sys.stderr.encoding), file=sys.stderr)
+
+
+def put(text: str) -> None:
+    """Text and a newline on stdout. Where nobody reads it any more, that is the end, and no error."""
+    if sys.stdout is None:
+        raise fail("stdout is closed", FAILED)
+    try:
+        sys.stdout.write(encodable(text, sys.stdout.encoding) + "\n")
+        sys.stdout.flush()
+    except OSError as error:
+        # What is still buffered must not be tried again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            raise typer.Exit(OK) from None
+        raise fail(f"cannot write to stdout: {error.strerror}", FAILED) from None
+
+
+def is_terminal() -> bool:
+    """Whether stdout is a terminal that a cursor can be moved on."""
+    return sys.stdout is not None and sys.stdout.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
+
+
+def wants_color() -> bool:
+    """Colour goes to terminals only, and to none if NO_COLOR (no-color.org) is set."""
+    return is_terminal() and not os.environ.get("NO_COLOR")
+
+
+def width() -> int:
+    """As wide as the terminal, or as COLUMNS says; 120 in a pipe."""
+    return shutil.get_terminal_size((PIPE_WIDTH, 24)).columns

@@ -1,0 +1,184 @@
+"""`openrtc top`: the sessions of all local workers, live or once."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from openrtc_top._cli.options import Sockets, Workers, parse_rate, parse_sort, parse_status
+from openrtc_top._cli.outcome import (
+    NO_WORKER,
+    OK,
+    USAGE,
+    fail,
+    is_terminal,
+    no_worker,
+    put,
+    wants_color,
+    width,
+)
+from openrtc_top._rows import SORTS, STATUSES, Filter, Row, Sort, arrange
+
+if TYPE_CHECKING:
+    from openrtc_introspect_core.wire import Snapshot, WorkerSocket
+    from openrtc_top._state import State
+
+DEFAULT_SORT = "cpu_pct"
+
+# What JSON leaves as it is but a terminal may obey: DEL, C1 controls, changes of direction, line separators.
+_UNSAFE = re.compile("[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+def top(
+    once: Annotated[
+        bool,
+        typer.Option("--once", metavar="", help="Print one snapshot and exit; so it does where stdout is no terminal."),
+    ] = False,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            metavar="",
+            help="Print one snapshot as JSON and exit: a line for each worker, as it sends it, "
+            "but with only the sessions that the filters choose.",
+        ),
+    ] = False,
+    refresh_rate: Annotated[
+        float,
+        typer.Option(
+            "--refresh-rate",
+            metavar="HZ",
+            parser=parse_rate,
+            help="Frames per second of the live view, 0.5 to 10.",
+        ),
+    ] = 1.0,
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            "--sort",
+            metavar="COLUMN",
+            parser=parse_sort,
+            help=f"{', '.join(SORTS)}. Numbers from the greatest down. Without it: {DEFAULT_SORT}.",
+        ),
+    ] = None,
+    status: Annotated[
+        str,
+        typer.Option(
+            "--status",
+            metavar="STATUS",
+            parser=parse_status,
+            help=f"Only sessions that are {', '.join(STATUSES[:-1])} or {STATUSES[-1]}.",
+        ),
+    ] = "all",
+    agent: Annotated[str | None, typer.Option("--agent", metavar="NAME", help="Only sessions of this agent.")] = None,
+    tenant: Annotated[
+        str | None, typer.Option("--tenant", metavar="NAME", help="Only sessions of this tenant.")
+    ] = None,
+    sockets: Sockets = None,
+    workers: Workers = None,
+) -> None:
+    """Show the sessions of every worker of this user on this machine.
+
+    Which one holds the event loop now, which one blocked it, and what each costs.
+
+    Keys: q quit, s sort, f filter by status, r refresh, ? the others, and what the columns mean.
+    """
+    if sockets and workers:
+        raise fail("--socket and --worker both say which workers; give one of them", USAGE)
+    chosen = Filter(None if status == "all" else status, agent, tenant)
+    found = _find(sockets or (), workers or ())
+    live = is_terminal() and not once and not as_json
+    if live and not sockets:
+        raise typer.Exit(watch(_state(sort, chosen), found, sockets or (), workers or (), refresh_rate))
+    snapshots, failed = _read(found)
+    if live:
+        if failed:
+            raise typer.Exit(NO_WORKER)
+        state = _state(sort, chosen, snapshots)
+        raise typer.Exit(watch(state, found, sockets or (), (), refresh_rate))
+    if as_json:
+        for _, snapshot in snapshots:
+            put(json_line(snapshot, chosen, SORTS[sort] if sort else None))
+    elif snapshots:
+        print_once(_state(sort, chosen, snapshots))
+    raise typer.Exit(NO_WORKER if not snapshots or (failed and sockets) else OK)
+
+
+def _find(sockets: Sequence[Path], workers: Sequence[str]) -> list[WorkerSocket]:
+    from openrtc_top._connection import choose, find, given
+
+    if sockets:
+        return [given(path) for path in dict.fromkeys(sockets)]
+    running = find()
+    if not running:
+        raise no_worker()
+    if found := choose(running, workers):
+        return found
+    names = ", ".join(worker.name if worker.pid is None else f"{worker.name} (pid {worker.pid})" for worker in running)
+    raise fail(f"no worker {' or '.join(map(repr, workers))}; running: {names}", NO_WORKER)
+
+
+def _read(found: Sequence[WorkerSocket]) -> tuple[list[tuple[WorkerSocket, Snapshot]], bool]:
+    """The snapshots there are; the others are told of on stderr."""
+    from openrtc_top._connection import read_all
+
+    snapshots: list[tuple[WorkerSocket, Snapshot]] = []
+    failed = False
+    for worker, answer in read_all(found):
+        if isinstance(answer, Exception):
+            fail(f"{answer}; `openrtc ps` lists the workers that run", NO_WORKER)
+            failed = True
+        else:
+            snapshots.append((worker, answer))
+    return snapshots, failed
+
+
+def _state(sort: str | None, chosen: Filter, snapshots: Sequence[tuple[WorkerSocket, Snapshot]] = ()) -> State:
+    from openrtc_top._state import Frame, State, reduce
+
+    state = State(sort=SORTS[sort or DEFAULT_SORT], filter=chosen)
+    for worker, snapshot in snapshots:
+        state = reduce(state, Frame(str(worker.path), snapshot))
+    return state
+
+
+def print_once(state: State) -> None:
+    """Print what the live view would show, all rows of it."""
+    from openrtc_top._view import render_once, to_text
+
+    columns = width()
+    screen = render_once(state, columns)
+    put(to_text(screen, columns, len(screen.lines), color=wants_color()))
+
+
+def json_line(snapshot: Snapshot, chosen: Filter, sort: Sort | None) -> str:
+    """A snapshot in the wire's form, with only the chosen sessions; no sort: in the worker's order."""
+    from openrtc_introspect_core.wire import to_json
+
+    text = to_json(snapshot).decode()
+    if chosen or sort:
+        rows = [Row("", session) for session in snapshot.sessions if chosen.accepts(session)]
+        kept = [row.session.session_id for row in (arrange(rows, sort) if sort else rows)]
+        document = json.loads(text)
+        by_id = {session["session_id"]: session for session in document["sessions"]}
+        document["sessions"] = [by_id[session_id] for session_id in kept]
+        text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+    return _UNSAFE.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
+
+
+def watch(
+    state: State, found: Sequence[WorkerSocket], sockets: Sequence[Path], workers: Sequence[str], rate: float
+) -> int:
+    """The live view. Workers that start later are found too, unless sockets were named."""
+    from openrtc_top._connection import find
+    from openrtc_top._live import run
+    from openrtc_top._state import Found, reduce
+
+    for worker in found:
+        state = reduce(state, Found(str(worker.path), worker.name, worker.pid))
+    return run(state, lambda: found if sockets else find(workers), rate=rate, color=wants_color())

@@ -1,0 +1,49 @@
+"""Text for a terminal that cannot show all of Unicode: bars and marks as ASCII, cell for cell."""
+
+from __future__ import annotations
+
+import unicodedata
+
+_ASCII = str.maketrans(
+    {
+        **dict.fromkeys("█▉▊▋▌", "#"),
+        **dict.fromkeys("▍▎▏", "-"),
+        **dict(zip("▁▂▃▄▅▆▇", "_.:-=+*", strict=True)),
+        "·": ".",
+        "▸": ">",
+        "▼": "v",
+        "▲": "^",
+        "↑": "^",
+        "↓": "v",
+        "─": "-",
+        "–": "-",
+        "…": "~",
+    }
+)
+
+
+def shows_unicode(encoding: str | None) -> bool:
+    """Whether text in this encoding can hold the marks of the view."""
+    try:
+        "█▏▁▸▼…─".encode(encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+def encodable(text: str, encoding: str | None) -> str:
+    """The text as this encoding can hold it, as wide as it was."""
+    if shows_unicode(encoding):
+        return text
+    return "".join(_cell(character, encoding or "ascii") for character in text.translate(_ASCII))
+
+
+def _cell(character: str, encoding: str) -> str:
+    if character.isascii():
+        return character
+    try:
+        character.encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        wide = unicodedata.east_asian_width(character) in "WF"
+        return "" if unicodedata.combining(character) else "?" * (1 + wide)
+    return character

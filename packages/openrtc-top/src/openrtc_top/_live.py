@@ -1,0 +1,156 @@
+"""The live view: tasks that turn frames, keys and time into events, and one that draws.
+
+All of them end with the view; the terminal is put back whatever happens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import anyio
+
+from openrtc_top._connection import follow
+from openrtc_top._keys import KeyDecoder
+from openrtc_top._state import Event, Found, Key, Shown, State, Tick, reduce
+from openrtc_top._terminal import Terminal
+from openrtc_top._view import render
+
+if TYPE_CHECKING:
+    from openrtc_introspect_core.wire import WorkerSocket
+
+RESCAN_S = 2.0
+ESCAPE_S = 0.05
+"""A lone ESC that nothing follows for this long was the Escape key."""
+REDRAW_S = 0.04
+"""Frames that come closer together than this are drawn as one."""
+
+Find = Callable[[], Sequence["WorkerSocket"]]
+
+
+def run(state: State, find: Find, *, rate: float, color: bool, seconds: float | None = None) -> int:
+    """Show the workers that `find` returns, again and again, until quit. Returns the exit code."""
+    try:
+        keys: int | None = sys.stdin.fileno() if sys.stdin and sys.stdin.isatty() else None
+    except (OSError, ValueError):
+        keys = None
+    with Terminal(sys.stdout, keys, color=color) as terminal:
+        return anyio.run(_Live(state, find, terminal, rate).run, seconds)
+
+
+class _Live:
+    def __init__(self, state: State, find: Find, terminal: Terminal, rate: float) -> None:
+        self._state = reduce(state, Tick(time.monotonic()))
+        self._find = find
+        self._terminal = terminal
+        self._interval_s = 1 / rate
+        self._followed: set[str] = set()
+        self._exit_code = 0
+
+    async def run(self, seconds: float | None) -> int:
+        self._changed = anyio.Event()
+        self._refreshed = anyio.Event()
+        with anyio.move_on_after(seconds):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._heed_signals)
+                tasks.start_soon(self._read_keys)
+                tasks.start_soon(self._follow_workers, tasks)
+                tasks.start_soon(self._tick)
+                await self._draw()
+                tasks.cancel_scope.cancel()
+        return self._exit_code
+
+    def _dispatch(self, event: Event) -> None:
+        before = self._state
+        self._state = reduce(before, event)
+        if self._state.refreshes != before.refreshes:
+            self._refreshed.set()
+            self._refreshed = anyio.Event()
+        if self._state is not before:
+            self._changed.set()
+
+    async def _draw(self) -> None:
+        while not self._state.done:
+            self._changed = anyio.Event()
+            screen = render(self._state, self._terminal.size())
+            self._state = reduce(self._state, Shown(screen.top, screen.page))
+            try:
+                self._terminal.draw(screen)
+            except OSError:  # the terminal is gone
+                return
+            await anyio.sleep(REDRAW_S)
+            await self._changed.wait()
+
+    async def _tick(self) -> None:
+        while True:
+            await anyio.sleep(1)
+            self._dispatch(Tick(time.monotonic()))
+
+    async def _read_keys(self) -> None:
+        keyboard = self._terminal.keys
+        if keyboard is None:
+            return
+        decoder = KeyDecoder()
+        while True:
+            with anyio.move_on_after(ESCAPE_S if decoder.waiting else None) as timeout:
+                await anyio.wait_readable(keyboard)
+            if timeout.cancelled_caught:
+                names = decoder.flush()
+            else:
+                data = b""
+                with contextlib.suppress(OSError):
+                    data = os.read(keyboard, 4096)
+                names = decoder.feed(data) if data else ["q"]  # no data: the terminal was closed
+            for name in names:
+                self._dispatch(Key(name))
+            if self._state.done:
+                return
+
+    async def _follow_workers(self, tasks: anyio.abc.TaskGroup) -> None:
+        while True:
+            # Looking for sockets asks the file system: not on the loop that reads the keys.
+            for worker in await anyio.to_thread.run_sync(self._find, abandon_on_cancel=True):
+                key = str(worker.path)
+                if key not in self._followed:
+                    self._followed.add(key)
+                    self._dispatch(Found(key, worker.name, worker.pid))
+                    tasks.start_soon(self._follow, worker)
+            await anyio.sleep(RESCAN_S)
+
+    async def _follow(self, worker: WorkerSocket) -> None:
+        key = str(worker.path)
+        try:
+            await follow(
+                worker,
+                self._interval_s,
+                self._dispatch,
+                refreshed=lambda: self._refreshed,
+                wanted=lambda: self._state.worker(key) is not None,
+            )
+        finally:
+            self._followed.discard(key)
+
+    async def _heed_signals(self) -> None:
+        # SIGINT is Ctrl-C, as good a way out as q.
+        endings = {signal.SIGINT: 0, signal.SIGTERM: 128 + signal.SIGTERM, signal.SIGHUP: 128 + signal.SIGHUP}
+        with anyio.open_signal_receiver(*endings, signal.SIGWINCH, signal.SIGTSTP) as signals:
+            async for number in signals:
+                if number in endings:
+                    self._exit_code = endings[number]
+                    self._dispatch(Key("q"))
+                    return
+                if number == signal.SIGTSTP:
+                    self._suspend()
+                self._terminal.forget()
+                self._changed.set()
+
+    def _suspend(self) -> None:
+        """Ctrl-Z: give the terminal back until the shell brings us to the foreground again."""
+        self._terminal.leave()
+        os.kill(os.getpid(), signal.SIGSTOP)
+        self._terminal.enter()

@@ -1,0 +1,302 @@
+"""What the tests share: snapshots made up, real workers, and a terminal to run the command in."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import select
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import termios
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from openrtc_introspect_core.wire import (
+    Block,
+    Delayed,
+    Host,
+    Location,
+    LoopTime,
+    SessionRow,
+    Snapshot,
+    WorkerInfo,
+)
+
+DEADLINE_S = 20.0
+
+MakeSession = Callable[..., SessionRow]
+MakeSnapshot = Callable[..., Snapshot]
+
+
+def session(session_id: str = "job-1", **fields: Any) -> SessionRow:
+    """A well-behaved session; fields say what is different about it."""
+    told: dict[str, Any] = {"agent_name": "dental", "cpu_pct": 1.5, "mem_mb": 37.2, "peak_mb": 41.0, **fields}
+    return SessionRow(session_id=session_id, **told)
+
+
+def snapshot(*sessions: SessionRow, taken_at: float = 1000.0, blocks: Any = (), **fields: Any) -> Snapshot:
+    """A snapshot of a worker with these sessions; fields are the worker's."""
+    told: dict[str, Any] = {
+        "name": "voice-a",
+        "pid": 41213,
+        "epoch": "first",
+        "loop": "asyncio",
+        "python": "3.13.1",
+        "uptime_s": 8040.0,
+        "sessions": len(sessions),
+        "rss_mb": 1945.0,
+        "memory_limit_mb": 4096.0,
+        "max_sessions": 80,
+        "rss_trend_mb_per_min": 12.2,
+        "loop_time": LoopTime(sessions_pct=49.0, untagged_pct=3.0, other_pct=5.0, idle_pct=43.0),
+        "lag_p99_ms": 14.0,
+        "lag_max_ms": 3200.0,
+        "lag_method": "iterations",
+        "introspection_pct": 0.31,
+        "host": Host(cpu_pct=46.0, cores=8, load_1m=1.2, process_cpu_pct=63.0, threads=7),
+        **fields,
+    }
+    worker = WorkerInfo(**told)
+    return Snapshot(seq=1, taken_at=taken_at, worker=worker, sessions=list(sessions), blocks_in_progress=list(blocks))
+
+
+def a_block(**fields: Any) -> Block:
+    """A block in progress since 3.2 s before the second 1000."""
+    told: dict[str, Any] = {
+        "seq": 0,
+        "session_id": "job-c1d550",
+        "agent_name": "restaurant",
+        "in_progress": True,
+        "running_since": 996.8,
+        "cause": "sync-call",
+        "location": Location("agents/restaurant.py", 42, "lookup_menu"),
+        "delayed": [Delayed(f"job-{number}", 10.0) for number in range(37)],
+        **fields,
+    }
+    return Block(**told)
+
+
+@pytest.fixture
+def make_session() -> MakeSession:
+    return session
+
+
+@pytest.fixture
+def make_snapshot() -> MakeSnapshot:
+    return snapshot
+
+
+@pytest.fixture
+def make_block() -> Callable[..., Block]:
+    return a_block
+
+
+# --- real workers --------------------------------------------------------------------------------
+
+_WORKER = """
+import asyncio, sys
+from openrtc_introspect_core import Introspector
+
+async def call(introspector, number):
+    agent, tenant = ("dental", "acme") if number % 2 else ("restaurant", "globex")
+    with introspector.session(f"job-{number:04}", agent_name=agent, metadata={"tenant": tenant}):
+        await asyncio.Event().wait()
+
+async def main():
+    async with Introspector(name=sys.argv[1]) as introspector:
+        calls = [asyncio.create_task(call(introspector, number)) for number in range(int(sys.argv[2]))]
+        await asyncio.sleep(0)
+        print("ready", flush=True)
+        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+        for task in calls:
+            task.cancel()
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def runtime_dir(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where workers put their sockets. Not pytest's tmp_path: a socket's path has to be short."""
+    folder = Path(tempfile.mkdtemp(prefix="openrtc-"))
+    monkeypatch.setenv("OPENRTC_RUNTIME_DIR", str(folder))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def start_worker(runtime_dir: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Starts a worker of this name with so many sessions; a process of its own."""
+    with contextlib.ExitStack() as stack:
+
+        def start(name: str, sessions: int = 3) -> subprocess.Popen[bytes]:
+            worker = subprocess.Popen(
+                [sys.executable, "-c", _WORKER, name, str(sessions)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+            )
+            stack.callback(_end, worker)
+            assert worker.stdout is not None
+            assert worker.stdout.readline() == b"ready\n"
+            return worker
+
+        yield start
+
+
+def _end(worker: subprocess.Popen[bytes]) -> None:
+    with worker:
+        if worker.stdin:
+            with contextlib.suppress(OSError):
+                worker.stdin.close()
+        try:
+            worker.wait(5)
+        except subprocess.TimeoutExpired:
+            worker.kill()
+
+
+@pytest.fixture
+def openrtc() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs the command as a process, its output in pipes."""
+
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "openrtc_top", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_S,
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+
+    return run
+
+
+# --- a terminal ----------------------------------------------------------------------------------
+
+# Popen has made the child the leader of a session; this makes the terminal that session's own.
+_IN_TERMINAL = """
+import fcntl, sys, termios
+fcntl.ioctl(1, termios.TIOCSCTTY, 0)
+from openrtc_top.__main__ import main
+main()
+"""
+_TOKEN = re.compile(r"\x1b\[(\??)([0-9;]*)([A-Za-z])|\r|\n|[^\x1b\r\n]+|\x1b")
+
+
+class FakeTerminal:
+    """A pseudo-terminal with the command in it, and what would be on its screen."""
+
+    def __init__(self, arguments: list[str], columns: int, lines: int, stdin: int | None, **environment: str) -> None:
+        self._master, self._slave = os.openpty()
+        self.attributes = termios.tcgetattr(self._slave)
+        self.rows: list[str] = []
+        self.written = ""
+        self.resize(columns, lines)
+        environment = {**os.environ, "TERM": "xterm-256color", **environment}
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _IN_TERMINAL, *arguments],
+            stdin=self._slave if stdin is None else stdin,
+            stdout=self._slave,
+            stderr=self._slave,
+            env={name: value for name, value in environment.items() if value},
+            start_new_session=True,
+        )
+
+    def resize(self, columns: int, lines: int) -> None:
+        """Give the terminal another size."""
+        self.rows = [""] * lines
+        fcntl.ioctl(self._slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+
+    def press(self, keys: str) -> None:
+        """Type."""
+        os.write(self._master, keys.encode())
+
+    def wait_for(self, condition: Callable[[str], object]) -> str:
+        """Read until what is on the screen fulfils the condition."""
+        deadline = time.monotonic() + DEADLINE_S
+        while not condition(self.screen):
+            running = self.process.poll() is None and time.monotonic() < deadline
+            self._read(0.05)
+            assert running or condition(self.screen), f"this is on the screen:\n{self.screen}"
+        return self.screen
+
+    def wait_for_end(self) -> int:
+        """The exit code; what was written until then is read."""
+        deadline = time.monotonic() + DEADLINE_S
+        while self.process.poll() is None:
+            assert time.monotonic() < deadline, f"it does not end; on the screen:\n{self.screen}"
+            self._read(0.05)
+        self._read(0.05)
+        return self.process.returncode
+
+    @property
+    def screen(self) -> str:
+        """The lines on the screen, without blanks at their ends."""
+        return "\n".join(row.rstrip() for row in self.rows)
+
+    @property
+    def attributes_now(self) -> list[Any]:
+        """How the terminal is set: echo, canonical mode …"""
+        return termios.tcgetattr(self._slave)
+
+    def close(self) -> None:
+        """End what still runs."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        os.close(self._master)
+        os.close(self._slave)
+
+    def _read(self, timeout: float) -> None:
+        while select.select([self._master], [], [], timeout)[0]:
+            data = os.read(self._master, 65536).decode(errors="replace")
+            self.written += data
+            self._show(data)
+            timeout = 0.0
+
+    def _show(self, data: str) -> None:
+        row = column = 0
+        for token in _TOKEN.finditer(data):
+            text, private, parameters, final = token[0], token[1], token[2], token[3]
+            if final == "H":
+                row, column = int(parameters or 1) - 1, 0
+            elif final == "K":
+                self._put(row, column, "", cut=True)
+            elif final == "J":
+                self.rows = [""] * len(self.rows)
+            elif final or private or text[0] in "\x1b\r\n":
+                continue
+            else:
+                self._put(row, column, text)
+                column += len(text)
+
+    def _put(self, row: int, column: int, text: str, *, cut: bool = False) -> None:
+        if row < len(self.rows):
+            old = self.rows[row]
+            rest = "" if cut else old[column + len(text) :]
+            self.rows[row] = old[:column].ljust(column) + text + rest
+
+
+@pytest.fixture
+def in_terminal() -> Iterator[Callable[..., FakeTerminal]]:
+    """Runs the command in a terminal of this size."""
+    with contextlib.ExitStack() as stack:
+
+        def run(
+            *arguments: str, columns: int = 120, lines: int = 30, stdin: int | None = None, **environment: str
+        ) -> FakeTerminal:
+            terminal = FakeTerminal(list(arguments), columns, lines, stdin, **environment)
+            stack.callback(terminal.close)
+            return terminal
+
+        yield run

@@ -1,0 +1,200 @@
+"""The live view in a real (pseudo-)terminal: keys, sizes, workers that come and go, and a clean end."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+StartWorker = Callable[..., subprocess.Popen[bytes]]
+InTerminal = Callable[..., Any]  # a FakeTerminal, see conftest.py
+
+
+def shows(*texts: str) -> Callable[[str], bool]:
+    return lambda screen: all(text in screen for text in texts)
+
+
+def test_keys(start_worker: StartWorker, in_terminal: InTerminal) -> None:
+    """s sorts, f filters, arrows select, ? helps, q ends with exit code 0 and the terminal as it was."""
+    start_worker("live-keys", 3)
+    terminal = in_terminal("top", "--worker", "live-keys")
+    terminal.wait_for(shows("live-keys", "job-0002", "sort cpu% · status all", "rows 1–3 of 3"))
+    assert terminal.attributes_now != terminal.attributes
+    terminal.press("s")
+    terminal.wait_for(shows("sort dur"))
+    terminal.press("ss")
+    terminal.wait_for(shows("sort session"))
+    terminal.press("\x1b[B\x1b[B")
+    terminal.wait_for(lambda screen: re.search(r"▸ +2  job-0001", screen))
+    terminal.press("i")
+    terminal.wait_for(lambda screen: re.search(r"▸ +2  job-0001", screen) and "inverted" in screen)
+    terminal.press("ff")
+    terminal.wait_for(shows("status slow", "no session passes the filter"))
+    terminal.press("?")
+    terminal.wait_for(shows("an equal share of the process's memory"))
+    terminal.press("\x1b")
+    terminal.wait_for(lambda screen: "equal share" not in screen)
+    terminal.press("q")
+    assert terminal.wait_for_end() == 0
+    assert terminal.attributes_now == terminal.attributes
+    assert terminal.written.startswith("\x1b[?1049h\x1b[?25l")
+    assert terminal.written.endswith("\x1b[?25h\x1b[?1049l")
+
+
+@pytest.mark.parametrize(
+    ("ending", "code"),
+    [("\x03", 0), (signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGHUP, 128 + signal.SIGHUP)],
+)
+def test_ways_out(ending: str | int, code: int, start_worker: StartWorker, in_terminal: InTerminal) -> None:
+    """Ctrl-C and signals end it as cleanly as q does."""
+    start_worker("live-out", 1)
+    terminal = in_terminal("top", "--worker", "live-out")
+    terminal.wait_for(shows("job-0000"))
+    if isinstance(ending, str):
+        terminal.press(ending)
+    else:
+        terminal.process.send_signal(ending)
+    assert terminal.wait_for_end() == code
+    assert terminal.attributes_now == terminal.attributes
+    assert terminal.written.endswith("\x1b[?25h\x1b[?1049l")
+    assert "Traceback" not in terminal.written
+
+
+def test_suspended(start_worker: StartWorker, in_terminal: InTerminal) -> None:
+    """Ctrl-Z gives the terminal back as it was; in the foreground again, the view is drawn anew."""
+    start_worker("live-stop", 1)
+    terminal = in_terminal("top", "--worker", "live-stop")
+    terminal.wait_for(shows("job-0000"))
+    terminal.press("\x1a")
+    terminal.wait_for(lambda _: os.waitid(os.P_PID, terminal.process.pid, os.WSTOPPED | os.WNOHANG))
+    assert terminal.attributes_now == terminal.attributes
+    terminal.wait_for(lambda _: terminal.written.endswith("\x1b[?1049l"))
+    terminal.process.send_signal(signal.SIGCONT)
+    terminal.wait_for(lambda _: terminal.written.count("\x1b[?1049h") == 2)
+    terminal.wait_for(shows("live-stop", "job-0000", "q quit"))
+    terminal.press("q")
+    assert terminal.wait_for_end() == 0
+    assert terminal.attributes_now == terminal.attributes
+
+
+def test_without_keys(start_worker: StartWorker, in_terminal: InTerminal) -> None:
+    """When stdin is no terminal the view runs all the same, until a signal ends it."""
+    start_worker("live-keyless", 1)
+    terminal = in_terminal("top", "--worker", "live-keyless", stdin=subprocess.DEVNULL)
+    terminal.wait_for(shows("job-0000"))
+    terminal.process.send_signal(signal.SIGINT)
+    assert terminal.wait_for_end() == 0
+    assert terminal.written.endswith("\x1b[?25h\x1b[?1049l")
+
+
+def test_a_crash_restores_the_terminal(start_worker: StartWorker, in_terminal: InTerminal, tmp_path: Path) -> None:
+    """Even an error of our own leaves a usable terminal, and the traceback is readable on it."""
+    start_worker("live-crash", 1)
+    (tmp_path / "sitecustomize.py").write_text(
+        "import openrtc_top._view as view\n"
+        "def broken(*_): raise ZeroDivisionError('a view that fails')\n"
+        "view.render = broken\n"
+    )
+    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
+    terminal = in_terminal("top", "--worker", "live-crash", PYTHONPATH=path)
+    assert terminal.wait_for_end() == 1
+    assert terminal.attributes_now == terminal.attributes
+    assert terminal.written.index("\x1b[?1049l") < terminal.written.index("a view that fails")
+
+
+def test_resize(start_worker: StartWorker, in_terminal: InTerminal) -> None:
+    """Another size is used at once, in both directions."""
+    start_worker("live-size", 40)
+    terminal = in_terminal("top", "--worker", "live-size", columns=120, lines=30)
+    terminal.wait_for(shows("tenant", "rows 1–2"))
+    terminal.resize(60, 15)
+    terminal.process.send_signal(signal.SIGWINCH)
+    screen = terminal.wait_for(lambda screen: "job-0001" in screen and "q quit" in screen)
+    assert "tenant" not in screen
+    assert len(screen.splitlines()) == 15
+    assert max(map(len, screen.splitlines())) <= 60
+    terminal.resize(160, 40)
+    terminal.process.send_signal(signal.SIGWINCH)
+    terminal.wait_for(shows("tenant", "refresh"))
+    terminal.press("q")
+    assert terminal.wait_for_end() == 0
+
+
+@pytest.mark.slow
+def test_workers_come_and_go(start_worker: StartWorker, in_terminal: InTerminal) -> None:
+    """One that starts later is found; one that dies is shown as gone, with its sessions."""
+    first = start_worker("live-come", 2)
+    terminal = in_terminal("top", "--refresh-rate", "10", "--worker", "live-come", "--worker", "live-late")
+    terminal.wait_for(shows("job-0001", "2 sessions"))
+    start_worker("live-late", 1)
+    terminal.wait_for(shows("2 workers", "live-late", "3 sessions"))
+    first.kill()
+    terminal.wait_for(lambda screen: re.search(r"live-come +pid \d+ +GONE for \d+s: no connection", screen))
+    assert terminal.screen.count(" GONE ") == 3
+    terminal.press("q")
+    assert terminal.wait_for_end() == 0
+
+
+def test_refresh_now(start_worker: StartWorker, in_terminal: InTerminal) -> None:
+    """r brings a snapshot before the next one is due, two seconds after the last."""
+
+    def uptime(screen: str) -> int:
+        return int(re.findall(r"up (?:\d+m)?(\d+)s", screen)[0])
+
+    start_worker("live-refresh", 1)
+    terminal = in_terminal("top", "--refresh-rate", "0.5", "--worker", "live-refresh")
+    terminal.wait_for(shows("job-0000"))
+    due_at = uptime(terminal.screen) + 1
+
+    def asked_for(screen: str) -> bool:
+        terminal.press("r")
+        return uptime(screen) == due_at
+
+    terminal.wait_for(asked_for)
+    terminal.press("q")
+    assert terminal.wait_for_end() == 0
+
+
+def test_no_color(start_worker: StartWorker, in_terminal: InTerminal) -> None:
+    """With NO_COLOR there is no colour, and the selection still shows."""
+    start_worker("live-plain", 2)
+    terminal = in_terminal("top", "--worker", "live-plain", NO_COLOR="1")
+    terminal.wait_for(shows("job-0000"))
+    terminal.press("\x1b[B")
+    terminal.wait_for(shows("▸"))
+    terminal.press("q")
+    assert terminal.wait_for_end() == 0
+    assert not re.search(r"\x1b\[[0-9;]*m", terminal.written)
+
+
+@pytest.mark.parametrize(("option", "term"), [(["--once"], "xterm"), (["--json"], "xterm"), ([], "dumb")])
+def test_no_live_view(option: list[str], term: str, start_worker: StartWorker, in_terminal: InTerminal) -> None:
+    """In a terminal, too, --once and --json print and end; so does a terminal without a cursor."""
+    start_worker("live-once", 2)
+    terminal = in_terminal("top", "--worker", "live-once", *option, TERM=term)
+    assert terminal.wait_for_end() == 0
+    assert "job-0001" in terminal.written
+    assert "\x1b[?1049h" not in terminal.written
+
+
+def test_named_socket(in_terminal: InTerminal) -> None:
+    """A socket that nothing serves is an error before the screen is taken."""
+    terminal = in_terminal("top", "--socket", "/nowhere/x.sock")
+    assert terminal.wait_for_end() == 1
+    assert terminal.written.startswith("error: no worker answers at '/nowhere/x.sock'")
+
+
+@pytest.mark.slow
+def test_demo_live(in_terminal: InTerminal) -> None:
+    """The demo shows the culprit blocking with the time running, and ends by itself when told to."""
+    terminal = in_terminal("demo", "--sessions", "3", "--seconds", "6")
+    terminal.wait_for(shows("job-blocks-now-and-then", "5 sessions"))
+    terminal.wait_for(lambda screen: re.search(r"^ (BLOCKED|SLOW).*job-blocks-now-and-then", screen, re.MULTILINE))
+    assert terminal.wait_for_end() == 0
+    assert terminal.attributes_now == terminal.attributes

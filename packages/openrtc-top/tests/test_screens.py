@@ -1,0 +1,307 @@
+"""Whole screens, compared with those in screens/.
+
+OPENRTC_WRITE_SCREENS=1 writes them anew: look at the difference before you commit it.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from openrtc_introspect_core.wire import Block, LoopTime, SessionRow, Snapshot
+from openrtc_top._rows import Filter
+from openrtc_top._state import Event, Frame, Gone, Key, Shown, State, Tick, reduce
+from openrtc_top._view import render, render_once, to_text
+
+SCREENS = Path(__file__).parent / "screens"
+SIZES = [(60, 15), (80, 20), (120, 26), (200, 50)]
+
+MakeSession = Callable[..., SessionRow]
+MakeSnapshot = Callable[..., Snapshot]
+MakeBlock = Callable[..., Block]
+
+
+@pytest.fixture
+def sessions(make_session: MakeSession) -> list[SessionRow]:
+    """52 sessions, the first of which blocks."""
+    agents, tenants = ("restaurant", "dental", "support"), ("acme", "globex", None)
+    rest = [
+        make_session(
+            f"job-{number * 7919 % 0xFFFFFF:06x}",
+            agent_name=agents[number % 3],
+            tenant=tenants[number % 4 % 3],
+            duration_s=number * 97.0,
+            cpu_pct=8.0 - number * 0.15,
+        )
+        for number in range(1, 52)
+    ]
+    rest[2] = make_session(
+        "job-77ab02",
+        cpu_pct=9.4,
+        duration_s=231.0,
+        status="slow",
+        blocks=1,
+        worst_block_ms=71.0,
+        tenant="globex",
+    )
+    culprit = make_session(
+        "job-c1d550",
+        agent_name="restaurant",
+        tenant="acme",
+        duration_s=724.0,
+        cpu_pct=88.1,
+        status="blocked",
+        blocks=3,
+        worst_block_ms=3200.0,
+    )
+    return [culprit, *rest]
+
+
+def after(*events: Event, state: State | None = None) -> State:
+    state = state or State()
+    for event in events:
+        state = reduce(state, event)
+    return state
+
+
+def compare(name: str, text: str) -> None:
+    file = SCREENS / f"{name}.txt"
+    if os.environ.get("OPENRTC_WRITE_SCREENS"):
+        file.write_text(text + "\n", encoding="utf-8")
+    assert text + "\n" == file.read_text(encoding="utf-8")
+
+
+def shown(state: State, size: tuple[int, int]) -> str:
+    width, height = size
+    screen = render(state, size)
+    text = to_text(screen, width, height)
+    assert len(screen.lines) == height
+    assert all(cell_len(line) <= width for line in text.splitlines())
+    return text
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_blocked(
+    size: tuple[int, int], sessions: list[SessionRow], make_snapshot: MakeSnapshot, make_block: MakeBlock
+) -> None:
+    """While a session blocks, the alert names it, the place and how long; columns go as room does."""
+    history = [
+        Frame(
+            "w",
+            make_snapshot(*sessions, taken_at=940.0 + second, loop_time=LoopTime(idle_pct=100.0 - second)),
+        )
+        for second in range(60)
+    ]
+    now = Frame("w", make_snapshot(*sessions, taken_at=1000.0, blocks=[make_block()]))
+    state = after(*history, now, Key("down"), Key("down"), Key("down"))
+    compare("blocked-{}x{}".format(*size), shown(state, size))
+
+
+@pytest.mark.parametrize("size", [(80, 20), (120, 26)])
+def test_slow(size: tuple[int, int], sessions: list[SessionRow], make_snapshot: MakeSnapshot) -> None:
+    """When the block is over, a quieter line still names who it was."""
+    state = after(Frame("w", make_snapshot(*sessions[1:])))
+    compare("slow-{}x{}".format(*size), shown(state, size))
+
+
+@pytest.mark.parametrize("size", [(80, 20), (160, 26)])
+def test_several_workers(
+    size: tuple[int, int], sessions: list[SessionRow], make_snapshot: MakeSnapshot, make_block: MakeBlock
+) -> None:
+    """Each worker has a line, each session tells its worker, and a lost worker is GONE."""
+    state = after(
+        Tick(100.0),
+        Frame("a", make_snapshot(*sessions[:9], blocks=[make_block()])),
+        Frame("b", make_snapshot(*sessions[9:15], name="voice-b", pid=41299, memory_limit_mb=0.0)),
+        Frame("c", make_snapshot(*sessions[15:20], name="chat", pid=7, max_sessions=0)),
+        Gone("c", "no connection"),
+        Tick(103.0),
+    )
+    compare("several-{}x{}".format(*size), shown(state, size))
+
+
+@pytest.mark.parametrize("size", [(80, 20), (120, 26)])
+def test_unknown_values(
+    size: tuple[int, int], make_session: MakeSession, make_snapshot: MakeSnapshot, make_block: MakeBlock
+) -> None:
+    """A worker on uvloop that measures little: n/a, never 0; a note says why."""
+    rows = [make_session(f"job-{number}", cpu_pct=None, cpu_s=None, steps=None) for number in range(3)]
+    rows.append(make_session("job-9", cpu_pct=None, heap_mb=12.0, delayed_s=1.1))
+    snapshot = make_snapshot(
+        *rows,
+        blocks=[make_block(session_id=None, agent_name=None, task_name="Task-7", location=None, cause=None)],
+        loop="uvloop",
+        loop_time=LoopTime(sessions_pct=12.0),
+        lag_p99_ms=None,
+        lag_max_ms=None,
+        lag_method=None,
+        rss_trend_mb_per_min=None,
+        memory_limit_mb=0.0,
+        introspection_pct=None,
+        errored=2,
+        draining=True,
+        notes=["the task factory was replaced: sessions are not told apart"],
+        host=type(make_snapshot().worker.host)(cores=1),
+    )
+    compare("unknown-{}x{}".format(*size), shown(after(Frame("w", snapshot)), size))
+
+
+@pytest.mark.parametrize("size", [(60, 15), (120, 26)])
+def test_hostile_names(
+    size: tuple[int, int], make_session: MakeSession, make_snapshot: MakeSnapshot, make_block: MakeBlock
+) -> None:
+    """Escapes in names are shown, not obeyed; wide characters keep the columns straight."""
+    rows = [
+        make_session("job-\x1b[2J\x1b]0;pwn\x07", agent_name="ag\nent", tenant="t\tt"),
+        make_session("会议室-東京-通话-0001", agent_name="日本語エージェント", tenant="顧客"),
+        make_session("e\u0301\u0301combining", agent_name="❤\ufe0f", tenant="\u202eevil"),
+        make_session("y" * 256, agent_name="a" * 256, tenant="x" * 256),
+    ]
+    block = make_block(session_id="job-\x1b[2J", agent_name="\x9b31m", cause="c\x07")
+    state = after(Frame("w", make_snapshot(*rows, blocks=[block], name="名前\x1bname")))
+    text = to_text(render(state, size), *size, color=False)
+    assert all(character.isprintable() or character == "\n" for character in text)
+    compare("hostile-{}x{}".format(*size), shown(state, size))
+
+
+@pytest.mark.parametrize("size", [(60, 15), (120, 26)])
+def test_help(size: tuple[int, int], sessions: list[SessionRow], make_snapshot: MakeSnapshot) -> None:
+    """The help takes the table's place."""
+    state = after(Frame("w", make_snapshot(*sessions)), Key("?"))
+    compare("help-{}x{}".format(*size), shown(state, size))
+
+
+def test_once(sessions: list[SessionRow], make_snapshot: MakeSnapshot) -> None:
+    """The print has all rows, no keys, and no history, which one snapshot does not have."""
+    screen = render_once(after(Frame("w", make_snapshot(*sessions))), 120)
+    text = to_text(screen, 120, len(screen.lines))
+    assert "quit" not in text
+    assert " 52  job-" in text
+    compare("once-120", text)
+
+
+def test_nothing_to_show(make_snapshot: MakeSnapshot, make_session: MakeSession) -> None:
+    """No snapshot yet, no sessions, and none that passes the filter are told apart."""
+    assert "waiting for the first snapshot" in shown(State(), (80, 20))
+    assert "no sessions" in shown(after(Frame("w", make_snapshot())), (80, 20))
+    filtered = State(filter=Filter(agent="nobody"))
+    assert "no session passes the filter" in shown(
+        after(Frame("w", make_snapshot(make_session())), state=filtered), (80, 20)
+    )
+
+
+@pytest.mark.parametrize("width", [1, 5, 20, 39, 59, 79, 99, 100, 119, 180, 250])
+@pytest.mark.parametrize("height", [1, 2, 5, 15, 24, 80])
+def test_every_size(
+    width: int, height: int, sessions: list[SessionRow], make_snapshot: MakeSnapshot, make_block: MakeBlock
+) -> None:
+    """No line is ever wider than the terminal, and there are never more lines than it has."""
+    several = after(
+        Frame("a", make_snapshot(*sessions, blocks=[make_block()], notes=["one", "two"])),
+        Frame("b", make_snapshot(*sessions, name="voice-b")),
+    )
+    for state in (
+        after(Frame("w", make_snapshot(*sessions))),
+        several,
+        after(Key("?"), state=several),
+        State(),
+    ):
+        screen = render(state, (width, height))
+        assert len(screen.lines) <= height
+        assert all(line.width == cell_len("".join(text for text, _, _ in line.segments)) for line in screen.lines)
+        assert all(line.width <= width for line in screen.lines)
+
+
+def test_the_window_moves_only_as_far_as_needed(sessions: list[SessionRow], make_snapshot: MakeSnapshot) -> None:
+    """Walking down scrolls at the lower edge, walking up again only at the upper one."""
+    state = after(Frame("w", make_snapshot(*sessions)))
+
+    def draw(*keys: str) -> int:
+        nonlocal state
+        for key in keys:
+            state = after(Key(key), state=state)
+            screen = render(state, (120, 26))
+            state = after(Shown(screen.top, screen.page), state=state)
+        return state.top
+
+    page = render(state, (120, 26)).page
+    assert draw(*["down"] * page) == 0
+    assert draw("down") == 1
+    assert draw("up") == 1
+    assert draw(*["up"] * (page - 2)) == 1
+    assert draw("up") == 0
+    assert draw("end") == 52 - page
+    assert draw("home") == 0
+
+
+def test_alert_grows_by_the_workers_clock(
+    sessions: list[SessionRow], make_snapshot: MakeSnapshot, make_block: MakeBlock
+) -> None:
+    """The time a block has lasted is the snapshot's moment minus its start; the view's clock has no part."""
+
+    def alert(taken_at: float) -> str:
+        frame = Frame("w", make_snapshot(*sessions, taken_at=taken_at, blocks=[make_block(duration_ms=1.0)]))
+        return shown(after(Tick(5e8), frame, Tick(5e8 + 3)), (120, 26)).splitlines()[3]
+
+    assert alert(1000.0).startswith(" BLOCKED 3.2 s  job-c1d550")
+    assert alert(1003.0).startswith(" BLOCKED 6.2 s  job-c1d550")
+
+
+def test_the_longest_block_is_named(
+    sessions: list[SessionRow], make_snapshot: MakeSnapshot, make_block: MakeBlock
+) -> None:
+    """Of several workers' blocks the longest is told, and how many more there are."""
+    state = after(
+        Frame("a", make_snapshot(blocks=[make_block(session_id="short", running_since=999.9)])),
+        Frame("b", make_snapshot(name="voice-b", blocks=[make_block(session_id="long", running_since=990.0)])),
+    )
+    text = shown(state, (120, 26))
+    assert " BLOCKED 10.0 s  voice-b  long" in text
+    assert "and 1 more" in text
+    assert "short" not in text
+
+
+def test_a_silent_worker_is_told(sessions: list[SessionRow], make_snapshot: MakeSnapshot) -> None:
+    """When no snapshot has come for seconds, the view says that what it shows is old."""
+    state = after(Tick(10.0), Frame("w", make_snapshot(*sessions)), Tick(14.0))
+    assert "no answer" not in shown(state, (120, 26))
+    assert "no answer for 7 s" in shown(after(Tick(17.0), state=state), (120, 26))
+
+
+def test_a_long_path_keeps_its_end(make_snapshot: MakeSnapshot, make_block: MakeBlock) -> None:
+    """Where the path is too long for the line, the file, the line and the function stay."""
+    from openrtc_introspect_core.wire import Location
+
+    place = Location("/" + "deep/" * 30 + "agents/restaurant.py", 42, "lookup_menu")
+    state = after(Frame("w", make_snapshot(blocks=[make_block(location=place)])))
+    assert " agents/restaurant.py:42 in lookup_menu" in shown(state, (80, 20))
+
+
+def test_colour(sessions: list[SessionRow], make_snapshot: MakeSnapshot, make_block: MakeBlock) -> None:
+    """With colour the text is the same, and each style ends where it began."""
+    import re
+
+    state = after(Frame("w", make_snapshot(*sessions, blocks=[make_block()])), Key("down"))
+    screen = render(state, (120, 26))
+    coloured = to_text(screen, 120, 26, color=True)
+    assert "\x1b[" in coloured
+    plain = "\n".join(line.rstrip() for line in re.sub(r"\x1b\[[0-9;]*m", "", coloured).splitlines())
+    assert plain == to_text(screen, 120, 26)
+    for line in coloured.splitlines():
+        codes = re.findall(r"\x1b\[([0-9;]*)m", line)
+        assert codes[1::2] == ["0"] * (len(codes) // 2)
+
+
+def test_rich_prints_a_screen(sessions: list[SessionRow], make_snapshot: MakeSnapshot) -> None:
+    """A screen is a rich renderable: the pictures in the documentation are made so."""
+    screen = render(after(Frame("w", make_snapshot(*sessions))), (120, 26))
+    console = Console(file=io.StringIO(), width=120, height=26, color_system=None)
+    console.print(screen, end="")
+    printed = "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())  # type: ignore[attr-defined]
+    assert printed == to_text(screen, 120, 26)
