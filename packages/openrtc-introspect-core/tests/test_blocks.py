@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from openrtc_introspect_core import Location
 from openrtc_introspect_core._blocks import KEPT, BlockLog
 from openrtc_introspect_core._clock import WallTime
 from openrtc_introspect_core._sessions import Session
@@ -19,7 +20,7 @@ def session(session_id: str = "job-c1d550") -> Session:
 def test_a_block_carries_its_session_and_the_session_its_block() -> None:
     """Both ways: who, for how long, how often, the worst, and until when it shows as slow."""
     blocks, one = log(), session()
-    block = blocks.record(one, 1.0, 1.32, "lookup")
+    block = blocks.record(one, 1.0, 1.32, task_name="lookup")
     blocks.record(one, 2.0, 2.1)
     assert (block.seq, block.session_id, block.agent_name, block.tenant) == (
         1,
@@ -39,11 +40,24 @@ def test_the_log_line_starts_like_the_documented_one(caplog: pytest.LogCaptureFi
     assert (record.name, record.levelname) == ("openrtc.introspect", "WARNING")
 
 
+def test_the_log_line_goes_on_with_where_and_why(caplog: pytest.LogCaptureFixture) -> None:
+    """`at file:line in function (cause)`, and what more there is to say of the cause."""
+    blocks = log()
+    where = Location("agents/restaurant.py", 42, "lookup_menu")
+    blocks.record(session(), 1.0, 1.32, cause="sync-call", location=where)
+    blocks.record(session("other"), 1.0, 1.32, cause="import", detail="numpy")
+    assert [record.getMessage() for record in caplog.records] == [
+        "[slow-session] session_id=job-c1d550 blocked event loop for 320ms"
+        " at agents/restaurant.py:42 in lookup_menu (sync-call)",
+        "[slow-session] session_id=other blocked event loop for 320ms (import: numpy)",
+    ]
+
+
 def test_a_block_of_no_session_names_none(caplog: pytest.LogCaptureFixture) -> None:
     """Its line has another start, so that nobody greps for a culprit there."""
     block = log().record(None, 1.0, 1.1)
     assert (block.session_id, block.agent_name, block.tenant) == (None, None, None)
-    assert caplog.records[0].getMessage() == "[slow-loop] event loop blocked for 100ms outside any session"
+    assert caplog.records[0].getMessage() == "[slow-loop] event loop blocked for 100ms by no session"
 
 
 def test_lines_are_limited_per_session_and_the_next_tells_how_many(caplog: pytest.LogCaptureFixture) -> None:

@@ -247,7 +247,7 @@ def test_exceptions_inside_our_own_never_reach_a_session(
         loop: Any = asyncio.get_running_loop()
         async with Introspector(socket_path=False, clock=loop.clock) as introspector:
 
-            def broken(*_: Any) -> Any:
+            def broken(*_: Any, **__: Any) -> Any:
                 raise OSError("broken probe")
 
             monkeypatch.setattr(introspector._blocks, "record", broken)
@@ -314,6 +314,23 @@ def test_a_socket_that_cannot_be_made_leaves_nothing(run_on_asyncio: Run, runtim
 
     assert run_on_asyncio(main()) == (None, None, set())
     target.unlink()
+    assert nothing_left(runtime_dir)
+
+
+def test_another_worker_s_socket_of_the_same_name_is_left_alone(run_on_asyncio: Run, runtime_dir: Path) -> None:
+    """Who put it there in place of ours finds it where it was."""
+
+    async def main() -> Path:
+        async with Introspector() as introspector:
+            path = introspector.socket_path
+            assert path is not None
+            path.unlink()
+            path.write_text("someone else's")
+        return path
+
+    path = run_on_asyncio(main())
+    assert path.read_text() == "someone else's"
+    path.unlink()
     assert nothing_left(runtime_dir)
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 
-from openrtc_introspect_core._ledger import Ledger
+from openrtc_introspect_core._ledger import Ledger, Overrun
 from openrtc_introspect_core._sessions import Account
 from openrtc_introspect_testing._clock import FakeClock
 
@@ -12,8 +12,8 @@ class Books:
 
     def __init__(self, limit: float = 0.05) -> None:
         self.clock = FakeClock(0.0)
-        self.overruns: list[tuple[Account | None, float, float]] = []
-        self.ledger = Ledger(ContextVar("binding"), self.clock, limit, lambda *overrun: self.overruns.append(overrun))
+        self.overruns: list[Overrun] = []
+        self.ledger = Ledger(ContextVar("binding"), self.clock, limit, self.overruns.append)
         self.one, self.two = Account(), Account()
 
     def pass_time(self, seconds: float) -> None:
@@ -77,7 +77,7 @@ def test_an_overrun_is_the_holder_s() -> None:
         outside, start = books.ledger.begin(books.one)
         books.pass_time(seconds)
         books.ledger.end(outside, start)
-    assert [(holder, round(end - start, 9)) for holder, start, end in books.overruns] == [(books.one, 0.07)]
+    assert [(holder, round(end - start, 9)) for holder, start, end, _ in books.overruns] == [(books.one, 0.07)]
 
 
 def test_a_nested_overrun_is_reported_once_and_for_the_culprit() -> None:
@@ -89,7 +89,7 @@ def test_a_nested_overrun_is_reported_once_and_for_the_culprit() -> None:
     books.ledger.end(inner_outside, inner_start)
     books.pass_time(0.01)
     books.ledger.end(outside, start)
-    assert [(holder, round(end - start, 9)) for holder, start, end in books.overruns] == [(books.two, 0.1)]
+    assert [(holder, round(end - start, 9)) for holder, start, end, _ in books.overruns] == [(books.two, 0.1)]
 
 
 def test_an_overrun_that_nobody_mostly_held_is_nobody_s() -> None:
@@ -101,7 +101,7 @@ def test_an_overrun_that_nobody_mostly_held_is_nobody_s() -> None:
         books.ledger.switch(account)
         books.pass_time(0.03)
     books.ledger.end(outside, start)
-    assert [holder for holder, _, _ in books.overruns] == [None]
+    assert [holder for holder, _, _, _ in books.overruns] == [None]
 
 
 def test_the_parts_of_one_step_do_not_count_for_the_next() -> None:
@@ -115,7 +115,7 @@ def test_the_parts_of_one_step_do_not_count_for_the_next() -> None:
     outside, start = books.ledger.begin(books.one)
     books.pass_time(0.06)
     books.ledger.end(outside, start)
-    assert [holder for holder, _, _ in books.overruns] == [books.one]
+    assert [holder for holder, _, _, _ in books.overruns] == [books.one]
 
 
 def test_the_step_in_progress_counts_before_it_ends() -> None:
@@ -142,3 +142,54 @@ def test_a_step_in_progress_began_before_its_last_switch() -> None:
     standing = books.ledger.standing()
     assert standing.since == start
     assert standing.unbooked == 2
+
+
+def test_a_collection_is_charged_to_nobody_who_works() -> None:
+    """It interrupts the holder, whose step goes on after it."""
+    books = Books()
+    outside, start = books.ledger.begin(books.one)
+    books.pass_time(0.01)
+    began = books.clock()
+    books.pass_time(0.04)
+    books.ledger.collected(began, books.clock())
+    assert books.ledger.standing().since == start
+    books.pass_time(0.01)
+    books.ledger.end(outside, start)
+    assert round(books.one.busy, 9) == 0.02
+    assert round(books.ledger.gc.busy, 9) == 0.04
+    ((holder, _, _, shares),) = books.overruns
+    assert holder is books.ledger.gc
+    assert {account: round(share, 9) for account, share in shares.items()} == {books.one: 0.02, books.ledger.gc: 0.04}
+
+
+def test_a_collection_between_steps_is_noted() -> None:
+    """In a callback, or in the loop's own work."""
+    books = Books()
+    began = books.clock()
+    books.pass_time(0.06)
+    books.ledger.collected(began, books.clock())
+    assert [(span.holder, span.end - span.start) for span in books.ledger.steps] == [(books.ledger.gc, 0.06)]
+
+
+def test_notable_steps_leave_a_span_and_others_none() -> None:
+    """Who took part in a long iteration can be told; the many that take no time are not written down."""
+    books = Books()
+    for account, seconds in ((books.one, 0.001), (books.two, 0.00001), (books.two, 0.002)):
+        outside, start = books.ledger.begin(account)
+        books.pass_time(seconds)
+        books.ledger.end(outside, start)
+    assert [span.holder for span in books.ledger.steps] == [books.one, books.two]
+
+
+def test_the_first_step_in_quiet_books_wakes_who_sleeps() -> None:
+    """And is booked as if nothing had been."""
+    books = Books()
+    woken: list[bool] = []
+    books.ledger.on_wake = lambda: woken.append(True)
+    books.ledger.running = books.ledger.quiet
+    assert books.ledger.standing().running is None
+    books.ledger.switch(books.two)
+    outside, start = books.ledger.begin(books.one)
+    books.pass_time(0.01)
+    books.ledger.end(outside, start)
+    assert (woken, books.ledger.running, round(books.one.busy, 9)) == ([True], None, 0.01)

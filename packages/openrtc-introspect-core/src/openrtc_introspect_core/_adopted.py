@@ -20,7 +20,7 @@ from contextvars import Context
 from typing import Any
 
 from ._ledger import Ledger
-from ._sessions import Session
+from ._sessions import Account, Session
 
 
 class AdoptedTasks:
@@ -31,10 +31,10 @@ class AdoptedTasks:
         self._ledger = ledger
         self._tasks: dict[int, Session] = {}
         """By id(task): the owner of a callback need not be hashable, and the scope keeps its task alive."""
-        self._first_step: float | None = None
-        """When the step in which a scope was opened began to be metered, while it lasts."""
+        self._began: float | None = None
+        """When the adopted step under way began to be metered; None outside of such a step."""
         self.stepping: asyncio.Task[Any] | None = None
-        """The adopted task whose step is being booked, which asyncio has left already by then."""
+        """Whose step that is: asyncio may have left the task by the time it is booked."""
         self._call_soon: Callable[..., Any] | None = None
         self._wrapper: Callable[..., Any] | None = None
 
@@ -43,10 +43,8 @@ class AdoptedTasks:
         self._tasks[id(task)] = session
         if self._wrapper is None:
             self._wrap_call_soon()
-        self.end_first_step()
-        self.stepping = task
-        _, self._first_step = self._ledger.begin(session)
-        marker = self._loop.call_soon(self.end_first_step, context=Context())
+        self.begin_step(task, session)
+        marker = self._loop.call_soon(self.end_step, context=Context())
         ready = getattr(self._loop, "_ready", None)
         if isinstance(ready, deque) and ready and ready[-1] is marker:
             ready.rotate(1)
@@ -58,24 +56,25 @@ class AdoptedTasks:
         del self._tasks[id(task)]
         if not self._tasks:
             self._unwrap_call_soon()
-        if running:
-            if self._first_step is not None:
-                self.end_first_step()
-            else:
-                self._ledger.switch(self._ledger.binding.get(self._ledger.untagged))
+        if running:  # what is left of the step is the task's own, as before the scope
+            self.end_step()
         return True
 
     def clear(self) -> None:
         self._tasks.clear()
-        self._first_step = None
+        self._began = None
         self._unwrap_call_soon()
 
-    def end_first_step(self) -> None:
-        """The step in which a scope was opened is over, at the latest now."""
-        if self._first_step is not None:
-            start = self._first_step
-            self._first_step = None
-            self._ledger.end(None, start)
+    def begin_step(self, task: asyncio.Task[Any], holder: Account) -> None:
+        self.end_step()
+        self.stepping = task
+        _, self._began = self._ledger.begin(holder)
+
+    def end_step(self) -> None:
+        """The adopted step under way, if there is one, is over, at the latest now."""
+        if self._began is not None:
+            began, self._began = self._began, None
+            self._ledger.end(None, began)
             self.stepping = None
 
     def _wrap_call_soon(self) -> None:
@@ -112,10 +111,8 @@ class AdoptedStep:
 
     def __call__(self, *args: Any) -> Any:
         ledger = self._adopted._ledger
-        outside, start = ledger.begin(ledger.binding.get(ledger.untagged))
+        self._adopted.begin_step(self.__self__, ledger.binding.get(ledger.untagged))
         try:
             return self._callback(*args)
         finally:
-            self._adopted.stepping = self.__self__
-            ledger.end(outside, start)
-            self._adopted.stepping = None
+            self._adopted.end_step()

@@ -25,9 +25,10 @@ from ._ledger import Ledger
 from ._meter import MeteredCoroutine
 from ._sessions import Session
 
-NOTABLE_S = 0.0005
+LONG_S = 0.0005
 """Iterations shorter than this are not kept: the lag's resolution."""
 
+Task: Any = asyncio.Task
 TaskFactory = Callable[..., Any]
 Stall = Callable[[float, float], None]
 
@@ -58,14 +59,19 @@ class AsyncioHook:
         self.waiting_since = 0.0
         """When the loop last began to wait."""
         self.times_iterations = False
+        self.wakes_watchdog = False
+        """Whether the watchdog sleeps until the loop's next iteration."""
+        self.on_wake: Callable[[], None] = _nothing
+        self.after_block: Callable[[Any], None] | None = None
+        """Called once, with what the selector finds next."""
         self.thread_id = threading.get_ident()
-        self._meter = meter
+        self.meters = meter
         self._on_stall = on_stall
         self._on_fault = on_fault
         self._adopted = AdoptedTasks(loop, ledger)
         self._attached = False
         self._previous: TaskFactory | None = None
-        self._factory: TaskFactory = self._create_task
+        self._factory: TaskFactory | None = None
         self._unwrap: list[Callable[[], None]] = []
         self._heartbeat: Heartbeat | None = None
 
@@ -73,6 +79,7 @@ class AsyncioHook:
 
     def attach(self) -> None:
         self._previous = self.loop.get_task_factory()
+        self._factory = self._task_factory()
         self.loop.set_task_factory(self._factory)
         self._attached = True
         selector = getattr(self.loop, "_selector", None)
@@ -100,29 +107,35 @@ class AsyncioHook:
         if not self._attached or self.loop.is_closed():
             return False
         current = self.loop.get_task_factory()
-        return current is not self._factory and not isinstance(getattr(current, "__self__", None), AsyncioHook)
+        return current is not self._factory and not isinstance(getattr(current, "hook", None), AsyncioHook)
 
     # --- tasks -----------------------------------------------------------------------------------
 
-    def _create_task(self, loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **kwargs: Any) -> Any:
-        context: Context | None = kwargs.get("context")
-        binding = self.ledger.binding
-        tag = binding.get(None) if context is None else context.get(binding)
-        driven: Any = coro
-        if self._attached and self._meter:
-            try:
-                driven = MeteredCoroutine(coro, self.ledger, tag)
-            except Exception:  # not a coroutine: the task itself says so better
-                driven = coro
-        if self._previous is None:
-            task: Any = asyncio.Task(driven, loop=loop, **kwargs)
-        else:
-            task = self._previous(loop, driven, **kwargs)
-        if getattr(task, "_source_traceback", None):
-            _hide_our_frame(task._source_traceback, chained=self._previous is not None)
-        if self._attached and not self._meter and tag is not None:
-            self._tag(task, tag)
-        return task
+    def _task_factory(self) -> TaskFactory:
+        """The factory to set, chained to the one that is set now. A closure: every task pays for it."""
+        previous = self.loop.get_task_factory()
+        ledger, meter = self.ledger, self.meters
+        binding = ledger.binding
+        bound_here = binding.get
+
+        def create_task(loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **kwargs: Any) -> Any:
+            context: Context | None = kwargs.get("context") if kwargs else None
+            tag = bound_here(None) if context is None else context.get(binding)
+            driven: Any = coro
+            if meter and self._attached:
+                try:
+                    driven = MeteredCoroutine(coro, ledger, tag)
+                except Exception:  # not a coroutine: the task itself says so better
+                    driven = coro
+            task: Any = Task(driven, loop=loop, **kwargs) if previous is None else previous(loop, driven, **kwargs)
+            if getattr(task, "_source_traceback", None):
+                _hide_our_frame(task._source_traceback, chained=previous is not None)
+            if tag is not None and not meter and self._attached:
+                self._tag(task, tag)
+            return task
+
+        create_task.hook = self  # type: ignore[attr-defined]
+        return create_task
 
     def _tag(self, task: asyncio.Future[Any], session: Session) -> None:
         try:
@@ -140,7 +153,7 @@ class AsyncioHook:
         if task is None:
             return None
         session.tasks += 1
-        if not self._meter:
+        if not self.meters:
             self.tags[task] = session
         elif self.ledger.running is not None:
             self.ledger.switch(session)
@@ -153,7 +166,7 @@ class AsyncioHook:
             return
         session.tasks -= 1
         outer = self.ledger.binding.get(None)
-        if not self._meter:
+        if not self.meters:
             if outer is None:
                 self.tags.pop(entered, None)
             else:
@@ -194,20 +207,29 @@ class AsyncioHook:
         self.busy_since = clock()
         self.times_iterations = True
 
+        steps = ledger.steps
+
         def timed_select(timeout: float | None = None) -> Any:
             began = clock()
             self._between_steps()
             since = self.busy_since
-            if since is not None and began - since > NOTABLE_S:
+            if since is not None and began - since > LONG_S:
                 self._iterated(since, began)
+            if steps:
+                steps.clear()
             self.waiting_since = began
             self.busy_since = None
             try:
-                return select(timeout)
+                ready = select(timeout)
             finally:
                 woke = clock()
                 ledger.idle += woke - began  # type: ignore[operator]  # a float since 0.0 above
                 self.busy_since = woke
+                if self.wakes_watchdog:
+                    self.on_wake()
+            if self.after_block is not None:
+                self._after_block(ready)
+            return ready
 
         def timed_run_forever() -> None:
             # The loop was stopped until now: that was no iteration, and blocked nobody.
@@ -230,6 +252,14 @@ class AsyncioHook:
 
         self._unwrap.append(unwrap)
 
+    def _after_block(self, ready: Any) -> None:
+        then, self.after_block = self.after_block, None
+        try:
+            if then is not None:
+                then(ready)
+        except Exception as error:
+            self._on_fault(f"what waited for a block could not be booked: {error!r}")
+
     def _iterated(self, since: float, until: float) -> None:
         try:
             self.long_waits.append((until, until - since))
@@ -245,13 +275,16 @@ class AsyncioHook:
             self.long_waits.append((now, max(0.0, now - due)))
             if now - due > self.ledger.limit:
                 self._on_stall(due, now)
+            self.ledger.steps.clear()
         except Exception as error:
             self._on_fault(f"a heartbeat could not be booked: {error!r}")
 
     def _between_steps(self) -> None:
         """No step runs now. Heals the books should an interrupt have come in mid-switch."""
-        self._adopted.end_first_step()
-        self.ledger.running = None
+        ledger = self.ledger
+        if ledger.running is not None and ledger.running is not ledger.quiet:
+            self._adopted.end_step()
+            ledger.running = None
 
     def idle(self, now: float) -> float | None:
         """Seconds the loop has waited, the wait in progress included; None where it does not tell.
@@ -274,31 +307,52 @@ class AsyncioHook:
 
 
 class Heartbeat:
-    """A timer on the loop whose lateness tells how long the loop was held. For loops that time nothing."""
+    """A timer on the loop whose lateness tells how long the loop was held. For loops that time nothing.
+
+    Where no step has begun between two beats it stops, and the next step starts it again: what is
+    waited for in an idle worker is worth no wake-up.
+    """
 
     def __init__(self, hook: AsyncioHook) -> None:
         self._hook = hook
-        self._clock = hook.ledger.clock
+        self._ledger = hook.ledger
         self.interval = min(0.025, max(0.005, hook.ledger.limit / 2))
         """Seconds: half the threshold, 5–25 ms."""
         self.due: float | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._last_step = -1.0
+        self._ledger.on_wake = self.start
 
     def start(self) -> None:
         if self._timer is None and not self._hook.loop.is_closed():
-            self.due = self._clock() + self.interval
+            if self._ledger.running is self._ledger.quiet:
+                self._ledger.running = None
+            self.due = self._ledger.clock() + self.interval
             self._timer = self._hook.loop.call_later(self.interval, self._fire, context=Context())
+            self._hook.on_wake()
 
     def stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self.due = None
+        if self._ledger.running is self._ledger.quiet:
+            self._ledger.running = None
 
     def _fire(self) -> None:
         due, self._timer = self.due, None
-        if due is not None:
-            self._hook.beat(due, self._clock())
+        if due is None:
+            return
+        self._hook.beat(due, self._ledger.clock())
+        self.due = None
+        if self._ledger.since == self._last_step and self._hook.meters:
+            self._ledger.running = self._ledger.quiet
+        else:
+            self._last_step = self._ledger.since
             self.start()
+
+
+def _nothing() -> None:
+    pass
 
 
 def loop_name(loop: asyncio.AbstractEventLoop) -> str:

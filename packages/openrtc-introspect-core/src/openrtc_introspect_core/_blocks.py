@@ -8,7 +8,7 @@ from collections import deque
 
 from ._clock import WallTime
 from ._sessions import Session
-from .wire._messages import Block
+from .wire._messages import Block, Delayed, Location
 
 KEPT = 256
 """Blocks the history holds; older ones make room."""
@@ -30,7 +30,19 @@ class BlockLog:
         self._lines: dict[str | None, tuple[float, int]] = {}
         self.last_seq = 0
 
-    def record(self, session: Session | None, start: float, end: float, task_name: str | None = None) -> Block:
+    def record(
+        self,
+        session: Session | None,
+        start: float,
+        end: float,
+        *,
+        task_name: str | None = None,
+        cause: str | None = None,
+        detail: str | None = None,
+        location: Location | None = None,
+        stack: list[Location] | None = None,
+        delayed: list[Delayed] | None = None,
+    ) -> Block:
         """A block from `start` to `end` (clock readings), by `session` or by none."""
         duration = end - start
         if session is not None:
@@ -46,6 +58,11 @@ class BlockLog:
                 task_name=task_name,
                 started_at=self._wall.at(start),
                 duration_ms=1000.0 * duration,
+                cause=cause,
+                detail=detail,
+                location=location,
+                stack=stack or [],
+                delayed=delayed,
             )
             self._kept.append(block)
             self.last_seq = block.seq
@@ -65,13 +82,12 @@ class BlockLog:
         if len(self._lines) >= KEPT:  # ids of sessions long gone
             self._lines = {key: line for key, line in self._lines.items() if now - line[0] < LOG_INTERVAL_S}
         self._lines[block.session_id] = (now, 0)
+        where = f" at {block.location}" if block.location is not None else ""
+        why = f" ({block.cause}{': ' + block.detail if block.detail else ''})" if block.cause is not None else ""
         more = f" (and {left_out} more since the last line)" if left_out else ""
         if block.session_id is None:
-            logger.warning("[slow-loop] event loop blocked for %.0fms outside any session%s", block.duration_ms, more)
+            start = "[slow-loop] event loop blocked for %.0fms by no session%s%s%s"
+            logger.warning(start, block.duration_ms, where, why, more)
         else:
-            logger.warning(
-                "[slow-session] session_id=%s blocked event loop for %.0fms%s",
-                block.session_id,
-                block.duration_ms,
-                more,
-            )
+            start = "[slow-session] session_id=%s blocked event loop for %.0fms%s%s%s"
+            logger.warning(start, block.session_id, block.duration_ms, where, why, more)

@@ -1,9 +1,10 @@
-"""The machine's and the process's vitals for the header, once a second, by psutil."""
+"""The machine's and the process's vitals for the header, by psutil."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import time
 
 import psutil
 
@@ -11,33 +12,37 @@ from .wire._messages import Host
 
 
 class HostVitals:
-    """Keeps the last sample, and the counters that the next one is the difference to."""
+    """Rates are sampled once a second; what costs more to read is read only when someone asks."""
 
     def __init__(self, process: psutil.Process) -> None:
         self._process = process
         self._cores = psutil.cpu_count() or 1
         self._host_times: tuple[float, float] | None = None
         self._process_times: tuple[float, float] | None = None
-        self.latest = Host(cores=self._cores)
+        self._cpu_pct: float | None = None
+        self._process_pct: float | None = None
 
     def sample(self, now: float) -> None:
+        """Sets the rates since the sample before."""
         busy, total = _cpu_times()
-        spent = sum(self._process.cpu_times()[:2])
-        cpu_pct = process_pct = None
+        spent = time.process_time()
         if self._host_times is not None and total > self._host_times[1]:
-            cpu_pct = 100.0 * (busy - self._host_times[0]) / (total - self._host_times[1])
+            self._cpu_pct = 100.0 * (busy - self._host_times[0]) / (total - self._host_times[1])
         if self._process_times is not None and now > self._process_times[1]:
-            process_pct = 100.0 * (spent - self._process_times[0]) / (now - self._process_times[1])
+            self._process_pct = 100.0 * (spent - self._process_times[0]) / (now - self._process_times[1])
         self._host_times = busy, total
         self._process_times = spent, now
+
+    def now(self) -> Host:
+        """The latest rates, and the gauges of this moment."""
         load = None
         with contextlib.suppress(OSError, AttributeError):
             load = os.getloadavg()[0]
-        self.latest = Host(
-            cpu_pct=cpu_pct,
+        return Host(
+            cpu_pct=self._cpu_pct,
             cores=self._cores,
             load_1m=load,
-            process_cpu_pct=process_pct,
+            process_cpu_pct=self._process_pct,
             threads=self._process.num_threads(),
         )
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import threading
 import time
 import weakref
-from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
@@ -17,23 +17,26 @@ from typing import Any
 from ._asyncio import AsyncioHook
 from ._blocks import BlockLog
 from ._clock import Clock, WallTime, perf_counter
+from ._collections import Collections
+from ._detector import Detector
 from ._errors import StateError
-from ._ledger import Ledger
+from ._ledger import Ledger, Overrun
 from ._meter import step_cost
 from ._report import MARK_INTERVAL_S, Reporter
 from ._sampler import Sampler
 from ._scope import SessionScope
 from ._sessions import (
-    Account,
     Binding,
-    Session,
     SessionTable,
     check_metadata,
     check_text,
 )
 from ._settings import Settings, SocketPath
+from ._stacks import Places
+from ._usage import ThreadUsage
 from ._version import __version__
-from .wire._endpoint import open_listener, sockets_available
+from ._watchdog import Watchdog
+from .wire._endpoint import file_identity, open_listener, sockets_available
 from .wire._messages import (
     CAPABILITIES,
     PROTOCOL_MAJOR,
@@ -70,6 +73,9 @@ class Introspector:
     memory_limit_mb, max_sessions: shown beside what is used, 0 for none. AgentPool keeps them.
     socket_path: None: in the user's runtime directory, under the worker's name and pid; False: serve
         no socket; a path: there. Its directory must be the user's own.
+    stacks: False: no watchdog looks at the loop's frames; blocks then have no line, and fewer causes.
+    project_roots: folders of the user's own code, which a block's line is looked for in; None: all code
+        but the standard library and installed packages.
     clock: seconds that never go back; for tests.
 
     Raises ArgumentError for a value outside of what it accepts; on entering, StateError where it was
@@ -89,6 +95,8 @@ class Introspector:
         memory_limit_mb: float = 0.0,
         max_sessions: int = 0,
         socket_path: SocketPath = None,
+        stacks: bool = True,
+        project_roots: Sequence[str | os.PathLike[str]] | None = None,
         clock: Clock = perf_counter,
     ) -> None:
         self._settings = Settings(
@@ -102,6 +110,8 @@ class Introspector:
             memory_limit_mb=memory_limit_mb,
             max_sessions=max_sessions,
             socket_path=socket_path,
+            stacks=stacks,
+            project_roots=project_roots,
         )
         self._clock = clock
         self._wall = WallTime(clock)
@@ -109,7 +119,9 @@ class Introspector:
         self._sessions = SessionTable()
         self._blocks = BlockLog(self._wall, self._settings.slow_status_s)
         self._ledger = Ledger(self._binding, clock, self._settings.threshold_s, self._step_overran)
-        self._overruns: deque[tuple[float, float]] = deque(maxlen=64)
+        self._detector: Detector | None = None
+        self._watchdog: Watchdog | None = None
+        self._collections: Collections | None = None
         self._notes: dict[str, str] = {}
         self._hook: AsyncioHook | None = None
         self._reporter: Reporter | None = None
@@ -117,7 +129,7 @@ class Introspector:
         self._sampler: Sampler | None = None
         self._socket: Any = None
         self._socket_path: Path | None = None
-        self._pid = 0
+        self._socket_file: tuple[int, int] | None = None
         self._closed = False
 
     # --- starting and ending ---------------------------------------------------------------------
@@ -158,6 +170,7 @@ class Introspector:
             self._fault("socket", "this platform has no Unix sockets: sessions are metered, and nothing is served")
         elif self._settings.socket_path is not False:
             self._socket, self._socket_path = open_listener(self.name, self._settings.path)
+            self._socket_file = file_identity(self._socket_path)
         try:
             process = psutil.Process()
             if self._settings.cpu == "sampled":
@@ -167,7 +180,26 @@ class Introspector:
                     self._settings.sample_interval_s,
                     lambda problem: self._fault("sampler", problem),
                 )
+            usage = ThreadUsage(self._clock, hook.thread_id, threading.get_native_id())
+            self._collections = Collections(self._ledger, hook.thread_id)
+            if self._settings.stacks:
+                self._watchdog = Watchdog(
+                    hook, self._ledger, self._clock, usage, lambda problem: self._fault("watchdog", problem)
+                )
+                hook.on_wake = self._watchdog.wake
+            self._detector = Detector(
+                hook=hook,
+                ledger=self._ledger,
+                log=self._blocks,
+                wall=self._wall,
+                places=Places(self._settings.project_roots),
+                usage=usage,
+                collections=self._collections,
+                watchdog=self._watchdog,
+                sampler=self._sampler,
+            )
             hook.attach()
+            self._collections.attach()
             reporter = self._reporter = Reporter(
                 settings=self._settings,
                 wall=self._wall,
@@ -175,9 +207,11 @@ class Introspector:
                 ledger=self._ledger,
                 hook=hook,
                 blocks=self._blocks,
+                detector=self._detector,
                 memory=ShareOfRss(process),
                 host=HostVitals(process),
                 sampler=self._sampler,
+                watchdog=self._watchdog,
                 notes=self._current_notes,
             )
             reporter.memory.sample(self._clock(), ())
@@ -190,16 +224,18 @@ class Introspector:
                 tick=self._tick,
                 on_fault=lambda probe, error: self._fault(probe, f"{probe} is switched off: {error!r}"),
             )
-            self._pid = os.getpid()
             self._hook = hook
-            if self._sampler is not None:
-                self._sampler.start()
-            self._service.start()
+            for thread in (self._sampler, self._watchdog, self._service):
+                if thread is not None:
+                    thread.start()
         except BaseException:
             hook.detach()
-            if self._sampler is not None:
-                self._sampler.stop()
-            self._hook = self._reporter = self._service = self._sampler = None
+            if self._collections is not None:
+                self._collections.detach()
+            for helper in (self._sampler, self._watchdog):
+                if helper is not None:
+                    helper.stop()
+            self._hook = self._reporter = self._service = self._sampler = self._watchdog = None
             self._close_socket()
             raise
         _attached.add(self)
@@ -226,14 +262,16 @@ class Introspector:
         self._closed = True
         _attached.discard(self)
         self._hook.detach()
-        threads = [thread for thread in (self._service, self._sampler) if thread is not None]
+        if self._collections is not None:
+            self._collections.detach()
+        threads = [t for t in (self._service, self._sampler, self._watchdog) if t is not None]
         for thread in threads:
             thread.stop()
         self._close_socket()
         return threads
 
     def _close_socket(self) -> None:
-        if self._socket_path is not None and self._pid in (0, os.getpid()):
+        if self._socket_path is not None and self._socket_file == file_identity(self._socket_path):
             self._socket_path.unlink(missing_ok=True)
         if self._socket is not None and self._service is None:  # the service closes its own
             self._socket.close()
@@ -244,6 +282,8 @@ class Introspector:
         self._closed = True
         if self._hook is not None:
             self._hook.detach()
+        if self._collections is not None:
+            self._collections.detach()
         if self._socket is not None:
             self._socket.close()
 
@@ -292,8 +332,9 @@ class Introspector:
     def _sessions_live(self, some: bool) -> None:
         if self._hook is not None:
             self._hook.sessions_live(some)
-        if self._sampler is not None:
-            self._sampler.sessions_live(some)
+        for thread in (self._sampler, self._watchdog):
+            if thread is not None:
+                thread.sessions_live(some)
 
     # --- reading ---------------------------------------------------------------------------------
 
@@ -319,34 +360,28 @@ class Introspector:
 
     # --- what the probes report ------------------------------------------------------------------
 
-    def _step_overran(self, holder: Account | None, start: float, end: float) -> None:
-        if self._closed or "blocks" in self._notes:
+    def _step_overran(self, overrun: Overrun) -> None:
+        if self._detector is None or self._closed or "blocks" in self._notes:
             return
         try:
-            self._overruns.append((start, end))
-            session = holder if isinstance(holder, Session) else None
-            task_name = self._hook.task_name() if self._hook is not None else None
-            self._blocks.record(session, start, end, task_name)
+            self._detector.step_overran(overrun)
         except Exception as error:
             self._fault("blocks", f"a block could not be recorded: {error!r}")
 
     def _loop_stalled(self, start: float, end: float) -> None:
-        """The loop got to nothing new from `start` to `end`; steps that overran have reported their part."""
-        if self._closed or "blocks" in self._notes:
+        if self._detector is None or self._closed or "blocks" in self._notes:
             return
-        reported = sum(max(0.0, min(end, until) - max(start, since)) for since, until in self._overruns)
-        if end - start - reported > self._settings.threshold_s:
-            owner = self._sampler.owner(start, end) if self._sampler is not None else None
-            self._blocks.record(owner, start + reported, end)
+        try:
+            self._detector.loop_stalled(start, end)
+        except Exception as error:
+            self._fault("blocks", f"a block could not be recorded: {error!r}")
 
     def _tick(self, now: float) -> None:
         reporter = self._reporter
         if reporter is None:
             return
         if not reporter.costs.step_s and self._settings.cpu == "exact":
-            reporter.costs.step_s = step_cost(
-                lambda: Ledger(ContextVar("calibration"), self._clock, float("inf"), lambda *_: None)
-            )
+            reporter.costs.step_s = step_cost(lambda: Ledger(ContextVar("calibration"), self._clock, float("inf")))
         reporter.costs.thread_s = self._service.cpu_s
         reporter.tick(now)
         if self._hook is not None and self._hook.replaced_factory():

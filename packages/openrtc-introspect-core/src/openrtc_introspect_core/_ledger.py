@@ -1,12 +1,15 @@
 """Who holds the event loop: charge on switch.
 
 One ledger per loop. Whoever holds the loop is charged from the last switch to this one, so nested
-holders (an eager task started in mid-step, a scope entered in mid-step) are never counted twice.
+holders (an eager task started in mid-step, a scope entered in mid-step, a garbage collection) are
+never counted twice.
 
     loop, callbacks      running is None; their time is what is left of wall time
     a step begins        the meter sets running to the session bound now, or to `untagged`
     a scope in mid-step  switch(): charges the holder so far, and goes on with the next
+    a collection         the same, with `gc` as the holder in between
     a step ends          the meter charges running and restores the holder outside
+    nothing happens      running is `quiet`: the next step to begin calls `on_wake` first
 
 The meter inlines these few lines for its own steps (see _meter.py); the slow ways are here. Only
 the loop's thread writes. Other threads read while it writes: `standing` reads twice and takes what
@@ -22,6 +25,11 @@ from typing import NamedTuple
 from ._clock import Clock
 from ._sessions import Account, Binding
 
+NOTABLE_S = 20e-6
+"""Steps shorter than this leave no span: writing one down would cost as much as a part of them."""
+
+MAX_SPANS = 4096
+
 
 class Span(NamedTuple):
     """A part of a step, charged to one holder."""
@@ -29,6 +37,17 @@ class Span(NamedTuple):
     holder: Account
     start: float
     end: float
+
+
+class Overrun(NamedTuple):
+    """A step that took longer than the limit."""
+
+    holder: Account | None
+    """Who held most of it; None: no one held half of it."""
+    start: float
+    end: float
+    shares: dict[Account, float]
+    """Seconds, by holder."""
 
 
 class Standing(NamedTuple):
@@ -45,47 +64,62 @@ class Standing(NamedTuple):
 class Ledger:
     """The books of one event loop."""
 
-    __slots__ = ("binding", "clock", "idle", "limit", "on_overrun", "running", "since", "spans", "untagged")
+    __slots__ = (
+        "binding", "clock", "gc", "idle", "limit", "on_overrun", "on_wake", "parts", "quiet", "running", "since",
+        "steps", "untagged",
+    )  # fmt: skip
 
     def __init__(
-        self,
-        binding: Binding,
-        clock: Clock,
-        limit: float,
-        on_overrun: Callable[[Account | None, float, float], None],
+        self, binding: Binding, clock: Clock, limit: float, on_overrun: Callable[[Overrun], None] = lambda overrun: None
     ) -> None:
         self.binding = binding
         """Where a step looks which session is bound."""
         self.clock = clock
         self.limit = limit
-        """Seconds a step may take before `on_overrun` is called."""
+        """Seconds a step may take before `on_overrun` is called, once for nested ones."""
         self.on_overrun = on_overrun
-        """(holder, start, end): called for a step over the limit, once for nested ones."""
+        self.on_wake: Callable[[], None] = lambda: None
+        """Called when a step begins while the books are quiet."""
         self.untagged = Account()
+        self.gc = Account()
+        """Collections on the loop's thread that were long enough to matter."""
+        self.quiet = Account()
+        """Stands in for None as `running` while those who watch the loop sleep."""
         self.idle: float | None = None
         """Seconds the loop has waited for events; None where the loop does not tell."""
         self.running: Account | None = None
         self.since = clock()
-        self.spans: deque[Span] = deque(maxlen=64)
-        """Parts of recent steps with several holders, oldest first."""
+        self.parts: deque[Span] = deque(maxlen=64)
+        """Parts of recent steps that had several holders, oldest first."""
+        self.steps: deque[Span] = deque(maxlen=MAX_SPANS)
+        """The notable steps since the loop last waited (on uvloop: since the last heartbeat)."""
 
     def switch(self, holder: Account) -> None:
         """In mid-step: the loop is `holder`'s from now on."""
         running = self.running
-        if running is None or running is holder:
+        if running is None or running is holder or running is self.quiet:
             return
         now = self.clock()
         running.busy += now - self.since
-        self.spans.append(Span(running, self.since, now))
+        self.parts.append(Span(running, self.since, now))
         self.running = holder
         self.since = now
+
+    def interrupt(self, outside: Account, now: float) -> Account | None:
+        """A step begins while `outside` holds the loop. Returns the holder to restore at its end."""
+        if outside is self.quiet:
+            self.running = None
+            self.on_wake()
+            return None
+        outside.busy += now - self.since
+        return outside
 
     def begin(self, holder: Account) -> tuple[Account | None, float]:
         """A step begins. Returns what `end` wants back."""
         now = self.clock()
         outside = self.running
         if outside is not None:
-            outside.busy += now - self.since
+            outside = self.interrupt(outside, now)
         self.running = holder
         self.since = now
         return outside, now
@@ -97,26 +131,46 @@ class Ledger:
         if running is not None:
             running.busy += now - self.since
             running.steps += 1
-        if now - start > self.limit:
-            self.overran(running, outside, start, now)
+            if now - start > NOTABLE_S:
+                self.note(running, outside, start, now)
         self.running = outside
         self.since = now
 
-    def overran(self, running: Account | None, outside: Account | None, start: float, end: float) -> None:
-        """A step took longer than the limit; `since` is still its last holder's."""
-        if running is None:
+    def collected(self, start: float, end: float) -> None:
+        """A garbage collection ran on the loop's thread from `start` to `end`, in the middle of whatever holds it."""
+        self.gc.busy += end - start
+        running = self.running
+        if running is None or running is self.quiet:
+            self.steps.append(Span(self.gc, start, end))
             return
+        running.busy += start - self.since
+        self.parts.append(Span(running, self.since, start))
+        self.parts.append(Span(self.gc, start, end))
+        self.since = end
+
+    def note(self, running: Account, outside: Account | None, start: float, end: float) -> None:
+        """A notable step has ended; `since` is still its last holder's."""
         if outside is not None:  # it ran inside another's step: that one reports, once, for both
-            self.spans.append(Span(running, self.since, end))
+            self.parts.append(Span(running, self.since, end))
             return
-        shares: dict[Account, float] = {running: end - self.since}
-        for span in self.spans:
-            if span.start >= start:
-                shares[span.holder] = shares.get(span.holder, 0.0) + span.end - span.start
-        self.spans.clear()
-        # A step with several holders is the block of the one that held most of it, or of none.
-        holder = max(shares, key=shares.__getitem__)
-        self.on_overrun(holder if 2 * shares[holder] >= end - start else None, start, end)
+        shares: dict[Account, float] | None = None
+        if self.parts and self.parts[-1].start >= start:
+            shares = {running: end - self.since}
+            for part in self.parts:
+                if part.start >= start:
+                    shares[part.holder] = shares.get(part.holder, 0.0) + part.end - part.start
+            self.parts.clear()
+            at = start
+            for holder, share in shares.items():
+                self.steps.append(Span(holder, at, at + share))
+                at += share
+        else:
+            self.steps.append(Span(running, start, end))
+        if end - start > self.limit:
+            shares = shares or {running: end - start}
+            # A step with several holders is the block of the one that held most of it, or of none.
+            holder = max(shares, key=shares.__getitem__)
+            self.on_overrun(Overrun(holder if 2 * shares[holder] >= end - start else None, start, end, shares))
 
     def standing(self) -> Standing:
         """The holder and its unbooked time now, readable from any thread."""
@@ -125,13 +179,13 @@ class Ledger:
             now = self.clock()
             if running is self.running and since == self.since:
                 break
-        if running is None:
+        if running is None or running is self.quiet:
             return Standing(now, None, now, 0.0)
         began = since
-        for span in reversed(_copy(self.spans)):
-            if span.end != began:
+        for part in reversed(_copy(self.parts)):
+            if part.end != began:
                 break
-            began = span.start
+            began = part.start
         return Standing(now, running, began, max(0.0, now - since))
 
     def busy_of(self, account: Account, standing: Standing) -> float:
@@ -139,8 +193,8 @@ class Ledger:
         return account.busy + (standing.unbooked if account is standing.running else 0.0)
 
 
-def _copy(spans: deque[Span]) -> tuple[Span, ...]:
+def _copy(parts: deque[Span]) -> tuple[Span, ...]:
     try:
-        return tuple(spans)
+        return tuple(parts)
     except RuntimeError:  # it grew while it was copied, from another thread
         return ()

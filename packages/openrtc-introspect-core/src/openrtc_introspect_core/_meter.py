@@ -23,7 +23,7 @@ import contextlib
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
-from ._ledger import Ledger
+from ._ledger import NOTABLE_S, Ledger
 from ._sessions import Session
 
 Steps = Generator[Any, Any, Any]
@@ -39,7 +39,6 @@ def drive(coro: Coroutine[Any, Any, Any], ledger: Ledger, tag: Session | None) -
     send = coro.send
     clock = ledger.clock
     untagged = ledger.untagged
-    limit = ledger.limit
     get = ledger.binding.get
     thrown: BaseException | None = None
     value: Any = None
@@ -55,7 +54,7 @@ def drive(coro: Coroutine[Any, Any, Any], ledger: Ledger, tag: Session | None) -
             start = clock()
             outside = ledger.running
             if outside is not None:
-                outside.busy += start - ledger.since
+                outside = ledger.interrupt(outside, start)
             ledger.running = get(untagged)
             ledger.since = start
             try:
@@ -76,8 +75,8 @@ def drive(coro: Coroutine[Any, Any, Any], ledger: Ledger, tag: Session | None) -
             running = ledger.running
             running.busy += end - ledger.since
             running.steps += 1
-            if end - start > limit:
-                ledger.overran(running, outside, start, end)
+            if end - start > NOTABLE_S:
+                ledger.note(running, outside, start, end)
             ledger.running = outside
             ledger.since = end
             try:
@@ -100,11 +99,10 @@ def _without_our_frame(error: BaseException) -> BaseException:
 class MeteredCoroutine:
     """What a task drives in place of the user's coroutine, and otherwise looks like it."""
 
-    __slots__ = ("__weakref__", "close", "coro", "send", "steps", "throw")
+    __slots__ = ("__weakref__", "coro", "send", "throw")
 
     send: Callable[[Any], Any]
     throw: Callable[..., Any]
-    close: Callable[[], None]
 
     def __init__(self, coro: Coroutine[Any, Any, Any], ledger: Ledger, tag: Session | None) -> None:
         if tag is not None:
@@ -112,10 +110,11 @@ class MeteredCoroutine:
         steps = drive(coro, ledger, tag)
         steps.send(None)
         self.coro = coro
-        self.steps = steps
         self.send = steps.send
         self.throw = steps.throw
-        self.close = steps.close
+
+    def close(self) -> None:
+        self.__await__().close()
 
     # What `isinstance` and `inspect.iscoroutine` ask.
     @property  # type: ignore[misc]
@@ -123,7 +122,8 @@ class MeteredCoroutine:
         return type(self.coro)
 
     def __await__(self) -> Steps:
-        return self.steps
+        steps: Steps = self.send.__self__  # type: ignore[attr-defined]
+        return steps
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.coro, name)

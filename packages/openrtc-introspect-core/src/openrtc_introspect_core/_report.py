@@ -22,7 +22,6 @@ from ._ledger import Ledger, Standing
 from ._sessions import Session, SessionTable, percent
 from ._settings import Settings
 from .wire._messages import (
-    Block,
     LagMethod,
     LoopTime,
     SessionRow,
@@ -32,9 +31,11 @@ from .wire._messages import (
 )
 
 if TYPE_CHECKING:
+    from ._detector import Detector
     from ._host import HostVitals
     from ._memory import ShareOfRss
     from ._sampler import Sampler
+    from ._watchdog import Watchdog
 
 MARK_INTERVAL_S = 1.0
 LAG_WINDOW_S = 60.0
@@ -58,6 +59,7 @@ class Mark:
     when: float
     sessions: float
     untagged: float
+    gc: float
     idle: float | None
     cost: float
 
@@ -72,9 +74,11 @@ class Reporter:
     ledger: Ledger
     hook: AsyncioHook
     blocks: BlockLog
+    detector: Detector
     memory: ShareOfRss
     host: HostVitals
     sampler: Sampler | None
+    watchdog: Watchdog | None
     notes: Callable[[], list[str]]
     costs: Costs = field(default_factory=Costs)
     draining: bool = False
@@ -102,6 +106,7 @@ class Reporter:
         if now >= self._mark_due - 0.05:
             self._mark_due = now + MARK_INTERVAL_S
             self.host.sample(now)
+            self.detector.pressure.mark()
             self.sessions.retire()
             standing = self.ledger.standing()
             self._marks = (self._marks[1], self._mark(standing))
@@ -113,13 +118,16 @@ class Reporter:
         untagged = self.ledger.untagged
         if isinstance(standing.running, Session):
             busy += standing.unbooked
-        cost = self.costs.thread_s + (self.sampler.cpu_s if self.sampler is not None else 0.0)
+        cost = self.costs.thread_s
+        for thread in (self.sampler, self.watchdog):
+            cost += thread.cpu_s if thread is not None else 0.0
         if self.settings.cpu == "exact":
             cost += (steps + untagged.steps) * self.costs.step_s
         return Mark(
             when=standing.now,
             sessions=busy,
             untagged=self.ledger.busy_of(untagged, standing),
+            gc=self.ledger.gc.busy,
             idle=self.hook.idle(standing.now),
             cost=cost,
         )
@@ -131,7 +139,7 @@ class Reporter:
         standing = self.ledger.standing()
         now = standing.now
         live = list(self.sessions.live.values())
-        in_progress = self._block_in_progress(standing)
+        in_progress = self.detector.in_progress(standing)
         blocked = in_progress.session_id if in_progress is not None else None
         return Snapshot(
             seq=next(self._sequence),
@@ -145,6 +153,7 @@ class Reporter:
         now = standing.now
         share = self.memory.rss_mb / len(live) if live else 0.0
         metered = self.settings.cpu != "off"
+        delays = self.detector.victims.known
         at = self.wall.at
         rows = []
         for index, session in enumerate(live):
@@ -174,36 +183,13 @@ class Reporter:
                     status=status,
                     blocks=session.blocks,
                     worst_block_ms=1000.0 * session.worst_block,
+                    delayed_s=session.delayed if delays else None,
+                    worst_delay_ms=1000.0 * session.worst_delay if delays else None,
                 )
             )
             if breathe and index % _ROWS_PER_BREATH == _ROWS_PER_BREATH - 1:
                 _breathe()
         return rows
-
-    def _block_in_progress(self, standing: Standing) -> Block | None:
-        running, since, now = standing.running, standing.since, standing.now
-        if running is None:
-            stuck = self.hook.stuck_since(now)
-            if stuck is None:
-                return None
-            since = stuck
-        if now - since <= self.settings.threshold_s:
-            return None
-        session = running if isinstance(running, Session) else None
-        if running is None and self.sampler is not None:
-            session = self.sampler.owner(since, now)
-        started_at = self.wall.at(since)
-        return Block(
-            seq=0,
-            session_id=session.session_id if session is not None else None,
-            agent_name=session.agent_name if session is not None else None,
-            tenant=session.tenant if session is not None else None,
-            task_name=self.hook.task_name() if running is not None else None,
-            started_at=started_at,
-            duration_ms=1000.0 * (now - since),
-            in_progress=True,
-            running_since=started_at,
-        )
 
     def _worker(self, standing: Standing, live: int) -> WorkerInfo:
         now = standing.now
@@ -235,7 +221,7 @@ class Reporter:
             lag_max_ms=longest,
             lag_method=method,
             introspection_pct=percent(mark.cost - before.cost, now - before.when) if now > before.when else None,
-            host=self.host.latest,
+            host=self.host.now(),
             notes=self.notes(),
         )
 
@@ -245,14 +231,16 @@ class Reporter:
             return LoopTime()
         idle = mark.idle - before.idle if mark.idle is not None and before.idle is not None else None
         idle_pct = percent(idle, span) if idle is not None else None
+        gc = mark.gc - before.gc
         if self.settings.cpu != "exact":
-            return LoopTime(idle_pct=idle_pct)
+            return LoopTime(gc_pct=percent(gc, span), idle_pct=idle_pct)
         sessions = mark.sessions - before.sessions
         untagged = mark.untagged - before.untagged
         return LoopTime(
             sessions_pct=percent(sessions, span),
             untagged_pct=percent(untagged, span),
-            other_pct=percent(span - idle - sessions - untagged, span) if idle is not None else None,
+            gc_pct=percent(gc, span),
+            other_pct=percent(span - idle - sessions - untagged - gc, span) if idle is not None else None,
             idle_pct=idle_pct,
         )
 

@@ -31,8 +31,8 @@ class Session(Account):
     """One live session. Made by `Introspector.session`; `current_session` returns it."""
 
     __slots__ = (
-        "_marks", "agent_name", "blocks", "ended", "metadata", "peak_mb", "session_id", "slow_until",
-        "started", "tasks", "tenant", "worst_block",
+        "_marks", "agent_name", "blocks", "delayed", "ended", "metadata", "peak_mb", "session_id", "slow_until",
+        "started", "tasks", "tenant", "worst_block", "worst_delay",
     )  # fmt: skip
 
     def __init__(self, session_id: str, agent_name: str, metadata: Mapping[str, Any], started: float) -> None:
@@ -52,6 +52,9 @@ class Session(Account):
         """Seconds."""
         self.slow_until = float("-inf")
         """Clock reading until which it is shown as slow."""
+        self.delayed = 0.0
+        """Seconds it was kept waiting by others' blocks."""
+        self.worst_delay = 0.0
         self.ended = False
         self._marks = (started, 0.0, started, 0.0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +31,8 @@ class Settings:
     memory_limit_mb: float
     max_sessions: int
     socket_path: SocketPath
+    stacks: bool
+    project_roots: Sequence[str | os.PathLike[str]] | None
 
     def __post_init__(self) -> None:
         _check_name(self.name)
@@ -42,6 +45,8 @@ class Settings:
         _checks.number("memory_limit_mb", self.memory_limit_mb, least=0)
         _checks.whole("max_sessions", self.max_sessions)
         _check_socket_path(self.socket_path)
+        if isinstance(self.project_roots, (str, os.PathLike)):
+            raise ArgumentTypeError(f"project_roots must be a list of folders, got {self.project_roots!r}")
 
     @property
     def threshold_s(self) -> float:

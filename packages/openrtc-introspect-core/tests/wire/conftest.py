@@ -135,8 +135,8 @@ def worker() -> Iterator[FakeWorker]:
 
 @pytest.fixture
 def short_tempered() -> Iterator[FakeWorker]:
-    """As `worker`, with timeouts that a test can wait for."""
-    with Counting(limits=Limits(idle_timeout_s=0.3, write_timeout_s=0.3)) as running:
+    """As `worker`, with an idle timeout that a test can wait for."""
+    with Counting(limits=Limits(idle_timeout_s=0.3)) as running:
         yield running
     assert running.faults == []
 

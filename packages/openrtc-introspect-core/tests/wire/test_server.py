@@ -100,7 +100,7 @@ def test_blocks_are_those_since(make_snapshot: Make, dial: Dial) -> None:
 def test_bye_is_answered_and_ends_it(worker: FakeWorker, dial: Dial) -> None:
     """What comes behind it is not read."""
     peer = dial(worker)
-    peer.say({"type": "bye", "id": "b"}, {"type": "snapshot", "id": 2})
+    peer.say(b'{"type":"bye","id":"b"}\n{"type":"snapshot","id":2}\n')
     assert peer.hear_all() == [{"type": "done", "id": "b"}]
 
 
@@ -302,7 +302,7 @@ def test_a_watcher_that_never_reads_is_closed(counting: Counting, dial: Dial, se
         mute = dial(worker)
         mute.say({"type": "watch", "id": 1, "interval_s": 0.1})
         mute.wait_until_closed()
-        assert dial(worker).ask(type="snapshot", id=1)["type"] == "snapshot"
+        assert dial(worker).ask(type="blocks", id=1)["type"] == "blocks"
         assert worker.faults == []
 
 
@@ -312,7 +312,7 @@ def test_a_client_that_never_reads_its_replies_is_closed(counting: Counting, dia
         mute = dial(worker)
         mute.say(*({"type": "snapshot", "id": n} for n in range(20)))
         mute.wait_until_closed()
-        assert dial(worker).ask(type="snapshot", id=1)["type"] == "snapshot"
+        assert dial(worker).ask(type="blocks", id=1)["type"] == "blocks"
         assert worker.faults == []
 
 
@@ -447,6 +447,20 @@ def _flood(path: Path, data: bytes, over: threading.Event) -> None:
                 pass
 
 
+@linux_only
+def test_what_a_client_left_behind_is_not_worked_off(counting: Counting, dial: Dial) -> None:
+    """Its place is free as soon as it is gone."""
+    with counting(limits=Limits(clients=1)) as worker:
+        peer = dial(worker)
+        requests = b'{"type":"snapshot","id":1}\n' * 100
+        peer.say(requests)
+        peer.hear()
+        peer.say(requests)
+        peer.close()
+        _until_admitted(worker, dial)
+        assert worker.snapshots_taken < 150
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -474,7 +488,7 @@ def test_a_flood_is_its_own_connections_matter(worker: FakeWorker, dial: Dial, d
         over.set()
         for flood in floods:
             flood.join(20)
-    assert dial(worker).ask(type="snapshot", id=1)["type"] == "snapshot"
+    assert _until_admitted(worker, dial).ask(type="snapshot", id=1)["type"] == "snapshot"
 
 
 def test_connections_that_come_and_go_are_nobodys_matter(worker: FakeWorker, dial: Dial) -> None:
@@ -624,7 +638,7 @@ def test_a_snapshot_is_shared_while_it_is_fresh(make_snapshot: Make) -> None:
             taken += 1
             return make_snapshot(seq=taken)
 
-    shared = SharedSnapshot(Slow(make_snapshot()), lambda: now)
+    shared = SharedSnapshot(Slow(make_snapshot()), lambda: now, lambda: now)
 
     def ask(request_id: int | str) -> Any:
         reply = json.loads(b"".join(shared.message(request_id)))
@@ -641,7 +655,7 @@ def test_a_snapshot_is_shared_while_it_is_fresh(make_snapshot: Make) -> None:
 def test_a_shared_snapshot_is_encoded_like_any(make_snapshot: Make, sessions: int) -> None:
     """Byte for byte, however many rows there are."""
     snapshot = make_snapshot(sessions)
-    message = SharedSnapshot(Nothing(snapshot), lambda: 0.0).message("id")
+    message = SharedSnapshot(Nothing(snapshot), lambda: 0.0, lambda: 0.0).message("id")
     assert b"".join(message) == encode(msgspec.structs.replace(snapshot, id="id"))
 
 
@@ -649,7 +663,7 @@ def test_work_is_followed_by_four_times_its_rest(make_snapshot: Make) -> None:
     """Whoever asks next; small debts are collected."""
     cpu = 0.0
 
-    async def main() -> tuple[float, float]:
+    async def main() -> float:
         with socket.socket(socket.AF_UNIX) as unused:
             server = Server(unused, Nothing(make_snapshot()), _hello(), cpu_clock=lambda: cpu)
 
@@ -659,13 +673,10 @@ def test_work_is_followed_by_four_times_its_rest(make_snapshot: Make) -> None:
 
             began = time.perf_counter()
             await server.paced(work)
-            first = time.perf_counter() - began
             await server.paced(lambda: None)
-            return first, time.perf_counter() - began
+            return time.perf_counter() - began
 
-    first, second = anyio.run(main)
-    assert first < 0.2
-    assert second >= 0.2
+    assert anyio.run(main) >= 0.2
 
 
 # --- a real worker -------------------------------------------------------------------------------

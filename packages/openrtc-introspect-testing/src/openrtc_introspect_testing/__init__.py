@@ -1,6 +1,8 @@
 """For test suites: fake clocks and loops, scripted workers, golden frames."""
 
 from ._clock import FakeClock
+from ._frames import GoldenFrame, golden_frames, refused_lines
 from ._loop import FakeLoop
+from ._worker import FakeWorker
 
-__all__ = ["FakeClock", "FakeLoop"]
+__all__ = ["FakeClock", "FakeLoop", "FakeWorker", "GoldenFrame", "golden_frames", "refused_lines"]

@@ -100,7 +100,7 @@ _BUSY_WORKER = WorkerInfo(
     rss_mb=184.5,
     rss_trend_mb_per_min=1.25,
     memory_limit_mb=1024.0,
-    loop_time=LoopTime(sessions_pct=51.5, untagged_pct=0.5, other_pct=2.0, idle_pct=46.0),
+    loop_time=LoopTime(sessions_pct=51.5, untagged_pct=0.5, gc_pct=0.5, other_pct=1.5, idle_pct=46.0),
     lag_p99_ms=410.0,
     lag_max_ms=500.0,
     lag_method="iterations",
@@ -124,6 +124,8 @@ _BUSY_ROWS = [
         status="blocked",
         blocks=3,
         worst_block_ms=320.5,
+        delayed_s=0.0,
+        worst_delay_ms=0.0,
     ),
     SessionRow(
         session_id="job-77aa01",
@@ -136,6 +138,8 @@ _BUSY_ROWS = [
         tasks=1,
         mem_mb=92.25,
         peak_mb=92.25,
+        delayed_s=0.30525,
+        worst_delay_ms=305.25,
     ),
 ]
 
@@ -218,19 +222,19 @@ golden_frames: tuple[GoldenFrame, ...] = (
         b'"slow_session_threshold_ms":50.0,"sessions":2,"max_sessions":50,"started":7,"errored":1,'
         b'"blocks":4,"draining":false,"rss_mb":184.5,"rss_trend_mb_per_min":1.25,'
         b'"memory_limit_mb":1024.0,"loop_time":{"sessions_pct":51.5,"untagged_pct":0.5,'
-        b'"other_pct":2.0,"idle_pct":46.0},"lag_p99_ms":410.0,"lag_max_ms":500.0,'
+        b'"gc_pct":0.5,"other_pct":1.5,"idle_pct":46.0},"lag_p99_ms":410.0,"lag_max_ms":500.0,'
         b'"lag_method":"iterations","introspection_pct":0.25,"host":{"cpu_pct":12.5,"cores":8,'
         b'"load_1m":0.75,"process_cpu_pct":54.0,"threads":6},"notes":[]},'
         b'"sessions":[{"session_id":"job-c1d550","agent_name":"restaurant","tenant":"acme",'
         b'"started_at":1760000010.0,"duration_s":90.0,"cpu_pct":50.25,"cpu_s":1.5,"steps":2400,'
         b'"tasks":3,"mem_mb":92.25,"peak_mb":120.0,"heap_mb":null,"status":"blocked","blocks":3,'
-        b'"worst_block_ms":320.5,"delayed_s":null},{"session_id":"job-77aa01",'
+        b'"worst_block_ms":320.5,"delayed_s":0.0,"worst_delay_ms":0.0},{"session_id":"job-77aa01",'
         b'"agent_name":"frontdesk","tenant":null,"started_at":1760000070.0,"duration_s":30.0,'
         b'"cpu_pct":1.25,"cpu_s":0.375,"steps":900,"tasks":1,"mem_mb":92.25,"peak_mb":92.25,'
-        b'"heap_mb":null,"status":"active","blocks":0,"worst_block_ms":0.0,"delayed_s":null}],'
+        b'"heap_mb":null,"status":"active","blocks":0,"worst_block_ms":0.0,"delayed_s":0.30525,"worst_delay_ms":305.25}],'
         b'"blocks_in_progress":[{"seq":0,"session_id":"job-c1d550","agent_name":"restaurant",'
         b'"tenant":"acme","task_name":null,"started_at":1760000099.5,"duration_ms":500.0,'
-        b'"in_progress":true,"running_since":1760000099.5,"cause":null,"location":null,"stack":[],'
+        b'"in_progress":true,"running_since":1760000099.5,"cause":null,"detail":null,"location":null,"stack":[],'
         b'"delayed":null}]}\n',
     ),
     GoldenFrame(
@@ -242,7 +246,7 @@ golden_frames: tuple[GoldenFrame, ...] = (
         b'"started_at":1760000000.0,"uptime_s":0.5,"cpu":"off","memory":"share",'
         b'"slow_session_threshold_ms":50.0,"sessions":0,"max_sessions":0,"started":0,"errored":0,'
         b'"blocks":0,"draining":true,"rss_mb":64.0,"rss_trend_mb_per_min":null,"memory_limit_mb":0.0,'
-        b'"loop_time":{"sessions_pct":null,"untagged_pct":null,"other_pct":null,"idle_pct":null},'
+        b'"loop_time":{"sessions_pct":null,"untagged_pct":null,"gc_pct":null,"other_pct":null,"idle_pct":null},'
         b'"lag_p99_ms":null,"lag_max_ms":null,"lag_method":null,"introspection_pct":null,'
         b'"host":{"cpu_pct":null,"cores":1,"load_1m":null,"process_cpu_pct":null,"threads":0},'
         b'"notes":["sampler is switched off: OSError(24, \'Too many open files\')"]},"sessions":[],'
@@ -254,13 +258,13 @@ golden_frames: tuple[GoldenFrame, ...] = (
         Blocks(id="history", blocks=[_BLOCK, Block(seq=4, started_at=1760000080.0, duration_ms=75.0)], last_seq=4),
         b'{"type":"blocks","id":"history","blocks":[{"seq":3,"session_id":"job-c1d550",'
         b'"agent_name":"restaurant","tenant":"acme","task_name":"Task-12","started_at":1760000060.25,'
-        b'"duration_ms":320.5,"in_progress":false,"running_since":null,"cause":"sync-call",'
+        b'"duration_ms":320.5,"in_progress":false,"running_since":null,"cause":"sync-call","detail":null,'
         b'"location":{"file":"agents/restaurant.py","line":42,"function":"lookup_menu"},'
         b'"stack":[{"file":"agents/restaurant.py","line":17,"function":"on_user_turn"},'
         b'{"file":"agents/restaurant.py","line":42,"function":"lookup_menu"}],'
-        b'"delayed":[{"session_id":"job-77aa01","delayed_ms":305.25}]},{"seq":4,"session_id":null,'
+        b'"delayed":[{"session_id":"job-77aa01","delayed_ms":305.25,"exact":true}]},{"seq":4,"session_id":null,'
         b'"agent_name":null,"tenant":null,"task_name":null,"started_at":1760000080.0,'
-        b'"duration_ms":75.0,"in_progress":false,"running_since":null,"cause":null,"location":null,'
+        b'"duration_ms":75.0,"in_progress":false,"running_since":null,"cause":null,"detail":null,"location":null,'
         b'"stack":[],"delayed":null}],"last_seq":4}\n',
     ),
     GoldenFrame(

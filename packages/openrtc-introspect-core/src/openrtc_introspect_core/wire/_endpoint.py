@@ -237,6 +237,15 @@ def _unlink(path: Path) -> bool:
     return not os.path.lexists(path)
 
 
+def file_identity(path: Path) -> tuple[int, int] | None:
+    """What tells a file from another that has taken its name since; None where there is no file."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 def peer_uid(connection: socket.socket) -> int | None:
     """The uid of the process at the other end; None where the platform does not tell."""
     if hasattr(socket, "SO_PEERCRED"):

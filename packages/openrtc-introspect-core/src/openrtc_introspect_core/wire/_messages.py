@@ -40,6 +40,11 @@ ErrorCode = Literal[
 ]
 ERROR_CODES: tuple[str, ...] = ErrorCode.__args__  # type: ignore[attr-defined]
 
+CAUSES: tuple[str, ...] = (
+    "sync-call", "cpu", "native", "import", "burst", "callback", "gc", "gil", "descheduled",
+)  # fmt: skip
+"""What a block's cause can be today. A later minor version may add to them: readers take any text."""
+
 Status = Literal["active", "slow", "blocked", "draining", "errored"]
 CpuMethod = Literal["exact", "sampled", "off"]
 MemoryMethod = Literal["share", "heap", "traced"]
@@ -68,6 +73,8 @@ class Delayed(Struct, frozen=True):
     session_id: str
     delayed_ms: float
     """Milliseconds it was kept waiting."""
+    exact: bool = True
+    """False: at most that long; when it became ready is not known."""
 
 
 class Block(Struct, frozen=True, kw_only=True):
@@ -89,13 +96,15 @@ class Block(Struct, frozen=True, kw_only=True):
     running_since: float | None = None
     """Unix time at which the blocking step began; null once it has ended."""
     cause: str | None = None
-    """Null: not determined."""
+    """One of CAUSES, to which later versions may add. Null: not determined, or still in progress."""
+    detail: str | None = None
+    """What more there is to say of the cause: the module imported, who took part in a burst."""
     location: Location | None = None
     """The innermost frame of the user's own code. Null: not captured."""
     stack: list[Location] = []
-    """Innermost last. Empty: not captured."""
+    """The calls from the task's own coroutine to the innermost, which is last. Empty: not captured."""
     delayed: list[Delayed] | None = None
-    """The sessions kept waiting. Null: not measured."""
+    """The sessions kept waiting, the longest first. Null: this loop does not tell, or in progress."""
 
 
 class SessionRow(Struct, frozen=True, kw_only=True):
@@ -132,7 +141,10 @@ class SessionRow(Struct, frozen=True, kw_only=True):
     worst_block_ms: float = 0.0
     """Its longest block, milliseconds; 0 when it caused none."""
     delayed_s: float | None = None
-    """Total: seconds it was kept waiting by others' blocks. Null: not measured."""
+    """Total: seconds it was kept waiting by others' blocks. Where only a bound was known, half of it
+    counts. Null: this loop does not tell."""
+    worst_delay_ms: float | None = None
+    """The longest it was kept waiting by one block, milliseconds. Null: this loop does not tell."""
 
 
 class LoopTime(Struct, frozen=True, kw_only=True):
@@ -141,6 +153,8 @@ class LoopTime(Struct, frozen=True, kw_only=True):
     sessions_pct: float | None = None
     untagged_pct: float | None = None
     """Tasks that belong to no live session."""
+    gc_pct: float | None = None
+    """Garbage collections of more than 0.2 ms on the loop's thread; shorter ones are with whoever they fell to."""
     other_pct: float | None = None
     """Callbacks, the loop's own work, and tasks that were there before metering began."""
     idle_pct: float | None = None

@@ -18,6 +18,7 @@ import logging
 import math
 import select
 import socket
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
@@ -79,19 +80,19 @@ class Source(Protocol):
 class SharedSnapshot:
     """The latest snapshot, encoded once for all, for as long as it is fresh."""
 
-    def __init__(self, source: Source, clock: Callable[[], float]) -> None:
+    def __init__(self, source: Source, clock: Callable[[], float], cpu_clock: Callable[[], float]) -> None:
         self._source = source
         self._clock = clock
+        self._cpu_clock = cpu_clock
         self._body = b""
         self._fresh_until = -math.inf
 
     def message(self, request_id: RequestId) -> Message:
-        """A snapshot no older than four times what it takes to build."""
-        began = self._clock()
-        if began >= self._fresh_until:
+        """A snapshot no older than four times the CPU time it takes to build."""
+        if self._clock() >= self._fresh_until:
+            began = self._cpu_clock()
             self._body = _encode_without_id(self._source.snapshot())
-            now = self._clock()
-            self._fresh_until = now + REST * (now - began)
+            self._fresh_until = self._clock() + REST * (self._cpu_clock() - began)
         # Clients that take their time hold the same body, not one each.
         return to_json(SnapshotRequest(id=request_id))[:-1], self._body
 
@@ -127,7 +128,7 @@ class Server:
         self.hello = hello
         self.source = source
         self.clock = clock
-        self.shared = SharedSnapshot(source, clock)
+        self.shared = SharedSnapshot(source, clock, cpu_clock)
         self._cpu_clock = cpu_clock
         self._listener = listener
         self._clients = 0
@@ -216,6 +217,8 @@ class Connection:
     async def _read(self) -> bool:
         """Answers requests until there are no more. False: the connection is over."""
         while data := await self._receive():
+            if sys.platform == "linux" and _hung_up(self._socket):
+                return False  # nobody is there to hear answers to what it left behind
             lines, too_long = await self._server.paced(lambda: self._cut(data))
             for line in lines:
                 if not await self._answer(line):
@@ -346,7 +349,7 @@ def _internal(request_id: RequestId, error: Exception) -> bytes:
 
 
 def _hung_up(connection: socket.socket) -> bool:
-    """Whether the peer has closed; False where it has only ended its own side."""
+    """Whether the peer has closed; on Linux False where it has only ended its own side."""
     poll = select.poll()
     poll.register(connection, 0)
     return bool(poll.poll(0))

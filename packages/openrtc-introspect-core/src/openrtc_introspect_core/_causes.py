@@ -1,0 +1,131 @@
+"""Why the loop was held: from what was measured and seen to one of a few causes.
+
+    gc            a collection took most of it                              nobody's
+    descheduled   the thread was ready to run and was not let               nobody's
+    gil           another thread kept the GIL                               nobody's
+    import        a module was being imported
+    native        C code computed, or kept the GIL
+    cpu           Python code computed
+    sync-call     it waited in a call: the thread used little processor time
+    burst         many steps, each within the threshold, in one iteration
+    callback      a callback of the loop, not a task
+
+Nobody's: the session whose step it fell into did nothing wrong, and is not named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Literal
+
+from ._ledger import Span
+from ._sessions import Session
+from ._stacks import Call
+from ._usage import Usage
+from ._watchdog import Incident
+
+MOST = 0.5
+"""What takes this share of a block is its cause."""
+
+GIL_IS_FREE_S = 0.002
+"""Python code gives the GIL to another thread after 5 ms (sys.getswitchinterval), C code that has
+let go of it at once: a watchdog that is not even this late has met the latter."""
+
+
+@dataclass(slots=True)
+class Facts:
+    """What is known of one block."""
+
+    start: float
+    end: float
+    in_step: bool
+    """A task's step; else an iteration of the loop."""
+    incident: Incident | None
+    after: Usage | None
+    """The loop thread's, at the end."""
+    gc_s: float = 0.0
+    gc_generation: int = 0
+    steps: Sequence[Span] = field(default=())
+    """The notable steps of the iteration, where it is one."""
+
+    @property
+    def duration(self) -> float:
+        return self.end - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A cause, what more is to be said of it, and whether it is nobody's fault."""
+
+    cause: str | None
+    detail: str | None = None
+    nobodys: bool = False
+
+
+def judge(facts: Facts) -> Judgement:
+    """The cause of a block; None where too little was seen."""
+    duration = facts.duration
+    if facts.gc_s >= MOST * duration:
+        told = f"generation {facts.gc_generation}, {1000 * facts.gc_s:.0f} ms of it"
+        return Judgement("gc", told, nobodys=True)
+    waited = _share(facts, "waited_s")
+    if waited is not None and waited >= MOST:
+        told = f"ready to run, and not let, for {1000 * min(waited, 1.0) * duration:.0f} ms"
+        return Judgement("descheduled", told, nobodys=True)
+    if not facts.in_step:
+        return _of_iteration(facts)
+    incident = facts.incident
+    if incident is None or not incident.looks:
+        return Judgement(None)
+    module = _imported(incident.looks)
+    if module is not None:
+        return Judgement("import", module)
+    cpu = _share(facts, "cpu_s")
+    starved = max(incident.late) >= MOST * duration
+    if cpu is None:
+        return Judgement("native" if starved else None)
+    if cpu >= MOST:
+        gil_free = len(incident.late) > 2 and median(incident.late[1:]) < GIL_IS_FREE_S
+        return Judgement("native" if starved or gil_free else "cpu")
+    if starved:
+        return Judgement("gil", "another thread kept the GIL", nobodys=True)
+    return Judgement("sync-call")
+
+
+def _of_iteration(facts: Facts) -> Judgement:
+    in_steps = sum(span.end - span.start for span in facts.steps)
+    if in_steps < MOST * facts.duration:
+        return Judgement("callback" if facts.incident is not None else None)
+    shares: dict[str, float] = {}
+    for span in facts.steps:
+        name = span.holder.session_id if isinstance(span.holder, Session) else "untagged tasks"
+        shares[name] = shares.get(name, 0.0) + span.end - span.start
+    top = sorted(shares.items(), key=lambda share: -share[1])[:3]
+    return Judgement("burst", ", ".join(f"{name} {1000 * seconds:.0f} ms" for name, seconds in top))
+
+
+def _share(facts: Facts, field: Literal["cpu_s", "waited_s"]) -> float | None:
+    """The share of the block that the thread's usage says; None where it is not told.
+
+    What was used up to the first look began at the tick before it, a little ahead of the block:
+    as much of it is the block's as of that time is.
+    """
+    if facts.incident is None or facts.after is None:
+        return None
+    before, first = facts.incident.before, facts.incident.first or facts.after
+    values = [getattr(usage, field) for usage in (before, first, facts.after)]
+    if None in values:
+        return None
+    until_first, since_first = values[1] - values[0], values[2] - values[1]
+    span = first.when - before.when
+    inside = min(1.0, max(0.0, (first.when - facts.start) / span)) if span > 0 else 0.0
+    return float((until_first * inside + since_first) / facts.duration)
+
+
+def _imported(looks: Sequence[Sequence[Call]]) -> str | None:
+    """The module whose import most looks found in progress: the outermost, which the user asked for."""
+    outermost = [next((call.module for call in reversed(calls) if call.module), None) for calls in looks]
+    found = [module for module in outermost if module]
+    return max(found, key=found.count) if found and len(found) >= MOST * len(looks) else None

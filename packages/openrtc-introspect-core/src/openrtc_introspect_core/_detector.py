@@ -1,0 +1,209 @@
+"""The block detector: from what overran and what was seen of it to one Block, recorded once.
+
+A block is found by the step that overran, or by an iteration of the loop that was long beyond the
+steps that did. It is the session's that held most of it, unless it is nobody's (see _causes.py);
+what cannot be known is not guessed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from ._blocks import BlockLog
+from ._causes import MOST, Facts, Judgement, judge
+from ._ledger import Ledger, Overrun, Span, Standing
+from ._sessions import Session
+from ._stacks import Call, Places
+from ._usage import HostPressure, ThreadUsage
+from ._victims import Victims, charge
+from .wire._messages import Block, Location
+
+if TYPE_CHECKING:
+    from ._asyncio import AsyncioHook
+    from ._clock import WallTime
+    from ._collections import Collections
+    from ._sampler import Sampler
+    from ._watchdog import Incident, Watchdog
+
+
+class Detector:
+    """Of one loop. All but `in_progress` runs on the loop's thread."""
+
+    def __init__(
+        self,
+        *,
+        hook: AsyncioHook,
+        ledger: Ledger,
+        log: BlockLog,
+        wall: WallTime,
+        places: Places,
+        usage: ThreadUsage,
+        collections: Collections,
+        watchdog: Watchdog | None,
+        sampler: Sampler | None,
+    ) -> None:
+        self._hook = hook
+        self._ledger = ledger
+        self._log = log
+        self._wall = wall
+        self._places = places
+        self._usage = usage
+        self._collections = collections
+        self._watchdog = watchdog
+        self._sampler = sampler
+        self.pressure = HostPressure()
+        self._reported: deque[tuple[float, float]] = deque(maxlen=64)
+        self.victims = Victims(hook.loop, ledger.binding)
+
+    def step_overran(self, overrun: Overrun) -> None:
+        """A task's step took longer than the threshold."""
+        start, end = overrun.start, overrun.end
+        self._reported.append((start, end))
+        incident = self._watchdog.step if self._watchdog is not None else None
+        facts = Facts(
+            start=start,
+            end=end,
+            in_step=True,
+            incident=incident if incident is not None and incident.since == start else None,
+            after=self._usage.read(),
+            gc_s=overrun.shares.get(self._ledger.gc, 0.0),
+            gc_generation=self._collections.generation(start, end),
+        )
+        holder = overrun.holder if isinstance(overrun.holder, Session) else None
+        self._record(facts, holder, self._hook.task_name())
+
+    def loop_stalled(self, start: float, end: float) -> None:
+        """The loop got to nothing new from `start` to `end`; steps that overran have reported their part."""
+        inside = [(since, until) for since, until in self._reported if until > start and since < end]
+        reported = sum(min(end, until) - max(start, since) for since, until in inside)
+        if end - start - reported <= self._ledger.limit:
+            return
+        steps = [span for span in self._ledger.steps if span.end > start and not _within(span, inside)]
+        incident = self._watchdog.iteration if self._watchdog is not None else None
+        incident = incident if incident is not None and incident.since == start else None
+        owner, task = self._found_running(incident)
+        facts = Facts(
+            start=start + reported,
+            end=end,
+            in_step=task is not None,
+            incident=incident,
+            after=self._usage.read(),
+            gc_s=sum(span.end - span.start for span in steps if span.holder is self._ledger.gc),
+            gc_generation=self._collections.generation(start, end),
+            steps=[span for span in steps if span.holder is not self._ledger.gc],
+        )
+        if self._sampler is not None and owner is None:
+            owner = self._sampler.owner(start, end)
+        self._record(facts, owner, task)
+
+    def _record(self, facts: Facts, owner: Session | None, task_name: str | None) -> None:
+        judgement = judge(facts)
+        if judgement.nobodys or judgement.cause == "burst":
+            owner = None
+        detail = judgement.detail
+        if judgement.cause == "callback" and owner is None and not self._hook.times_iterations:
+            detail = "whose it is cannot be known on this loop"
+        if judgement.cause == "descheduled" and (evidence := self.pressure.told()):
+            detail = f"{detail}; {evidence}"
+        location, stack = self._seen(facts, judgement)
+        delayed = None
+        if self.victims.known:
+            waits = self.victims.waiting(facts.duration)
+            delayed = charge(waits, owner)
+        block = self._log.record(
+            owner,
+            facts.start,
+            facts.end,
+            task_name=task_name,
+            cause=judgement.cause,
+            detail=detail,
+            location=location,
+            stack=stack,
+            delayed=delayed,
+        )
+        if delayed is not None:
+            self._hook.after_block = lambda events: self._ready_after(events, block, facts.duration, owner)
+
+    def _ready_after(self, events: Any, block: Block, seconds: float, culprit: Session | None) -> None:
+        """What the selector finds ready right after a block became so during it, nobody knows when."""
+        assert block.delayed is not None
+        known = {delayed.session_id for delayed in block.delayed}
+        waits = {s: seconds for s in self.victims.ready(events) if s.session_id not in known}
+        block.delayed.extend(charge(waits, culprit, exact=False))
+
+    def _seen(self, facts: Facts, judgement: Judgement) -> tuple[Location | None, list[Location]]:
+        """Where it was: the place that most looks found, of the user's own where there is one."""
+        if facts.incident is None or judgement.cause in ("gc", "burst"):
+            return None, []
+        return self._place(facts.incident.looks)
+
+    def _place(self, looks: list[list[Call]]) -> tuple[Location | None, list[Location]]:
+        found = [(call, calls) for calls in looks if (call := self._places.innermost(calls)) is not None]
+        if not found:
+            return None, []
+        places = [(call.code, call.line) for call, _ in found]
+        most = max(places, key=places.count)
+        call, calls = found[places.index(most)]
+        return self._places.location(call), self._places.stack(calls)
+
+    def _found_running(self, incident: Incident | None) -> tuple[Session | None, str | None]:
+        """(session, task's name) of what most looks found running outside of metered steps."""
+        if incident is None:
+            return None, None
+        owners: list[tuple[Session | None, str | None]] = []
+        for handle in incident.handles:
+            context = getattr(handle, "_context", None)
+            session = context.get(self._ledger.binding) if context is not None else None
+            task = getattr(getattr(handle, "_callback", None), "__self__", None)
+            name = task.get_name() if isinstance(task, asyncio.Task) else None
+            owners.append((session, name))
+        most = max(owners, key=owners.count)
+        return most if owners.count(most) >= MOST * len(owners) else (None, None)
+
+    # --- from any thread -------------------------------------------------------------------------
+
+    def in_progress(self, standing: Standing) -> Block | None:
+        """The block that goes on now, growing. None: nothing has been held past the threshold."""
+        running, since, now = standing.running, standing.since, standing.now
+        incident = None
+        if running is not None:
+            session = running if isinstance(running, Session) else None
+            task_name = self._hook.task_name()
+            if self._watchdog is not None:
+                incident = self._watchdog.step
+        else:
+            stuck = self._hook.stuck_since(now)
+            if stuck is None:
+                return None
+            since = stuck
+            if self._watchdog is not None:
+                incident = self._watchdog.iteration
+            session, task_name = self._found_running(incident if incident and incident.since == since else None)
+            if session is None and self._sampler is not None:
+                session = self._sampler.owner(since, now)
+        if now - since <= self._ledger.limit:
+            return None
+        location, stack = None, list[Location]()
+        if incident is not None and incident.since == since:
+            location, stack = self._place(incident.looks[-1:])
+        started_at = self._wall.at(since)
+        return Block(
+            seq=0,
+            session_id=session.session_id if session is not None else None,
+            agent_name=session.agent_name if session is not None else None,
+            tenant=session.tenant if session is not None else None,
+            task_name=task_name,
+            started_at=started_at,
+            duration_ms=1000.0 * (now - since),
+            in_progress=True,
+            running_since=started_at,
+            location=location,
+            stack=stack,
+        )
+
+
+def _within(span: Span, reported: Iterable[tuple[float, float]]) -> bool:
+    return any(since <= span.start and span.end <= until for since, until in reported)

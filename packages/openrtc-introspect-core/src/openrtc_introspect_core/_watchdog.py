@@ -1,0 +1,186 @@
+"""The watchdog: a thread that looks where the loop's thread is while something holds the loop.
+
+It never measures how long: that is the step meter's and the iteration's to say. Its looks are kept
+as one incident, for whoever books the block when it is over, and for snapshots meanwhile.
+
+- It ticks at nine tenths of the threshold (at most every 45 ms), so every block has a tick in it,
+  and every few milliseconds while it sees something held.
+- A C call that keeps the GIL starves it; it is handed the GIL right after the call, with the frame
+  still on that line. How late a tick comes is kept: it is evidence itself.
+- While the loop waits it parks, and the loop's next iteration wakes it. Without sessions it sleeps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import CodeType
+from typing import Any
+
+from ._adopted import AdoptedStep
+from ._asyncio import AsyncioHook
+from ._clock import Clock
+from ._ledger import Ledger
+from ._meter import drive
+from ._stacks import Call, take
+from ._usage import ThreadUsage, Usage
+
+CLOSE_LOOK_S = 0.005
+"""Between looks while something is held; later ones of a long block come more rarely."""
+NOTICED_S = 0.004
+"""What has been held for less is not looked at."""
+MAX_LOOKS = 48
+PARK_AFTER_S = 0.2
+
+HANDLE_RUN: CodeType = asyncio.Handle._run.__code__
+ENDS = frozenset({drive.__code__, AdoptedStep.__call__.__code__, HANDLE_RUN})
+"""Where a task's or a callback's own frames end: outside of them are ours and the loop's."""
+
+
+@dataclass(slots=True)
+class Incident:
+    """What was seen of one span in which the loop was held."""
+
+    since: float
+    """When the step, or the iteration, began."""
+    before: Usage
+    """The loop thread's, at the last tick before this was noticed."""
+    first: Usage | None = None
+    """The loop thread's, right after the first look; None until it is read."""
+    looks: list[list[Call]] = field(default_factory=list)
+    """Each innermost first."""
+    handles: list[Any] = field(default_factory=list)
+    """The event loop's Handle that each look found running; None where it found none."""
+    late: list[float] = field(default_factory=list)
+    """Seconds that each look came later than it should have."""
+
+
+class Watchdog:
+    """Watches one loop, on a daemon thread."""
+
+    def __init__(
+        self,
+        hook: AsyncioHook,
+        ledger: Ledger,
+        clock: Clock,
+        usage: ThreadUsage,
+        on_fault: Callable[[str], None],
+    ) -> None:
+        self._hook = hook
+        self._ledger = ledger
+        self._clock = clock
+        self._usage = usage
+        self._on_fault = on_fault
+        self._interval = min(0.045, 0.9 * ledger.limit)
+        self._awake = threading.Event()
+        self._stopped = threading.Event()
+        self._last = usage.read()
+        self._waiting_since: float | None = None
+        self._thread = threading.Thread(target=self._run, name="openrtc-introspect-watchdog", daemon=True)
+        self.step: Incident | None = None
+        """The latest step that was seen to go on."""
+        self.iteration: Incident | None = None
+        """The latest iteration that was seen to go on, whatever ran in it."""
+        self.cpu_s = 0.0
+        """CPU seconds this thread has used."""
+
+    # --- the thread ------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._awake.set()
+
+    def join(self, timeout_s: float) -> None:
+        self._thread.join(timeout_s)
+
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def sessions_live(self, some: bool) -> None:
+        if some:
+            self.wake()
+        elif not self._stopped.is_set():
+            self._awake.clear()
+
+    def wake(self) -> None:
+        """The loop has something to do again."""
+        self._hook.wakes_watchdog = False
+        self._awake.set()
+
+    def _run(self) -> None:
+        try:
+            pause = self._interval
+            while not self._stopped.is_set():
+                if not self._awake.is_set():
+                    self._awake.wait()
+                    self._last = self._usage.read()
+                due = self._clock() + pause
+                if self._stopped.wait(pause):
+                    break
+                pause = self.look(self._clock() - due)
+                self.cpu_s = time.thread_time()
+        except Exception as error:
+            self._on_fault(f"the watchdog is switched off: {error!r}")
+
+    # --- looking ---------------------------------------------------------------------------------
+
+    def look(self, late: float = 0.0) -> float:
+        """One tick, that came `late` seconds too late. Returns the seconds until the next."""
+        standing = self._ledger.standing()
+        now = standing.now
+        stuck = self._hook.stuck_since(now)
+        held = now - standing.since if standing.running is not None else 0.0
+        turning = now - stuck if stuck is not None else 0.0
+        if max(held, turning) < NOTICED_S:
+            self._park_if_quiet(now, stuck)
+            self._last = self._usage.read()
+            return self._interval
+        # First of all, where it is: whatever gives the GIL away, as reading a file does, lets a starved
+        # watchdog's one chance pass.
+        calls, end = take(sys._current_frames().get(self._hook.thread_id), ENDS)
+        handle = end.f_locals.get("self") if end is not None and end.f_code is HANDLE_RUN else None
+        del end
+        same_step = standing.running is not None and self._ledger.standing().since == standing.since
+        same_turn = stuck is not None and self._hook.stuck_since(now) == stuck
+        seen: list[Incident] = []
+        if same_step:
+            self.step = self._seen(self.step, standing.since, calls, handle, late)
+            seen.append(self.step)
+        if same_turn and stuck is not None:
+            self.iteration = self._seen(self.iteration, stuck, calls, handle, late)
+            seen.append(self.iteration)
+        self._last = usage = self._usage.read()
+        for incident in seen:
+            incident.first = incident.first or usage
+        looks = max((len(incident.looks) for incident in seen), default=0)
+        return CLOSE_LOOK_S if looks < MAX_LOOKS // 2 else self._interval
+
+    def _seen(self, incident: Incident | None, since: float, calls: list[Call], handle: Any, late: float) -> Incident:
+        if incident is None or incident.since != since:
+            incident = Incident(since, before=self._last)
+        if len(incident.looks) < MAX_LOOKS:
+            incident.looks.append(calls)
+            incident.handles.append(handle)
+            incident.late.append(late)
+        else:
+            incident.looks[-1], incident.handles[-1] = calls, handle
+        return incident
+
+    def _park_if_quiet(self, now: float, stuck: float | None) -> None:
+        if stuck is not None or not self._hook.times_iterations:
+            self._waiting_since = None
+            return
+        if self._waiting_since != self._hook.waiting_since:
+            self._waiting_since = self._hook.waiting_since
+        if now - self._waiting_since > PARK_AFTER_S:
+            self._awake.clear()
+            self._hook.wakes_watchdog = True
+            if self._hook.busy_since is not None:  # it woke up in between, and may have missed the flag
+                self.wake()

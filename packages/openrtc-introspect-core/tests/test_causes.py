@@ -1,0 +1,103 @@
+"""From facts to causes, one table row a rule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from openrtc_introspect_core._causes import Facts, Judgement, judge
+from openrtc_introspect_core._ledger import Span
+from openrtc_introspect_core._sessions import Account, Session
+from openrtc_introspect_core._stacks import Call
+from openrtc_introspect_core._usage import Usage
+from openrtc_introspect_core._watchdog import Incident
+
+CODE = judge.__code__
+START, END = 10.0, 10.2
+
+
+def incident(
+    *, cpu: float, waited: float = 0.0, late: tuple[float, ...] = (0.0,) * 5, module: str | None = None
+) -> Any:
+    """Looked at from a quarter into the block on; `cpu` and `waited` are shares of what was watched."""
+    looks = [[Call(CODE, 1), Call(CODE, 2, module)] for _ in late]
+    before = Usage(START, 0.0, 0.0)
+    first = Usage(START + 0.05, 0.05 * cpu, 0.05 * waited)
+    return Incident(START, before=before, first=first, looks=looks, late=list(late))
+
+
+def facts(seen: Incident | None, *, cpu: float = 0.0, waited: float | None = 0.0, **more: Any) -> Facts:
+    after = Usage(END, 0.2 * cpu, None if waited is None else 0.2 * waited)
+    return Facts(START, END, **{"in_step": True, "incident": seen, "after": after, **more})
+
+
+def test_a_call_that_waits_is_a_sync_call() -> None:
+    """The thread used little processor time."""
+    assert judge(facts(incident(cpu=0.05), cpu=0.05)) == Judgement("sync-call")
+
+
+def test_python_code_that_computes_is_cpu() -> None:
+    """It gives the GIL away only after its interval, so looks come a little late."""
+    assert judge(facts(incident(cpu=1, late=(0.0, 0.005, 0.005, 0.006)), cpu=1)) == Judgement("cpu")
+
+
+def test_c_code_that_keeps_the_gil_is_native() -> None:
+    """The one look came when it was over."""
+    assert judge(facts(incident(cpu=1, late=(0.15,)), cpu=1)) == Judgement("native")
+
+
+def test_c_code_that_let_go_of_the_gil_is_native_too() -> None:
+    """It computes, and looks are never late."""
+    assert judge(facts(incident(cpu=1), cpu=1)) == Judgement("native")
+
+
+def test_another_thread_with_the_gil_is_nobody_s_fault() -> None:
+    """Starved, and yet it computed nothing."""
+    judgement = judge(facts(incident(cpu=0.02, late=(0.15,)), cpu=0.02))
+    assert (judgement.cause, judgement.nobodys) == ("gil", True)
+
+
+def test_a_thread_that_was_not_let_run_is_nobody_s_fault() -> None:
+    """Whatever it was about to do."""
+    judgement = judge(facts(incident(cpu=0.1, waited=0.8, late=(0.1,)), cpu=0.1, waited=0.8))
+    assert (judgement.cause, judgement.nobodys) == ("descheduled", True)
+    assert judgement.detail == "ready to run, and not let, for 160 ms"
+
+
+def test_a_collection_that_took_most_of_it_is_nobody_s_fault() -> None:
+    """Its generation and its part are told."""
+    judgement = judge(facts(incident(cpu=1), cpu=1, gc_s=0.15, gc_generation=2))
+    assert judgement == Judgement("gc", "generation 2, 150 ms of it", nobodys=True)
+
+
+def test_an_import_is_told_with_the_module() -> None:
+    """However it spends its time."""
+    assert judge(facts(incident(cpu=1, module="numpy"), cpu=1)) == Judgement("import", "numpy")
+
+
+def test_a_burst_names_who_took_part() -> None:
+    """The three who took most; untagged tasks together."""
+    sessions = [Session(f"job-{n}", "a", {}, 0.0) for n in range(3)]
+    steps = [Span(session, START, START + 0.02 * (n + 1)) for n, session in enumerate(sessions)]
+    steps.append(Span(Account(), START, START + 0.05))
+    judgement = judge(facts(None, in_step=False, steps=steps))
+    assert judgement == Judgement("burst", "job-2 60 ms, untagged tasks 50 ms, job-1 40 ms")
+
+
+def test_an_iteration_without_steps_is_a_callback() -> None:
+    """What ran was no task."""
+    assert judge(facts(incident(cpu=0), in_step=False)) == Judgement("callback")
+
+
+def test_what_was_not_seen_has_no_cause() -> None:
+    """Nothing is guessed."""
+    assert judge(facts(None)) == Judgement(None)
+    assert judge(facts(None, in_step=False)) == Judgement(None)
+
+
+def test_where_processor_time_is_not_told_starving_still_is() -> None:
+    """On platforms without a thread clock."""
+    seen = incident(cpu=0, late=(0.15,))
+    seen.before = seen.before._replace(cpu_s=None, waited_s=None)
+    assert judge(facts(seen, waited=None)) == Judgement("native")
+    seen.late = [0.0]
+    assert judge(facts(seen, waited=None)) == Judgement(None)

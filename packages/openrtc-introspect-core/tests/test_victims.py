@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Coroutine
+from contextvars import Context, ContextVar
+from typing import Any
+
+import pytest
+
+from openrtc_introspect_core import Introspector
+from openrtc_introspect_core._sessions import Binding, Session
+from openrtc_introspect_core._victims import Victims, charge
+
+Run = Callable[[Coroutine[Any, Any, Any]], Any]
+
+
+def session(session_id: str) -> Session:
+    return Session(session_id, "a", {}, started=0.0)
+
+
+def test_waits_are_booked_to_those_who_waited_and_not_to_the_culprit() -> None:
+    """Total and worst; where only a bound is known, half of it counts."""
+    culprit, one, two = session("culprit"), session("one"), session("two")
+    delayed = charge({culprit: 1.0, one: 0.2, two: 0.3}, culprit)
+    assert [(each.session_id, round(each.delayed_ms), each.exact) for each in delayed] == [
+        ("two", 300, True),
+        ("one", 200, True),
+    ]
+    charge({one: 0.4}, None, exact=False)
+    assert (round(one.delayed, 9), one.worst_delay) == (0.4, 0.4)
+
+
+def test_timers_tell_since_when_they_wait(run_virtually: Run) -> None:
+    """A session whose timer was due in mid-block waited from then on, one whose is due later not at all."""
+
+    async def main() -> Any:
+        loop: Any = asyncio.get_running_loop()
+        async with Introspector(socket_path=False, stacks=False, clock=loop.clock) as introspector:
+
+            async def sleeper(name: str, seconds: float) -> None:
+                with introspector.session(name, agent_name="a"):
+                    await asyncio.sleep(seconds)
+                    await asyncio.sleep(5)
+
+            async def culprit() -> None:
+                with introspector.session("culprit", agent_name="a"):
+                    await asyncio.sleep(0.1)
+                    loop.block(0.3)
+                    await asyncio.sleep(1)
+
+            tasks = [asyncio.create_task(sleeper("early", 0.15)), asyncio.create_task(sleeper("late", 0.35))]
+            tasks += [asyncio.create_task(sleeper("after", 0.6)), asyncio.create_task(culprit())]
+            await asyncio.sleep(1)
+            rows = {row.session_id: row.delayed_s for row in introspector.snapshot().sessions}
+            (block,) = introspector.blocks()
+            await asyncio.gather(*tasks)
+            return block, rows
+
+    block, rows = run_virtually(main())
+    assert block.session_id == "culprit"
+    assert [(each.session_id, round(each.delayed_ms)) for each in block.delayed] == [("early", 250), ("late", 50)]
+    assert {name: round(seconds, 6) for name, seconds in rows.items()} == {
+        "early": 0.25,
+        "late": 0.05,
+        "after": 0.0,
+        "culprit": 0.0,
+    }
+
+
+def test_what_was_ready_waited_for_all_of_it(run_virtually: Run) -> None:
+    """A task that was to run next, behind the block."""
+
+    async def main() -> Any:
+        loop: Any = asyncio.get_running_loop()
+        async with Introspector(socket_path=False, stacks=False, clock=loop.clock) as introspector:
+
+            async def wait_once(name: str, action: Callable[[], None]) -> None:
+                with introspector.session(name, agent_name="a"):
+                    await asyncio.sleep(0)
+                    action()
+                    await asyncio.sleep(0.01)
+
+            async with asyncio.TaskGroup() as group:
+                group.create_task(wait_once("culprit", lambda: loop.block(0.2)))
+                group.create_task(wait_once("behind", lambda: None))
+            return introspector.blocks()
+
+    (block,) = run_virtually(main())
+    assert [(each.session_id, round(each.delayed_ms), each.exact) for each in block.delayed] == [("behind", 200, True)]
+
+
+def test_what_a_socket_brought_waited_for_at_most_all_of_it(run_on_asyncio: Run) -> None:
+    """When it came is not known: the bound is told as one."""
+
+    async def main() -> Any:
+        from openrtc_introspect_testing._clock import FakeClock
+
+        clock = FakeClock()
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        async with Introspector(socket_path=False, stacks=False, clock=clock) as introspector:
+
+            async def reader() -> None:
+                with introspector.session("reader", agent_name="a"):
+                    await loop.sock_recv(ours, 10)
+
+            async def culprit() -> None:
+                with introspector.session("culprit", agent_name="a"):
+                    await asyncio.sleep(0.001)
+                    clock.advance(0.3)
+                    theirs.send(b"x")
+
+            async with asyncio.TaskGroup() as group:
+                group.create_task(reader())
+                group.create_task(culprit())
+            ours.close()
+            theirs.close()
+            return introspector.blocks()
+
+    (block,) = run_on_asyncio(main())
+    assert [(each.session_id, round(each.delayed_ms), each.exact) for each in block.delayed] == [("reader", 300, False)]
+
+
+def test_on_uvloop_it_is_not_known() -> None:
+    """Null, not an empty list; the rows say so too."""
+    import uvloop
+
+    from openrtc_introspect_testing._clock import FakeClock
+
+    async def main() -> Any:
+        clock = FakeClock()
+        async with Introspector(socket_path=False, stacks=False, clock=clock) as introspector:
+
+            async def work() -> None:
+                clock.advance(0.2)
+
+            with introspector.session("culprit", agent_name="a"):
+                await asyncio.create_task(work())
+                return introspector.blocks(), introspector.snapshot().sessions
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        (block,), (row,) = runner.run(main())
+    assert block.delayed is None
+    assert (row.delayed_s, row.worst_delay_ms) == (None, None)
+
+
+@pytest.mark.parametrize("count", [0, 1, 10, 1000])
+def test_all_overdue_timers_are_found_and_no_other(count: int) -> None:
+    """However the heap lies."""
+    loop = asyncio.new_event_loop()
+    binding: Binding = ContextVar("binding")
+    victims = Victims(loop, binding)
+    now = loop.time()
+    for n in range(count):
+        context = Context()
+        context.run(binding.set, session(f"job-{n}"))
+        loop.call_later(1000.0 if n % 3 == 0 else 0.0, lambda: None, context=context)
+    waits = victims.waiting(5.0)
+    loop.close()
+    assert len(waits) == count - len(range(0, count, 3))
+    assert loop.time() >= now

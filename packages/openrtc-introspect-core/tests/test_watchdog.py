@@ -1,0 +1,308 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from openrtc_introspect_core import Block, Introspector
+from openrtc_introspect_core._watchdog import MAX_LOOKS, PARK_AFTER_S, Watchdog
+from openrtc_introspect_testing._clock import FakeClock
+
+Run = Callable[[Coroutine[Any, Any, Any]], Any]
+
+
+def looked(introspector: Introspector, late: float = 0.0) -> float:
+    """One look from another thread, while this one, the loop's, is held here."""
+    watchdog = introspector._watchdog
+    assert watchdog is not None
+    pauses: list[float] = []
+    thread = threading.Thread(target=lambda: pauses.append(watchdog.look(late)))
+    thread.start()
+    thread.join()
+    return pauses[0]
+
+
+def asleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The watchdog's own thread does nothing: the test looks."""
+    monkeypatch.setattr(Watchdog, "_run", lambda self: None)
+
+
+def test_a_block_has_the_line_of_the_user_s_own_frame(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the stack from the task's coroutine to the innermost call."""
+    asleep(monkeypatch)
+
+    async def main() -> Any:
+        clock = FakeClock()
+        async with Introspector(socket_path=False, clock=clock) as introspector:
+
+            def lookup_menu() -> None:
+                clock.advance(0.1)
+                looked(introspector)
+                clock.advance(0.1)
+
+            async def entrypoint() -> None:
+                lookup_menu()
+
+            with introspector.session("culprit", agent_name="a"):
+                await asyncio.create_task(entrypoint())
+            return introspector.blocks()
+
+    (block,) = run(main())
+    assert block.location is not None
+    assert block.location.function == "looked"  # the innermost of this file, which is the user's
+    functions = [location.function.rpartition(".")[2] for location in block.stack]
+    assert functions[:3] == ["entrypoint", "lookup_menu", "looked"]
+    assert block.session_id == "culprit"
+
+
+def test_a_block_in_progress_has_its_line_already(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An operator reads where it is while it is."""
+    asleep(monkeypatch)
+
+    async def main() -> Any:
+        clock = FakeClock()
+        seen: list[Block] = []
+        async with Introspector(socket_path=False, clock=clock) as introspector:
+
+            async def entrypoint() -> None:
+                clock.advance(3)
+                looked(introspector)
+                thread = threading.Thread(target=lambda: seen.extend(introspector.snapshot().blocks_in_progress))
+                thread.start()
+                thread.join()
+
+            with introspector.session("culprit", agent_name="a"):
+                await asyncio.create_task(entrypoint())
+        return seen
+
+    (block,) = run(main())
+    assert (block.session_id, block.in_progress, round(block.duration_ms)) == ("culprit", True, 3000)
+    assert block.location is not None
+    assert block.location.function == "looked"
+
+
+def test_what_is_held_for_a_moment_is_not_looked_at(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most ticks find nothing to see."""
+    asleep(monkeypatch)
+
+    async def main() -> Any:
+        clock = FakeClock()
+        async with Introspector(socket_path=False, clock=clock) as introspector:
+
+            async def entrypoint() -> float:
+                clock.advance(0.001)
+                return looked(introspector)
+
+            with introspector.session("a", agent_name="a"):
+                pause = await asyncio.create_task(entrypoint())
+            watchdog = introspector._watchdog
+            assert watchdog is not None
+            return pause, watchdog.step
+
+    assert run(main()) == (0.045, None)
+
+
+def test_looks_at_one_block_are_one_incident_and_bounded(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every 5 ms at first, then at the usual pace; the last look is always the newest."""
+    asleep(monkeypatch)
+
+    async def main() -> Any:
+        clock = FakeClock()
+        async with Introspector(socket_path=False, clock=clock) as introspector:
+            watchdog = introspector._watchdog
+            assert watchdog is not None
+            pauses = []
+
+            async def entrypoint() -> None:
+                clock.advance(1)
+                pauses.extend(looked(introspector) for _ in range(2 * MAX_LOOKS))
+
+            with introspector.session("a", agent_name="a"):
+                await asyncio.create_task(entrypoint())
+            assert watchdog.step is not None
+            return pauses[0], pauses[-1], len(watchdog.step.looks)
+
+    assert run(main()) == (0.005, 0.045, MAX_LOOKS)
+
+
+def test_a_callback_is_the_session_s_whose_context_it_runs_in(
+    run_on_asyncio: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On loops whose handles tell."""
+    asleep(monkeypatch)
+
+    async def main() -> Any:
+        clock = FakeClock()
+        async with Introspector(socket_path=False, clock=clock) as introspector:
+
+            def callback() -> None:
+                clock.advance(0.2)
+                looked(introspector)
+
+            async def entrypoint() -> None:
+                asyncio.get_running_loop().call_soon(callback)
+                await asyncio.sleep(0.001)
+
+            with introspector.session("scheduler", agent_name="a"):
+                await asyncio.create_task(entrypoint())
+            return introspector.blocks()
+
+    (block,) = run_on_asyncio(main())
+    assert (block.session_id, block.cause, block.task_name) == ("scheduler", "callback", None)
+
+
+def test_a_task_that_is_not_metered_is_found_by_its_handle(
+    run_on_asyncio: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With `cpu="off"`: the session, the task and a task's cause."""
+    asleep(monkeypatch)
+
+    async def main() -> Any:
+        clock = FakeClock()
+        async with Introspector(cpu="off", socket_path=False, clock=clock) as introspector:
+
+            async def entrypoint() -> None:
+                clock.advance(0.2)
+                looked(introspector)
+
+            with introspector.session("culprit", agent_name="a"):
+                await asyncio.create_task(entrypoint(), name="lookup")
+            await asyncio.sleep(0.001)
+            return introspector.blocks()
+
+    (block,) = run_on_asyncio(main())
+    assert (block.session_id, block.task_name) == ("culprit", "lookup")
+    assert block.cause != "callback"
+
+
+def test_a_burst_blames_nobody_and_names_who_took_part(run_virtually: Run) -> None:
+    """Each within the threshold, together over it."""
+
+    async def main() -> Any:
+        loop: Any = asyncio.get_running_loop()
+        async with Introspector(socket_path=False, stacks=False, clock=loop.clock) as introspector:
+
+            async def work(name: str, seconds: float) -> None:
+                with introspector.session(name, agent_name="a"):
+                    await asyncio.sleep(1)
+                    loop.block(seconds)
+                    await asyncio.sleep(1)
+
+            async with asyncio.TaskGroup() as group:
+                group.create_task(work("one", 0.03))
+                group.create_task(work("two", 0.04))
+            return introspector.blocks()
+
+    (block,) = run_virtually(main())
+    assert (block.session_id, block.cause, block.detail) == (None, "burst", "two 40 ms, one 30 ms")
+
+
+def test_it_parks_while_the_loop_waits_and_is_woken_by_its_next_iteration(
+    run_on_asyncio: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing ticks while nothing happens."""
+    asleep(monkeypatch)
+
+    async def main() -> Any:
+        clock = FakeClock()
+        loop = asyncio.get_running_loop()
+        async with Introspector(socket_path=False, clock=clock) as introspector:
+            watchdog, hook = introspector._watchdog, introspector._hook
+            assert watchdog is not None
+            assert hook is not None
+            with introspector.session("a", agent_name="a"):
+                ticking = watchdog._awake.is_set()
+                future = loop.create_future()
+
+                def while_it_waits() -> None:
+                    while hook.busy_since is not None:
+                        time.sleep(0.001)
+                    clock.advance(2 * PARK_AFTER_S)
+                    watchdog.look()
+                    parked = not watchdog._awake.is_set(), hook.wakes_watchdog
+                    loop.call_soon_threadsafe(future.set_result, parked)
+
+                thread = threading.Thread(target=while_it_waits)
+                thread.start()
+                parked = await future
+                thread.join()
+                return ticking, parked, watchdog._awake.is_set(), hook.wakes_watchdog
+
+    assert run_on_asyncio(main()) == (True, (True, True), True, False)
+
+
+def test_without_sessions_it_sleeps(run_on_asyncio: Run) -> None:
+    """An idle worker has no ticks."""
+
+    async def main() -> Any:
+        async with Introspector(socket_path=False) as introspector:
+            watchdog = introspector._watchdog
+            assert watchdog is not None
+            before = watchdog._awake.is_set()
+            with introspector.session("a", agent_name="a"):
+                during = watchdog._awake.is_set()
+            return before, during, watchdog._awake.is_set()
+
+    assert run_on_asyncio(main()) == (False, True, False)
+
+
+def test_a_broken_watchdog_is_switched_off_and_told_once(
+    run_on_asyncio: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Blocks are still found, without a line."""
+
+    def broken(self: Any, late: float = 0.0) -> float:
+        raise OSError("no frames")
+
+    monkeypatch.setattr(Watchdog, "look", broken)
+
+    async def main() -> Any:
+        clock = FakeClock()
+        async with Introspector(socket_path=False, clock=clock) as introspector:
+            with introspector.session("a", agent_name="a"):
+                while not introspector.snapshot().worker.notes:
+                    await asyncio.sleep(0.001)
+                clock.advance(1)
+            return introspector.blocks(), introspector.snapshot().worker.notes
+
+    (block,), notes = run_on_asyncio(main())
+    assert notes == ["the watchdog is switched off: OSError('no frames')"]
+    assert (block.session_id, block.location, block.cause) == ("a", None, None)
+
+
+def test_switched_off_there_is_no_watchdog(run_virtually: Run) -> None:
+    """`stacks=False`: no thread of that name."""
+
+    async def main() -> list[str]:
+        async with Introspector(socket_path=False, stacks=False):
+            return [thread.name for thread in threading.enumerate() if thread.name.startswith("openrtc")]
+
+    assert run_virtually(main()) == ["openrtc-introspect"]
+
+
+def test_a_real_blocking_call_is_found_with_its_line(run: Run) -> None:
+    """The whole path, on real time: session, task, line, and for how long at the least."""
+
+    async def main() -> Any:
+        async with Introspector(socket_path=False, slow_session_threshold_ms=150) as introspector:
+
+            def lookup_menu() -> None:
+                time.sleep(0.4)
+
+            async def entrypoint() -> None:
+                await asyncio.sleep(0.001)
+                lookup_menu()
+
+            with introspector.session("culprit", agent_name="a"):
+                await asyncio.create_task(entrypoint(), name="lookup")
+            return introspector.blocks(), lookup_menu.__code__.co_firstlineno + 1
+
+    blocks, line = run(main())
+    (block,) = [block for block in blocks if block.duration_ms >= 400]
+    assert block.location is not None
+    assert (block.session_id, block.task_name, block.location.line) == ("culprit", "lookup", line)
+    assert block.location.file.endswith("test_watchdog.py")
