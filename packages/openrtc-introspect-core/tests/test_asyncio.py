@@ -343,6 +343,37 @@ def test_on_uvloop_a_timer_runs_only_while_sessions_live() -> None:
     assert interval == 0.025
 
 
+def test_on_uvloop_the_timer_stops_where_no_step_begins_and_the_next_step_starts_it() -> None:
+    """Sessions that only wait cost nothing."""
+    import uvloop
+
+    async def main() -> Any:
+        loop = asyncio.get_running_loop()
+        async with Introspector(socket_path=False, stacks=False) as introspector:
+            hook, ledger = introspector._hook, introspector._ledger
+            assert hook is not None
+            heartbeat = hook._heartbeat
+            assert heartbeat is not None
+
+            async def wait_for(future: asyncio.Future[Any]) -> Any:
+                quiet = await future
+                return quiet, heartbeat._timer is not None, ledger.running is ledger.quiet
+
+            def look(future: asyncio.Future[Any]) -> None:
+                if heartbeat._timer is None:
+                    future.set_result(ledger.running is ledger.quiet)
+                else:
+                    loop.call_later(0.01, look, future)
+
+            with introspector.session("job-1", agent_name="test"):
+                future = loop.create_future()
+                loop.call_later(0.01, look, future)
+                return await asyncio.create_task(wait_for(future))
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(main()) == (True, True, False)
+
+
 def test_a_broken_consumer_of_stalls_does_not_reach_the_loop(run_virtually: Run) -> None:
     """What goes wrong in our books is told once and the loop runs on."""
 

@@ -20,8 +20,10 @@ from openrtc_introspect_core import (
     Introspector,
     StateError,
     current_session,
+    read_blocks,
     read_snapshot,
 )
+from openrtc_introspect_testing._clock import FakeClock
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
@@ -419,3 +421,24 @@ def test_the_end_does_not_wait_for_a_loop_s_cancellation(run_on_asyncio: Run, ru
 
     run_on_asyncio(main())
     assert nothing_left(runtime_dir)
+
+
+def test_blocks_are_read_from_another_thread_too(run: Run, runtime_dir: Path) -> None:
+    """All that are kept, or those since a number."""
+
+    async def main() -> Any:
+        clock = FakeClock()
+        async with Introspector(stacks=False, clock=clock) as introspector:
+            with introspector.session("culprit", agent_name="a"):
+                for _ in range(3):
+                    clock.advance(0.2)
+                    await asyncio.sleep(0.001)
+            everything = await asyncio.to_thread(read_blocks, introspector.socket_path)
+            newer = await asyncio.to_thread(read_blocks, introspector.socket_path, since=2)
+            return everything, newer
+
+    everything, newer = run(main())
+    assert [(block.seq, block.session_id) for block in everything.blocks] == [(n, "culprit") for n in (1, 2, 3)]
+    assert ([block.seq for block in newer.blocks], newer.last_seq) == ([3], 3)
+    with pytest.raises(ArgumentError, match="since must be 0 or more, got -1"):
+        read_blocks("/nowhere", since=-1)

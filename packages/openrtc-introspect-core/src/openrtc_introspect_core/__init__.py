@@ -17,7 +17,7 @@ from ._errors import (
 from ._introspector import Introspector
 from ._sessions import Session, current_session
 from ._version import __version__
-from .wire import Block, Location, SessionRow, Snapshot, WorkerInfo, connect, read_snapshot
+from .wire import Block, Location, SessionRow, Snapshot, WorkerInfo, connect, read_blocks, read_snapshot
 
 if TYPE_CHECKING:
     from ._pool import AgentPool, PoolSession
@@ -43,6 +43,7 @@ __all__ = [
     "__version__",
     "connect",
     "current_session",
+    "read_blocks",
     "read_snapshot",
 ]
 

@@ -21,6 +21,7 @@ from weakref import WeakKeyDictionary
 
 from ._adopted import AdoptedTasks
 from ._errors import StateError
+from ._heartbeat import Heartbeat
 from ._ledger import Ledger
 from ._meter import MeteredCoroutine
 from ._sessions import Session
@@ -86,7 +87,7 @@ class AsyncioHook:
         if hasattr(selector, "select") and hasattr(selector, "__dict__") and hasattr(self.loop, "__dict__"):
             self._time_iterations(selector)
         else:
-            self._heartbeat = Heartbeat(self)
+            self._heartbeat = Heartbeat(self.loop, self.ledger, beat=self.beat, on_start=self._wake, parks=self.meters)
 
     def detach(self) -> None:
         """Gives back what was touched; what someone has wrapped since stays, and does nothing more."""
@@ -298,6 +299,9 @@ class AsyncioHook:
             if idle == self.ledger.idle and busy_since == self.busy_since:
                 return idle if busy_since is not None else idle + max(0.0, now - waiting_since)
 
+    def _wake(self) -> None:
+        self.on_wake()
+
     def stuck_since(self, now: float) -> float | None:
         """Since when the loop has got to nothing new; None where it waits. From any thread."""
         if self._heartbeat is not None:
@@ -306,53 +310,23 @@ class AsyncioHook:
         return self.busy_since
 
 
-class Heartbeat:
-    """A timer on the loop whose lateness tells how long the loop was held. For loops that time nothing.
-
-    Where no step has begun between two beats it stops, and the next step starts it again: what is
-    waited for in an idle worker is worth no wake-up.
-    """
-
-    def __init__(self, hook: AsyncioHook) -> None:
-        self._hook = hook
-        self._ledger = hook.ledger
-        self.interval = min(0.025, max(0.005, hook.ledger.limit / 2))
-        """Seconds: half the threshold, 5–25 ms."""
-        self.due: float | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._last_step = -1.0
-        self._ledger.on_wake = self.start
-
-    def start(self) -> None:
-        if self._timer is None and not self._hook.loop.is_closed():
-            if self._ledger.running is self._ledger.quiet:
-                self._ledger.running = None
-            self.due = self._ledger.clock() + self.interval
-            self._timer = self._hook.loop.call_later(self.interval, self._fire, context=Context())
-            self._hook.on_wake()
-
-    def stop(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self.due = None
-        if self._ledger.running is self._ledger.quiet:
-            self._ledger.running = None
-
-    def _fire(self) -> None:
-        due, self._timer = self.due, None
-        if due is None:
-            return
-        self._hook.beat(due, self._ledger.clock())
-        self.due = None
-        if self._ledger.since == self._last_step and self._hook.meters:
-            self._ledger.running = self._ledger.quiet
-        else:
-            self._last_step = self._ledger.since
-            self.start()
-
-
 def _nothing() -> None:
     pass
+
+
+def loop_to_attach(loop: asyncio.AbstractEventLoop | None) -> asyncio.AbstractEventLoop:
+    """`loop`, or the running one for None. Raises StateError where there is none, or it runs elsewhere."""
+    try:
+        running = asyncio.get_running_loop()
+    except RuntimeError:
+        running = None
+    if loop is None and running is None:
+        raise StateError("no asyncio event loop is running here: attach inside one, or name the loop to attach to")
+    if loop is not None and loop is not running and loop.is_running():
+        raise StateError(f"{loop!r} runs in another thread: attach from its own, by loop.call_soon_threadsafe")
+    target = loop if loop is not None else running
+    assert target is not None
+    return target
 
 
 def loop_name(loop: asyncio.AbstractEventLoop) -> str:

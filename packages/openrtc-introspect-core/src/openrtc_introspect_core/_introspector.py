@@ -7,14 +7,14 @@ import logging
 import os
 import threading
 import time
-import weakref
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from ._asyncio import AsyncioHook
+from . import _fork
+from ._asyncio import AsyncioHook, loop_to_attach
 from ._blocks import BlockLog
 from ._clock import Clock, WallTime, perf_counter
 from ._collections import Collections
@@ -153,7 +153,7 @@ class Introspector:
             state = "closed" if self._closed else "attached already"
             raise StateError(f"introspector {self.name!r} is {state}: make a new one to start again")
         hook = AsyncioHook(
-            _loop_to_attach(loop),
+            loop_to_attach(loop),
             self._ledger,
             meter=self._settings.cpu == "exact",
             on_stall=self._loop_stalled,
@@ -164,7 +164,7 @@ class Introspector:
 
         from ._host import HostVitals
         from ._memory import ShareOfRss
-        from ._service import Service
+        from ._service import Served, Service
 
         if self._settings.socket_path is None and not sockets_available():
             self._fault("socket", "this platform has no Unix sockets: sessions are metered, and nothing is served")
@@ -217,7 +217,7 @@ class Introspector:
             reporter.memory.sample(self._clock(), ())
             self._service = Service(
                 listener=self._socket,
-                source=Served(self),
+                source=Served(reporter),
                 hello=self._hello(reporter.epoch),
                 clock=self._clock,
                 interval_s=min(MARK_INTERVAL_S, self._settings.memory_interval_s),
@@ -238,7 +238,7 @@ class Introspector:
             self._hook = self._reporter = self._service = self._sampler = self._watchdog = None
             self._close_socket()
             raise
-        _attached.add(self)
+        _fork.attached.add(self)
 
     def close(self) -> None:
         """Detaches and leaves no trace. Waits for its threads, at most two seconds. Idempotent."""
@@ -260,7 +260,7 @@ class Introspector:
         if self._hook is None or self._closed:
             return []
         self._closed = True
-        _attached.discard(self)
+        _fork.attached.discard(self)
         self._hook.detach()
         if self._collections is not None:
             self._collections.detach()
@@ -277,7 +277,7 @@ class Introspector:
             self._socket.close()
         self._socket_path = None
 
-    def _abandon_after_fork(self) -> None:
+    def abandon_after_fork(self) -> None:
         """In a forked child there are no threads, and the socket is the parent's."""
         self._closed = True
         if self._hook is not None:
@@ -398,45 +398,3 @@ class Introspector:
 
     def _current_notes(self) -> list[str]:
         return list(self._notes.values())
-
-
-class Served:
-    """What the service thread serves: the same, giving the GIL away while it builds."""
-
-    def __init__(self, introspector: Introspector) -> None:
-        self._introspector = introspector
-
-    def snapshot(self) -> Snapshot:
-        reporter = self._introspector._reporter
-        if reporter is None:
-            raise StateError("the worker is closing")
-        return reporter.snapshot(breathe=True)
-
-    def blocks(self, since: int) -> list[Block]:
-        return self._introspector.blocks(since)
-
-
-_attached: weakref.WeakSet[Introspector] = weakref.WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    for introspector in list(_attached):
-        introspector._abandon_after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
-
-
-def _loop_to_attach(loop: asyncio.AbstractEventLoop | None) -> asyncio.AbstractEventLoop:
-    try:
-        running = asyncio.get_running_loop()
-    except RuntimeError:
-        running = None
-    if loop is None and running is None:
-        raise StateError("no asyncio event loop is running here: attach inside one, or name the loop to attach to")
-    if loop is not None and loop is not running and loop.is_running():
-        raise StateError(f"{loop!r} runs in another thread: attach from its own, by loop.call_soon_threadsafe")
-    target = loop if loop is not None else running
-    assert target is not None
-    return target

@@ -12,8 +12,22 @@ import time
 from collections.abc import Callable
 
 from ._clock import Clock
-from .wire._messages import Hello
+from ._report import Reporter
+from .wire._messages import Block, Hello, Snapshot
 from .wire._server import Server, Source
+
+
+class Served:
+    """What the service thread serves: snapshots that give the GIL away while they are built."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+
+    def snapshot(self) -> Snapshot:
+        return self._reporter.snapshot(breathe=True)
+
+    def blocks(self, since: int) -> list[Block]:
+        return self._reporter.blocks.since(since)
 
 
 class Service:

@@ -1,6 +1,6 @@
 """The wire protocol: messages, framing, sockets. docs/wire-protocol.md is the contract."""
 
-from ._client import Client, connect, read_snapshot
+from ._client import Client, connect, read_blocks, read_snapshot
 from ._endpoint import WorkerSocket, discover, search_dirs, sockets_available
 from ._framing import LineBuffer, decode_hello, decode_request, decode_server_message, encode, to_json
 from ._messages import (
@@ -66,6 +66,7 @@ __all__ = [
     "decode_server_message",
     "discover",
     "encode",
+    "read_blocks",
     "read_snapshot",
     "search_dirs",
     "sockets_available",

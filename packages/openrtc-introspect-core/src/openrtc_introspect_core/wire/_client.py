@@ -1,4 +1,4 @@
-"""Clients: `connect` for async code on asyncio or Trio, `read_snapshot` for scripts."""
+"""Clients: `connect` for async code on asyncio or Trio, `read_snapshot` and `read_blocks` for scripts."""
 
 from __future__ import annotations
 
@@ -44,6 +44,19 @@ def read_snapshot(path: str | os.PathLike[str] | None = None, *, timeout_s: floa
     Raises ConnectionFailed where nothing answers within `timeout_s` seconds in all, ArgumentError
     where no path is given and there is not exactly one worker, ProtocolError, RequestFailed.
     """
+    return _ask(path, SnapshotRequest(id=1), Snapshot, timeout_s)
+
+
+def read_blocks(path: str | os.PathLike[str] | None = None, *, since: int = 0, timeout_s: float = 5.0) -> Blocks:
+    """The blocks still kept numbered above `since`, oldest first, as `read_snapshot` reads a snapshot."""
+    if since < 0:
+        raise ArgumentError(f"since must be 0 or more, got {since!r}")
+    return _ask(path, BlocksRequest(id=1, since=since), Blocks, timeout_s)
+
+
+def _ask(
+    path: str | os.PathLike[str] | None, request: SnapshotRequest | BlocksRequest, kind: type[_Reply], timeout_s: float
+) -> _Reply:
     if not (0.0 < timeout_s < math.inf):
         raise ArgumentError(f"timeout_s must be more than 0 seconds and finite, got {timeout_s!r}")
     target = _path(path)
@@ -70,7 +83,7 @@ def read_snapshot(path: str | os.PathLike[str] | None = None, *, timeout_s: floa
             time.sleep(_RETRY_S)
         with reached as connection:
             decode_hello(next_line(connection))
-            connection.sendall(encode(SnapshotRequest(id=1)))
+            connection.sendall(encode(request))
             reply = decode_server_message(next_line(connection))
     except TimeoutError:
         raise _silent(target, timeout_s) from None
@@ -80,8 +93,9 @@ def read_snapshot(path: str | os.PathLike[str] | None = None, *, timeout_s: floa
         raise _failed(target, error) from None
     if isinstance(reply, Error):
         raise RequestFailed(reply.code, reply.message)
-    if not isinstance(reply, Snapshot):
-        raise ProtocolError(f"the worker answered a snapshot request with {type(reply).__name__.lower()!r}")
+    if not isinstance(reply, kind):
+        wanted, got = kind.__name__.lower(), type(reply).__name__.lower()
+        raise ProtocolError(f"the worker answered a {wanted} request with {got!r}")
     return reply
 
 

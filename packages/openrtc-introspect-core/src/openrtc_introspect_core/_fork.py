@@ -1,0 +1,26 @@
+"""Forked children: they have none of the parent's threads, and its socket is not theirs."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from typing import Protocol
+
+
+class Attached(Protocol):
+    """Something that lets go of everything in a forked child."""
+
+    def abandon_after_fork(self) -> None: ...
+
+
+attached: weakref.WeakSet[Attached] = weakref.WeakSet()
+"""What is attached now."""
+
+
+def _in_child() -> None:
+    for each in list(attached):
+        each.abandon_after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
