@@ -21,11 +21,19 @@ class HostVitals:
         self._process_times: tuple[float, float] | None = None
         self._cpu_pct: float | None = None
         self._process_pct: float | None = None
+        self._accounted: float | None = None
+        self._others_pct: float | None = None
 
-    def sample(self, now: float) -> None:
-        """Sets the rates since the sample before."""
+    def sample(self, now: float, accounted: float | None = None) -> None:
+        """Sets the rates since the sample before. `accounted`: CPU seconds of the loop's and our own threads."""
         busy, total = _cpu_times()
         spent = time.process_time()
+        if self._process_times is not None and now > self._process_times[1] and self._accounted is not None:
+            others = spent - self._process_times[0] - ((accounted or 0.0) - self._accounted)
+            self._others_pct = (
+                max(0.0, 100.0 * others / (now - self._process_times[1])) if accounted is not None else None
+            )
+        self._accounted = accounted
         if self._host_times is not None and total > self._host_times[1]:
             self._cpu_pct = 100.0 * (busy - self._host_times[0]) / (total - self._host_times[1])
         if self._process_times is not None and now > self._process_times[1]:
@@ -43,6 +51,7 @@ class HostVitals:
             cores=self._cores,
             load_1m=load,
             process_cpu_pct=self._process_pct,
+            other_threads_pct=self._others_pct,
             threads=self._process.num_threads(),
         )
 

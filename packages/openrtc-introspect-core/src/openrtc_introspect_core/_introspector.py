@@ -208,6 +208,7 @@ class Introspector:
                 hook=hook,
                 blocks=self._blocks,
                 detector=self._detector,
+                usage=usage,
                 memory=ShareOfRss(process),
                 host=HostVitals(process),
                 sampler=self._sampler,

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ._host import HostVitals
     from ._memory import ShareOfRss
     from ._sampler import Sampler
+    from ._usage import ThreadUsage
     from ._watchdog import Watchdog
 
 MARK_INTERVAL_S = 1.0
@@ -75,6 +76,7 @@ class Reporter:
     hook: AsyncioHook
     blocks: BlockLog
     detector: Detector
+    usage: ThreadUsage
     memory: ShareOfRss
     host: HostVitals
     sampler: Sampler | None
@@ -105,7 +107,7 @@ class Reporter:
             self.memory.sample(now, list(self.sessions.live.values()))
         if now >= self._mark_due - 0.05:
             self._mark_due = now + MARK_INTERVAL_S
-            self.host.sample(now)
+            self.host.sample(now, self._accounted_cpu())
             self.detector.pressure.mark()
             self.sessions.retire()
             standing = self.ledger.standing()
@@ -113,14 +115,21 @@ class Reporter:
             for session in list(self.sessions.live.values()):
                 session.mark(standing.now, self.ledger.busy_of(session, standing))
 
+    def _accounted_cpu(self) -> float | None:
+        """CPU seconds of the loop's thread and of our own; None where the platform does not tell."""
+        loop_s = self.usage.read().cpu_s
+        return loop_s + self._threads_cpu() if loop_s is not None else None
+
+    def _threads_cpu(self) -> float:
+        threads = (self.sampler, self.watchdog)
+        return self.costs.thread_s + sum(thread.cpu_s for thread in threads if thread is not None)
+
     def _mark(self, standing: Standing) -> Mark:
         busy, steps = self.sessions.totals()
         untagged = self.ledger.untagged
         if isinstance(standing.running, Session):
             busy += standing.unbooked
-        cost = self.costs.thread_s
-        for thread in (self.sampler, self.watchdog):
-            cost += thread.cpu_s if thread is not None else 0.0
+        cost = self._threads_cpu()
         if self.settings.cpu == "exact":
             cost += (steps + untagged.steps) * self.costs.step_s
         return Mark(

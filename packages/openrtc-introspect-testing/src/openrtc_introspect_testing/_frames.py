@@ -105,7 +105,7 @@ _BUSY_WORKER = WorkerInfo(
     lag_max_ms=500.0,
     lag_method="iterations",
     introspection_pct=0.25,
-    host=Host(cpu_pct=12.5, cores=8, load_1m=0.75, process_cpu_pct=54.0, threads=6),
+    host=Host(cpu_pct=12.5, cores=8, load_1m=0.75, process_cpu_pct=54.0, other_threads_pct=1.5, threads=6),
 )
 
 _BUSY_ROWS = [
@@ -224,7 +224,7 @@ golden_frames: tuple[GoldenFrame, ...] = (
         b'"memory_limit_mb":1024.0,"loop_time":{"sessions_pct":51.5,"untagged_pct":0.5,'
         b'"gc_pct":0.5,"other_pct":1.5,"idle_pct":46.0},"lag_p99_ms":410.0,"lag_max_ms":500.0,'
         b'"lag_method":"iterations","introspection_pct":0.25,"host":{"cpu_pct":12.5,"cores":8,'
-        b'"load_1m":0.75,"process_cpu_pct":54.0,"threads":6},"notes":[]},'
+        b'"load_1m":0.75,"process_cpu_pct":54.0,"other_threads_pct":1.5,"threads":6},"notes":[]},'
         b'"sessions":[{"session_id":"job-c1d550","agent_name":"restaurant","tenant":"acme",'
         b'"started_at":1760000010.0,"duration_s":90.0,"cpu_pct":50.25,"cpu_s":1.5,"steps":2400,'
         b'"tasks":3,"mem_mb":92.25,"peak_mb":120.0,"heap_mb":null,"status":"blocked","blocks":3,'
@@ -248,7 +248,7 @@ golden_frames: tuple[GoldenFrame, ...] = (
         b'"blocks":0,"draining":true,"rss_mb":64.0,"rss_trend_mb_per_min":null,"memory_limit_mb":0.0,'
         b'"loop_time":{"sessions_pct":null,"untagged_pct":null,"gc_pct":null,"other_pct":null,"idle_pct":null},'
         b'"lag_p99_ms":null,"lag_max_ms":null,"lag_method":null,"introspection_pct":null,'
-        b'"host":{"cpu_pct":null,"cores":1,"load_1m":null,"process_cpu_pct":null,"threads":0},'
+        b'"host":{"cpu_pct":null,"cores":1,"load_1m":null,"process_cpu_pct":null,"other_threads_pct":null,"threads":0},'
         b'"notes":["sampler is switched off: OSError(24, \'Too many open files\')"]},"sessions":[],'
         b'"blocks_in_progress":[]}\n',
     ),

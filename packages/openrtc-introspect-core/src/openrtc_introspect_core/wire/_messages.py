@@ -171,6 +171,9 @@ class Host(Struct, frozen=True, kw_only=True):
     """One-minute load average. Null where the platform has none."""
     process_cpu_pct: float | None = None
     """This process, percent of one core, over the last second. Null: not sampled yet."""
+    other_threads_pct: float | None = None
+    """The process's threads beside the loop's and introspection's own, percent of one core: they compete
+    with the loop for the GIL. Null: not sampled yet, or this platform has no clock of another thread."""
     threads: int = 0
     """Gauge: threads of this process."""
 
