@@ -52,6 +52,10 @@ def test_what_is_not_told_is_none() -> None:
     """A thread that is gone has no usage."""
     usage = ThreadUsage(perf_counter, threading.get_ident(), 2**30)
     assert usage.read().waited_s is None
+    usage = own()
+    usage.close()
+    usage.close()
+    assert usage.read().waited_s is None
 
 
 def test_pressure_is_told_since_the_mark(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

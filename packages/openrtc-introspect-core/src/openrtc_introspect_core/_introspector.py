@@ -121,6 +121,7 @@ class Introspector:
         self._ledger = Ledger(self._binding, clock, self._settings.threshold_s, self._step_overran)
         self._detector: Detector | None = None
         self._watchdog: Watchdog | None = None
+        self._usage: ThreadUsage | None = None
         self._collections: Collections | None = None
         self._notes: dict[str, str] = {}
         self._hook: AsyncioHook | None = None
@@ -180,7 +181,7 @@ class Introspector:
                     self._settings.sample_interval_s,
                     lambda problem: self._fault("sampler", problem),
                 )
-            usage = ThreadUsage(self._clock, hook.thread_id, threading.get_native_id())
+            usage = self._usage = ThreadUsage(self._clock, hook.thread_id, threading.get_native_id())
             self._collections = Collections(self._ledger, hook.thread_id)
             if self._settings.stacks:
                 self._watchdog = Watchdog(
@@ -237,6 +238,7 @@ class Introspector:
                 if helper is not None:
                     helper.stop()
             self._hook = self._reporter = self._service = self._sampler = self._watchdog = None
+            self._close_usage()
             self._close_socket()
             raise
         _fork.attached.add(self)
@@ -246,6 +248,7 @@ class Introspector:
         threads = self._begin_closing()
         for thread in threads:
             thread.join(_CLOSE_WITHIN_S)
+        self._close_usage()
 
     async def aclose(self) -> None:
         """As `close`, without holding the loop meanwhile."""
@@ -256,6 +259,7 @@ class Introspector:
         with anyio.CancelScope(shield=True):
             while any(t.is_alive() for t in threads) and time.monotonic() < deadline:  # noqa: ASYNC110
                 await anyio.sleep(0.001)  # threads end without telling a loop
+        self._close_usage()
 
     def _begin_closing(self) -> list[Any]:
         if self._hook is None or self._closed:
@@ -270,6 +274,10 @@ class Introspector:
             thread.stop()
         self._close_socket()
         return threads
+
+    def _close_usage(self) -> None:
+        if self._usage is not None:
+            self._usage.close()
 
     def _close_socket(self) -> None:
         if self._socket_path is not None and self._socket_file == file_identity(self._socket_path):

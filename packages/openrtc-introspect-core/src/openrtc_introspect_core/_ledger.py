@@ -25,7 +25,7 @@ from typing import NamedTuple
 from ._clock import Clock
 from ._sessions import Account, Binding
 
-NOTABLE_S = 20e-6
+NOTABLE_S = 100e-6
 """Steps shorter than this leave no span: writing one down would cost as much as a part of them."""
 
 MAX_SPANS = 4096
