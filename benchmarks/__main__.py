@@ -17,8 +17,8 @@ from ._case import SEED, Details, Row, title
 from ._runner import run_all
 
 NAMES = (
-    "attribution", "mixed", "reaction", "blocks", "steps", "idle", "fifty", "snapshot", "blocked", "frame",
-    "footprint",
+    "attribution", "mixed", "reaction", "blocks", "victims", "books", "steps", "idle", "fifty", "snapshot", "blocked",
+    "frame", "footprint",
 )  # fmt: skip
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 
@@ -74,7 +74,7 @@ def _load(name: str) -> ModuleType:
 
 
 def _line(machine: dict[str, Any]) -> str:
-    packages = ", ".join(f"{name} {machine[name]}" for name in ("uvloop", "openrtc", "livekit-agents"))
+    packages = ", ".join(f"{name} {machine[name]}" for name in ("uvloop", "openrtc", "livekit-agents", "pyleak"))
     return f"{machine['cores']} cores of {machine['cpu']}, {machine['os']}, {machine['python']}, {packages}"
 
 

@@ -14,7 +14,7 @@ def describe() -> dict[str, str | int]:
         "cpu": _cpu_model(),
         "os": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
-        **{name: _version(name) for name in ("uvloop", "openrtc", "livekit-agents")},
+        **{name: _version(name) for name in ("uvloop", "openrtc", "livekit-agents", "pyleak")},
     }
 
 

@@ -63,6 +63,13 @@ def test_a_thread_that_was_not_let_run_is_nobody_s_fault() -> None:
     assert judgement.detail == "ready to run, and not let, for 160 ms"
 
 
+def test_on_a_crowded_machine_computing_is_still_computing() -> None:
+    """A third of the time running and a third of it ready to run is no waiting in a call, and no one else's GIL."""
+    late = (0.0, 0.005, 0.005, 0.006)
+    assert judge(facts(incident(cpu=0.35, waited=0.35, late=late), cpu=0.35, waited=0.35)).cause == "cpu"
+    assert judge(facts(incident(cpu=0.35, waited=0.35, late=(0.15,)), cpu=0.35, waited=0.35)).cause == "native"
+
+
 def test_a_collection_that_took_most_of_it_is_nobody_s_fault() -> None:
     """Its generation and its part are told."""
     judgement = judge(facts(incident(cpu=1), cpu=1, gc_s=0.15, gc_generation=2))

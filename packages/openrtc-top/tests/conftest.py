@@ -57,7 +57,7 @@ def snapshot(*sessions: SessionRow, taken_at: float = 1000.0, blocks: Any = (), 
         "memory_limit_mb": 4096.0,
         "max_sessions": 80,
         "rss_trend_mb_per_min": 12.2,
-        "loop_time": LoopTime(sessions_pct=49.0, untagged_pct=3.0, other_pct=5.0, idle_pct=43.0),
+        "loop_time": LoopTime(sessions_pct=49.0, untagged_pct=3.0, gc_pct=1.0, other_pct=4.0, idle_pct=43.0),
         "lag_p99_ms": 14.0,
         "lag_max_ms": 3200.0,
         "lag_method": "iterations",
@@ -83,6 +83,77 @@ def a_block(**fields: Any) -> Block:
         **fields,
     }
     return Block(**told)
+
+
+def a_past_block(seq: int = 1, **fields: Any) -> Block:
+    """A block that is over: it began 40 s before the second 1000, and each later one 10 s later."""
+    told: dict[str, Any] = {
+        "session_id": "job-c1d550",
+        "agent_name": "restaurant",
+        "task_name": "entrypoint",
+        "started_at": 950.0 + 10 * seq,
+        "duration_ms": 71.0,
+        "cause": "sync-call",
+        "location": Location("agents/restaurant.py", 42, "lookup_menu"),
+        "stack": [
+            Location("agents/restaurant.py", 18, "entrypoint"),
+            Location("agents/restaurant.py", 42, "lookup_menu"),
+            Location("requests/sessions.py", 589, "Session.request"),
+        ],
+        "delayed": [Delayed(f"job-{number}", 60.0 - number) for number in range(37)],
+        **fields,
+    }
+    return Block(seq=seq, **told)
+
+
+def some_blocks() -> list[Block]:
+    """Blocks of several causes, oldest first."""
+    return [
+        a_past_block(
+            1,
+            session_id=None,
+            agent_name=None,
+            task_name=None,
+            cause="burst",
+            detail="job-77ab02 31 ms, job-9f00e1 12 ms",
+            location=None,
+            stack=[],
+            delayed=[Delayed("job-1c33aa", 50.0, exact=False), Delayed("job-9f00e1", 55.0)],
+        ),
+        a_past_block(
+            2,
+            session_id=None,
+            agent_name=None,
+            cause="gc",
+            detail="generation 2, 41 ms of it",
+            location=None,
+            stack=[],
+            delayed=[Delayed("job-c1d550", 62.0, exact=False)],
+        ),
+        a_past_block(3, cause="import", detail="pandas", duration_ms=1240.0, delayed=None),
+        a_past_block(4, session_id="job-77ab02", agent_name="dental", cause=None, delayed=[]),
+        a_past_block(5),
+    ]
+
+
+@pytest.fixture
+def make_past() -> Callable[..., Block]:
+    return a_past_block
+
+
+@pytest.fixture
+def past_blocks() -> list[Block]:
+    return some_blocks()
+
+
+@pytest.fixture
+def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Local time is UTC."""
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
 
 
 @pytest.fixture
@@ -123,6 +194,33 @@ async def main():
 asyncio.run(main())
 """
 
+# The culprit holds the loop for so long each time a line comes in, and says when it is over.
+_BLOCKING_WORKER = """
+import asyncio, sys, time
+from openrtc_introspect_core import Introspector
+
+def lookup_menu(seconds):
+    time.sleep(seconds)
+
+async def victim(introspector):
+    with introspector.session("job-victim", agent_name="dental"):
+        while True:
+            await asyncio.sleep(0.01)
+
+async def main():
+    async with Introspector(name=sys.argv[1]) as introspector:
+        waiting = asyncio.create_task(victim(introspector))
+        with introspector.session("job-culprit", agent_name="restaurant", metadata={"tenant": "acme"}):
+            print("ready", flush=True)
+            while line := await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline):
+                lookup_menu(float(line))
+                await asyncio.sleep(0)
+                print("over", flush=True)
+        waiting.cancel()
+
+asyncio.run(main())
+"""
+
 
 @pytest.fixture
 def runtime_dir(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
@@ -138,9 +236,9 @@ def start_worker(runtime_dir: Path) -> Iterator[Callable[..., subprocess.Popen[b
     """Starts a worker of this name with so many sessions; a process of its own."""
     with contextlib.ExitStack() as stack:
 
-        def start(name: str, sessions: int = 3) -> subprocess.Popen[bytes]:
+        def start(name: str, sessions: int = 3, code: str = _WORKER) -> subprocess.Popen[bytes]:
             worker = subprocess.Popen(
-                [sys.executable, "-c", _WORKER, name, str(sessions)],
+                [sys.executable, "-c", code, name, str(sessions)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
             )
@@ -150,6 +248,25 @@ def start_worker(runtime_dir: Path) -> Iterator[Callable[..., subprocess.Popen[b
             return worker
 
         yield start
+
+
+@pytest.fixture
+def start_blocking(start_worker: Callable[..., subprocess.Popen[bytes]]) -> Callable[..., Callable[..., None]]:
+    """Starts a worker with a culprit and a victim; what it returns makes the culprit block."""
+
+    def start(name: str) -> Callable[..., None]:
+        worker = start_worker(name, code=_BLOCKING_WORKER)
+        assert worker.stdin is not None
+        assert worker.stdout is not None
+
+        def block(seconds: float, *, wait: bool = True) -> None:
+            worker.stdin.write(f"{seconds}\n".encode())
+            worker.stdin.flush()
+            assert not wait or worker.stdout.readline() == b"over\n"
+
+        return block
+
+    return start
 
 
 def _end(worker: subprocess.Popen[bytes]) -> None:

@@ -82,7 +82,9 @@ def test_no_arguments_is_help() -> None:
     assert "error" not in result.output
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["top", "--help"], ["ps", "-h"], ["demo", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["top", "--help"], ["ps", "-h"], ["blocks", "-h"], ["demo", "--help"]]
+)
 def test_help(arguments: list[str]) -> None:
     """Each word has help, which tells the exit codes."""
     result = CliRunner().invoke(app, arguments)
@@ -105,7 +107,16 @@ def test_version() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["top"], ["top", "--once"], ["top", "--json"], ["top", "--worker", "x"], ["ps"], ["ps", "--json"]],
+    [
+        ["top"],
+        ["top", "--once"],
+        ["top", "--json"],
+        ["top", "--worker", "x"],
+        ["ps"],
+        ["ps", "--json"],
+        ["blocks"],
+        ["blocks", "-f"],
+    ],
 )
 def test_no_worker(arguments: list[str], no_workers: None) -> None:
     """Two lines say how to get one; exit code 1, and nothing on stdout that a script would read."""

@@ -10,9 +10,10 @@ import anyio
 import pytest
 
 from openrtc_introspect_core import ConnectionFailed
-from openrtc_introspect_core.wire import Snapshot, WorkerSocket
-from openrtc_top._connection import choose, find, follow, given, read, read_all
-from openrtc_top._state import Event, Frame, Gone
+from openrtc_introspect_core.wire import Block, Snapshot, WorkerInfo, WorkerSocket
+from openrtc_introspect_testing import FakeWorker
+from openrtc_top._connection import choose, find, follow, given, read, read_all, read_all_blocks
+from openrtc_top._state import Blocked, Event, Frame, Gone
 
 StartWorker = Callable[..., subprocess.Popen[bytes]]
 WORKERS = [
@@ -98,6 +99,50 @@ async def test_follow(start_worker: StartWorker, anyio_backend: str) -> None:
             asked.set()
             assert await next_event() == Gone(str(found.path), "no connection")
             wanted = False
+
+
+def test_read_all_blocks(tmp_path: Path) -> None:
+    """Those above a number, oldest first; a worker that is not there fails alone."""
+    with FakeWorker([counting(0)], blocks=[Block(seq=1), Block(seq=2)]) as fake:
+        assert fake.path is not None
+        missing, found = given(tmp_path / "missing.sock"), given(fake.path)
+        (_, error), (_, blocks) = read_all_blocks([missing, found], since=1)
+    assert isinstance(error, ConnectionFailed)
+    assert blocks == [Block(seq=2)]
+
+
+def counting(blocks: int, epoch: str = "first") -> Snapshot:
+    """A snapshot of a worker that has blocked so often."""
+    return Snapshot(worker=WorkerInfo(name="fake", pid=1, epoch=epoch, blocks=blocks))
+
+
+@pytest.mark.anyio
+async def test_blocks_are_asked_for_when_there_are_more(anyio_backend: str) -> None:
+    """Blocked follows a Frame that counts more blocks than are known, from 1 again after a restart."""
+    script = [counting(0), counting(2), counting(2), counting(3), counting(1, "second"), counting(1, "second")]
+    with FakeWorker(script, blocks=[Block(seq=seq) for seq in (1, 2, 3)]) as fake:
+        assert fake.path is not None
+        events = await followed(given(fake.path), until=len(script))
+    asked = [[block.seq for block in event.blocks] if isinstance(event, Blocked) else "frame" for event in events]
+    # The reply may tell of more than the snapshot did.
+    assert asked == ["frame", "frame", [1, 2, 3], "frame", "frame", "frame", [1, 2, 3], "frame"]
+
+
+async def followed(worker: WorkerSocket, until: int) -> list[Event]:
+    """What a view that asks again and again is told, up to so many frames and what comes with the last."""
+    events: list[Event] = []
+    now = anyio.Event()
+    now.set()
+    with anyio.move_on_after(20):
+        async with anyio.create_task_group() as tasks:
+
+            def dispatch(event: Event) -> None:
+                events.append(event)
+                if sum(isinstance(event, Frame) for event in events) == until:
+                    tasks.cancel_scope.cancel()
+
+            tasks.start_soon(follow, worker, 0.001, dispatch, lambda: now, lambda: True)
+    return events
 
 
 @pytest.fixture

@@ -47,6 +47,28 @@ def test_keys(start_worker: StartWorker, in_terminal: InTerminal) -> None:
     assert terminal.written.endswith("\x1b[?25h\x1b[?1049l")
 
 
+def test_blocks(start_blocking: Callable[[str], Callable[..., None]], in_terminal: InTerminal) -> None:
+    """b lists the blocks as they end, Enter shows a stack, b leads back; the alert names the line."""
+    block = start_blocking("live-blocks")
+    terminal = in_terminal("top", "--refresh-rate", "10", "--worker", "live-blocks")
+    terminal.wait_for(shows("job-culprit", "job-victim"))
+    terminal.press("b")
+    terminal.wait_for(shows("no block so far"))
+    block(1.5, wait=False)
+    terminal.wait_for(lambda screen: re.search(r"^ BLOCKED .* job-culprit .*in lookup_menu", screen, re.MULTILINE))
+    terminal.wait_for(lambda screen: re.search(r"… +job-culprit .*in lookup_menu$", screen, re.MULTILINE))
+    terminal.wait_for(lambda screen: re.search(r" 1\.\d s +job-culprit .* sync-call .* 1, worst 1", screen))
+    assert re.search(r"^ SLOW 1\.\d s  job-culprit .*in lookup_menu", terminal.screen, re.MULTILINE)
+    terminal.press("\r")
+    terminal.wait_for(lambda screen: "▸" in screen and re.search(r"^ {11}<string>:\d+ in main$", screen, re.MULTILINE))
+    terminal.press("\x1b")
+    terminal.wait_for(lambda screen: "in main" not in screen)
+    terminal.press("b")
+    terminal.wait_for(shows("sort cpu%", "job-victim"))
+    terminal.press("q")
+    assert terminal.wait_for_end() == 0
+
+
 @pytest.mark.parametrize(
     ("ending", "code"),
     [("\x03", 0), (signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGHUP, 128 + signal.SIGHUP)],

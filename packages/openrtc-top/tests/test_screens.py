@@ -16,7 +16,7 @@ from rich.console import Console
 
 from openrtc_introspect_core.wire import Block, LoopTime, SessionRow, Snapshot
 from openrtc_top._rows import Filter
-from openrtc_top._state import Event, Frame, Gone, Key, Shown, State, Tick, reduce
+from openrtc_top._state import Blocked, Event, Frame, Gone, Key, Shown, State, Tick, reduce
 from openrtc_top._view import render, render_once, to_text
 
 SCREENS = Path(__file__).parent / "screens"
@@ -110,6 +110,95 @@ def test_slow(size: tuple[int, int], sessions: list[SessionRow], make_snapshot: 
     compare("slow-{}x{}".format(*size), shown(state, size))
 
 
+@pytest.mark.parametrize("size", [(80, 20), (120, 26)])
+def test_slow_and_where(
+    size: tuple[int, int], sessions: list[SessionRow], make_snapshot: MakeSnapshot, past_blocks: list[Block]
+) -> None:
+    """Once the block itself is known, the line tells the worst of the last seconds, and where it was."""
+    frame = Frame("w", make_snapshot(*sessions[1:], taken_at=1003.0))
+    state = after(frame, Blocked("w", past_blocks))
+    compare("slow-where-{}x{}".format(*size), shown(state, size))
+    later = after(Frame("w", make_snapshot(*sessions[1:], taken_at=1006.0)), state=state)
+    assert " SLOW  job-77ab02 " in shown(later, size)
+
+
+def test_a_block_of_no_session_is_told(
+    sessions: list[SessionRow], make_snapshot: MakeSnapshot, past_blocks: list[Block]
+) -> None:
+    """What nobody is to blame for has its cause, and what there is to say of it."""
+    state = after(Frame("w", make_snapshot(*sessions[5:], taken_at=961.0)), Blocked("w", past_blocks[:1]))
+    assert " SLOW 71 ms  no session  job-77ab02 31 ms, job-9f00e1 12 ms  (burst)  2 sessions waited" in shown(
+        state, (120, 26)
+    )
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_blocks(
+    size: tuple[int, int],
+    sessions: list[SessionRow],
+    make_snapshot: MakeSnapshot,
+    make_block: MakeBlock,
+    past_blocks: list[Block],
+    utc: None,
+) -> None:
+    """The blocks take the table's place, newest first, one that goes on before all."""
+    going_on = make_block(started_at=996.8, cause=None, delayed=None)
+    state = after(Frame("w", make_snapshot(*sessions, blocks=[going_on])), Blocked("w", past_blocks[:-1]), Key("b"))
+    compare("blocks-{}x{}".format(*size), shown(state, size))
+
+
+@pytest.mark.parametrize("size", [(80, 20), (120, 26)])
+def test_stack(
+    size: tuple[int, int], sessions: list[SessionRow], make_snapshot: MakeSnapshot, past_blocks: list[Block], utc: None
+) -> None:
+    """Below the list, what is known of the selected block, its innermost call last."""
+    state = after(Frame("w", make_snapshot(*sessions)), Blocked("w", past_blocks), Key("b"), Key("down"), Key("t"))
+    compare("stack-{}x{}".format(*size), shown(state, size))
+
+
+def test_a_long_stack_keeps_its_inner_calls(make_snapshot: MakeSnapshot, make_past: MakeBlock) -> None:
+    """Where there is no room for all, the outer calls are counted, and blocks stay in sight."""
+    from openrtc_introspect_core.wire import Location
+
+    calls = [Location("deep.py", number, "call") for number in range(64)]
+    state = after(Frame("w", make_snapshot()), Blocked("w", [make_past(1, stack=calls)]), Key("b"), Key("enter"))
+    text = shown(state, (80, 20))
+    assert "deep.py:63 in call" in text
+    assert "calls further out" in text
+    assert "▸" in text
+
+
+def test_no_blocks(make_snapshot: MakeSnapshot) -> None:
+    """No snapshot yet and no blocks are told apart."""
+    assert "waiting for the first snapshot" in shown(after(Key("b")), (80, 20))
+    assert "no block so far" in shown(after(Frame("w", make_snapshot()), Key("b")), (80, 20))
+
+
+@pytest.mark.parametrize("size", [(60, 15), (120, 26)])
+def test_hostile_blocks(size: tuple[int, int], make_snapshot: MakeSnapshot, make_past: MakeBlock) -> None:
+    """Whatever a block's texts hold is shown, not obeyed."""
+    from openrtc_introspect_core.wire import Delayed, Location
+
+    evil = "\x1b[2J\x9b\u202e\n会"
+    place = Location(evil, 1, evil)
+    block = make_past(
+        1,
+        session_id=evil,
+        agent_name=evil,
+        task_name=evil,
+        tenant=evil,
+        cause=evil,
+        detail=evil,
+        location=place,
+        stack=[place],
+        delayed=[Delayed(evil, 1.0)],
+    )
+    state = after(Frame("w", make_snapshot(taken_at=961.0)), Blocked("w", [block]), Key("b"), Key("enter"))
+    text = to_text(render(state, size), *size)
+    assert all(character.isprintable() or character == "\n" for character in text)
+    shown(state, size)
+
+
 @pytest.mark.parametrize("size", [(80, 20), (160, 26)])
 def test_several_workers(
     size: tuple[int, int], sessions: list[SessionRow], make_snapshot: MakeSnapshot, make_block: MakeBlock
@@ -199,17 +288,26 @@ def test_nothing_to_show(make_snapshot: MakeSnapshot, make_session: MakeSession)
 @pytest.mark.parametrize("width", [1, 5, 20, 39, 59, 79, 99, 100, 119, 180, 250])
 @pytest.mark.parametrize("height", [1, 2, 5, 15, 24, 80])
 def test_every_size(
-    width: int, height: int, sessions: list[SessionRow], make_snapshot: MakeSnapshot, make_block: MakeBlock
+    width: int,
+    height: int,
+    sessions: list[SessionRow],
+    make_snapshot: MakeSnapshot,
+    make_block: MakeBlock,
+    past_blocks: list[Block],
 ) -> None:
     """No line is ever wider than the terminal, and there are never more lines than it has."""
     several = after(
         Frame("a", make_snapshot(*sessions, blocks=[make_block()], notes=["one", "two"])),
         Frame("b", make_snapshot(*sessions, name="voice-b")),
     )
+    blocked = after(Blocked("a", past_blocks), Blocked("b", past_blocks), state=several)
     for state in (
         after(Frame("w", make_snapshot(*sessions))),
         several,
         after(Key("?"), state=several),
+        after(Key("b"), state=blocked),
+        after(Key("b"), Key("enter"), state=blocked),
+        blocked,
         State(),
     ):
         screen = render(state, (width, height))

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openrtc_introspect_core.wire import LoopTime, SessionRow, Snapshot
+from openrtc_introspect_core.wire import Block, LoopTime, SessionRow, Snapshot
 from openrtc_top._rows import CYCLE, STATUSES, Filter
 from openrtc_top._state import (
     FORGET_GONE_S,
     HISTORY_S,
+    Blocked,
     Event,
     Found,
     Frame,
@@ -27,6 +28,7 @@ from openrtc_top._state import (
 
 MakeSession = Callable[..., SessionRow]
 MakeSnapshot = Callable[..., Snapshot]
+MakeBlock = Callable[..., Block]
 
 
 def after(*events: Event, state: State | None = None) -> State:
@@ -170,7 +172,7 @@ def test_history_is_one_value_a_second(make_snapshot: MakeSnapshot) -> None:
     [
         (LoopTime(idle_pct=43.0), 57.0),
         (LoopTime(idle_pct=120.0), 0.0),
-        (LoopTime(sessions_pct=40.0, untagged_pct=2.0), 42.0),
+        (LoopTime(sessions_pct=40.0, untagged_pct=2.0, gc_pct=1.0), 43.0),
         (LoopTime(), None),
     ],
 )
@@ -213,6 +215,73 @@ def test_a_filter_from_the_command_line_stays(three: Snapshot) -> None:
     assert state.filter == Filter(status="active", agent="dental")
 
 
+def test_blocks_add_up_until_the_worker_restarts(make_snapshot: MakeSnapshot, make_past: MakeBlock) -> None:
+    """What a worker tells in pieces is kept through frames; a new epoch begins anew."""
+    state = after(Frame("w", make_snapshot()), Blocked("w", [make_past(1)]), Frame("w", make_snapshot()))
+    state = after(Blocked("w", [make_past(2), make_past(3)]), Gone("w", "no connection"), state=state)
+    assert [entry.block.seq for entry in state.entries()] == [3, 2, 1]
+    restarted = after(Frame("w", make_snapshot(epoch="second")), Blocked("w", [make_past(1)]), state=state)
+    assert [entry.block.seq for entry in restarted.entries()] == [1]
+    assert after(Blocked("nobody", [make_past(1)])).workers == ()
+
+
+def test_b_opens_the_blocks(make_snapshot: MakeSnapshot, make_past: MakeBlock) -> None:
+    """b and Escape lead back to the sessions, whose selection is as it was; q quits from there too."""
+    state = after(Frame("w", make_snapshot()), Blocked("w", [make_past(1)]), Key("b"))
+    assert state.blocks.open
+    assert not after(Key("b"), state=state).blocks.open
+    assert not after(Key("escape"), state=state).blocks.open
+    assert after(Key("s"), Key("f"), Key("i"), state=state) == state
+    assert after(Key("q"), state=state).done
+    helped = after(Key("?"), state=state)
+    assert helped.help
+    closed = after(Key("escape"), state=helped)
+    assert (closed.help, closed.blocks.open) == (False, True)
+
+
+def test_moving_in_the_blocks(make_snapshot: MakeSnapshot, make_past: MakeBlock) -> None:
+    """Arrows, pages, Home and End select; the selection stays with its block as new ones come."""
+    blocks = [make_past(number) for number in range(1, 31)]
+    state = after(Frame("w", make_snapshot()), Blocked("w", blocks), Key("b"), Shown(0, 10))
+
+    def at(*keys: str) -> int | None:
+        moved = after(*map(Key, keys), state=state)
+        return moved.blocks.index(moved.entries())
+
+    assert at() is None
+    assert at("down") == at("up") == at("home") == 0
+    assert at("pagedown") == 10
+    assert at("end", "down") == 29
+    assert at("end", "pageup", "up") == 18
+    state = after(Key("down"), Key("down"), Blocked("w", [make_past(31)]), state=state)
+    assert state.blocks.index(state.entries()) == 2
+    assert state.top == 0
+
+
+def test_the_stack_of_a_block(make_snapshot: MakeSnapshot, make_past: MakeBlock) -> None:
+    """Enter and t show it and hide it, of the first block if none was selected; Escape hides it first."""
+    state = after(Frame("w", make_snapshot()), Key("b"))
+    assert not after(Key("enter"), state=state).blocks.stack
+    state = after(Blocked("w", [make_past(1), make_past(2)]), Key("enter"), state=state)
+    assert state.blocks.stack
+    assert state.blocks.index(state.entries()) == 0
+    assert not after(Key("t"), state=state).blocks.stack
+    state = after(Key("escape"), state=state)
+    assert (state.blocks.stack, state.blocks.open) == (False, True)
+
+
+def test_a_selected_block_that_ends(make_snapshot: MakeSnapshot, make_block: MakeBlock, make_past: MakeBlock) -> None:
+    """It gets its number and stays selected; one that is forgotten leaves its place to another."""
+    going_on = make_snapshot(blocks=[make_block(started_at=996.8)])
+    state = after(Frame("w", going_on), Key("b"), Key("down"))
+    state = after(Frame("w", make_snapshot()), Blocked("w", [make_past(1, started_at=996.8)]), state=state)
+    state = after(Blocked("w", [make_past(2, started_at=999.0)]), state=state)
+    assert state.blocks.index(state.entries()) == 1
+    state = after(Frame("w", make_snapshot(epoch="second")), state=state)
+    assert state.blocks.index(state.entries()) is None
+    assert after(Key("down"), state=state).blocks.selected is None
+
+
 _SESSIONS = st.lists(
     st.builds(
         SessionRow,
@@ -224,10 +293,15 @@ _SESSIONS = st.lists(
     unique_by=lambda session: session.session_id,
 )
 _KEYS = st.sampled_from(
-    ["s", "f", "i", "r", "?", "escape", "up", "down", "pageup", "pagedown", "home", "end", "x", "enter"]
+    ["s", "f", "i", "r", "b", "t", "?", "escape", "up", "down", "pageup", "pagedown", "home", "end", "x", "enter"]
 )
+_BLOCKS = st.lists(st.builds(Block, seq=st.integers(1, 50), started_at=st.integers(0, 9).map(float)), min_size=1)
 _EVENTS = st.lists(
-    st.tuples(st.sampled_from("vw"), _SESSIONS) | _KEYS | st.floats(0, 200) | st.tuples(st.integers(0, 9), st.just(5))
+    st.tuples(st.sampled_from("vw"), _SESSIONS)
+    | st.tuples(st.just(0), _BLOCKS)
+    | _KEYS
+    | st.floats(0, 200)
+    | st.tuples(st.integers(0, 9), st.just(5))
 )
 
 
@@ -244,11 +318,15 @@ def test_any_events(events: list[object]) -> None:
             case str() as key:
                 before = state.selected
                 state = reduce(state, Key(key))
-                if key in "si" and before:
+                if key in ("s", "i") and before:
                     assert state.selected == before
             case float() as now:
                 state = reduce(state, Tick(now))
+            case (0, list() as blocks):
+                state = reduce(state, Blocked("v", blocks))
             case (int() as top, int() as page):
                 state = reduce(state, Shown(top, page))
         if state.selected:
             assert state.rows[state.selected_at].identity == state.selected
+        index = state.blocks.index(state.entries())
+        assert index is None or index < len(state.entries())

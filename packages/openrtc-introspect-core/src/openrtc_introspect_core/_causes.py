@@ -86,7 +86,8 @@ def judge(facts: Facts) -> Judgement:
     starved = max(incident.late) >= MOST * duration
     if cpu is None:
         return Judgement("native" if starved else None)
-    if cpu >= MOST:
+    # On a crowded machine a thread that computes waits for its processor in between.
+    if cpu + (waited or 0.0) >= MOST:
         gil_free = len(incident.late) > 2 and median(incident.late[1:]) < GIL_IS_FREE_S
         return Judgement("native" if starved or gil_free else "cpu")
     if starved:

@@ -10,27 +10,20 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from functools import partial
 
 import anyio
 
-from openrtc_top._connection import follow
+from openrtc_top._connection import Find, follow_all
 from openrtc_top._keys import KeyDecoder
-from openrtc_top._state import Event, Found, Key, Shown, State, Tick, reduce
+from openrtc_top._state import Event, Key, Shown, State, Tick, reduce
 from openrtc_top._terminal import Terminal
 from openrtc_top._view import render
 
-if TYPE_CHECKING:
-    from openrtc_introspect_core.wire import WorkerSocket
-
-RESCAN_S = 2.0
 ESCAPE_S = 0.05
 """A lone ESC that nothing follows for this long was the Escape key."""
 REDRAW_S = 0.04
 """Frames that come closer together than this are drawn as one."""
-
-Find = Callable[[], Sequence["WorkerSocket"]]
 
 
 def run(state: State, find: Find, *, rate: float, color: bool, seconds: float | None = None) -> int:
@@ -49,7 +42,6 @@ class _Live:
         self._find = find
         self._terminal = terminal
         self._interval_s = 1 / rate
-        self._followed: set[str] = set()
         self._exit_code = 0
 
     async def run(self, seconds: float | None) -> int:
@@ -59,7 +51,16 @@ class _Live:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._heed_signals)
                 tasks.start_soon(self._read_keys)
-                tasks.start_soon(self._follow_workers, tasks)
+                tasks.start_soon(
+                    partial(
+                        follow_all,
+                        self._find,
+                        self._interval_s,
+                        self._dispatch,
+                        refreshed=lambda: self._refreshed,
+                        wanted=lambda key: self._state.worker(key) is not None,
+                    )
+                )
                 tasks.start_soon(self._tick)
                 await self._draw()
                 tasks.cancel_scope.cancel()
@@ -110,30 +111,6 @@ class _Live:
                 self._dispatch(Key(name))
             if self._state.done:
                 return
-
-    async def _follow_workers(self, tasks: anyio.abc.TaskGroup) -> None:
-        while True:
-            # Looking for sockets asks the file system: not on the loop that reads the keys.
-            for worker in await anyio.to_thread.run_sync(self._find, abandon_on_cancel=True):
-                key = str(worker.path)
-                if key not in self._followed:
-                    self._followed.add(key)
-                    self._dispatch(Found(key, worker.name, worker.pid))
-                    tasks.start_soon(self._follow, worker)
-            await anyio.sleep(RESCAN_S)
-
-    async def _follow(self, worker: WorkerSocket) -> None:
-        key = str(worker.path)
-        try:
-            await follow(
-                worker,
-                self._interval_s,
-                self._dispatch,
-                refreshed=lambda: self._refreshed,
-                wanted=lambda: self._state.worker(key) is not None,
-            )
-        finally:
-            self._followed.discard(key)
 
     async def _heed_signals(self) -> None:
         # SIGINT is Ctrl-C, as good a way out as q.

@@ -52,6 +52,7 @@ SORTS = {
         Sort("status", "status", lambda row: STATUSES.index(row.session.status)),
         Sort("blocks", "blocks", lambda row: row.session.blocks),
         Sort("worst", "worst", _worst),
+        Sort("delayed", "delayed", lambda row: row.session.delayed_s),
     )
 }
 CYCLE = ("mem_mb", "cpu_pct", "duration_s", "agent", "session")
@@ -61,6 +62,7 @@ WIRE_NAMES = {
     "agent_name": "agent",
     "session_id": "session",
     "worst_block_ms": "worst",
+    "delayed_s": "delayed",
 }
 """The wire's names of columns that are called otherwise here: accepted too."""
 

@@ -7,14 +7,16 @@ are never mixed with it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from openrtc_top._blocklist import BlockList
+from openrtc_top._blocks import Entry, entries, in_order, later
 from openrtc_top._rows import CYCLE, SORTS, STATUSES, Filter, Row, Sort, arrange
 
 if TYPE_CHECKING:
-    from openrtc_introspect_core.wire import Snapshot, WorkerInfo
+    from openrtc_introspect_core.wire import Block, Snapshot, WorkerInfo
 
 HISTORY_S = 60
 FORGET_GONE_S = 60.0
@@ -36,6 +38,14 @@ class Frame:
 
     worker: str
     snapshot: Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """A worker told blocks that are over, oldest first."""
+
+    worker: str
+    blocks: Sequence[Block]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +78,7 @@ class Shown:
     page: int
 
 
-Event = Found | Frame | Gone | Key | Tick | Shown
+Event = Found | Frame | Blocked | Gone | Key | Tick | Shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +91,8 @@ class Worker:
     snapshot: Snapshot | None = None
     history: tuple[tuple[int, float], ...] = ()
     """Seconds of the worker's clock and how busy its loop was, percent; oldest first."""
+    blocks: tuple[Block, ...] = ()
+    """The last that are over, oldest first."""
     heard_at: float | None = None
     """When its last snapshot came, by the view's clock."""
     gone: str | None = None
@@ -104,6 +116,8 @@ class State:
     top: int = 0
     page: int = 10
     help: bool = False
+    blocks: BlockList = field(default_factory=BlockList)
+    """The list of blocks, which takes the table's place while it is open."""
     refreshes: int = 0
     """How often a refresh was asked for."""
     done: bool = False
@@ -119,6 +133,17 @@ class State:
         """The worker of this key."""
         return next((worker for worker in self.workers if worker.key == key), None)
 
+    def entries(self) -> list[Entry]:
+        """The blocks of all workers, newest first, those in progress before all."""
+        found = [
+            entry
+            for worker in self.workers
+            for entry in entries(
+                worker.key, worker.name, worker.blocks, worker.snapshot if worker.gone is None else None
+            )
+        ]
+        return in_order(found)[::-1]
+
 
 def busy_pct(worker: WorkerInfo) -> float | None:
     """How much of its time the loop was at work. Where the idle time is not to be had, the sum of
@@ -126,7 +151,7 @@ def busy_pct(worker: WorkerInfo) -> float | None:
     time = worker.loop_time
     if time.idle_pct is not None:
         return min(100.0, max(0.0, 100.0 - time.idle_pct))
-    parts = [part for part in (time.sessions_pct, time.untagged_pct, time.other_pct) if part is not None]
+    parts = [part for part in (time.sessions_pct, time.untagged_pct, time.gc_pct, time.other_pct) if part is not None]
     return min(100.0, sum(parts)) if parts else None
 
 
@@ -135,6 +160,9 @@ def reduce(state: State, event: Event) -> State:
     match event:
         case Frame():
             return _derive(_put(state, _heard(state, event)))
+        case Blocked(key, blocks):
+            known = state.worker(key)
+            return _put(state, replace(known, blocks=later(known.blocks, blocks))) if known and blocks else state
         case Gone(key, reason):
             lost = state.worker(key) or Worker(key, name=key)
             since = state.now if lost.gone_at is None else lost.gone_at
@@ -144,10 +172,27 @@ def reduce(state: State, event: Event) -> State:
         case Tick(now):
             return _forget(replace(state, now=now))
         case Shown(top, page):
-            return state if (top, page) == (state.top, state.page) else replace(state, top=top, page=page)
+            return _shown(state, top, page)
         case Key(name):
-            action = _KEYS.get(name)
-            return action(state) if action else state
+            return _press(state, name)
+
+
+def _shown(state: State, top: int, page: int) -> State:
+    view = state.blocks if state.blocks.open else state
+    if (top, page) == (view.top, view.page):
+        return state
+    if state.blocks.open:
+        return replace(state, blocks=replace(state.blocks, top=top, page=page))
+    return replace(state, top=top, page=page)
+
+
+def _press(state: State, key: str) -> State:
+    if state.blocks.open and not state.help:
+        pressed = state.blocks.press(key, state.entries())
+        if pressed is not None:
+            return replace(state, blocks=pressed)
+    action = _KEYS.get(key)
+    return action(state) if action else state
 
 
 def _put(state: State, worker: Worker) -> State:
@@ -161,14 +206,15 @@ def _heard(state: State, frame: Frame) -> Worker:
     info = snapshot.worker
     before = state.worker(frame.worker)
     history: tuple[tuple[int, float], ...] = ()
+    blocks: tuple[Block, ...] = ()
     if before and before.snapshot and before.snapshot.worker.epoch == info.epoch:
-        history = before.history
+        history, blocks = before.history, before.blocks
     busy = busy_pct(info)
     if busy is not None:
         second = int(snapshot.taken_at)
         kept = [point for point in history if second - HISTORY_S < point[0] < second]
         history = (*kept, (second, busy))
-    return Worker(frame.worker, info.name, info.pid, snapshot, history, heard_at=state.now)
+    return Worker(frame.worker, info.name, info.pid, snapshot, history, blocks, heard_at=state.now)
 
 
 def _forget(state: State) -> State:
@@ -264,6 +310,7 @@ _KEYS: dict[str, Callable[[State], State]] = {
     "f": _cycle_status,
     "i": lambda state: _derive(replace(state, inverted=not state.inverted)),
     "?": lambda state: replace(state, help=not state.help),
+    "b": lambda state: replace(state, help=False, blocks=BlockList(open=True)),
     "escape": _escape,
     "up": _move(lambda state: -1),
     "down": _move(lambda state: 1),

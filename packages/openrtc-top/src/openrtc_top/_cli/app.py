@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from openrtc_top._cli.blocks import blocks
 from openrtc_top._cli.demo import demo
 from openrtc_top._cli.outcome import OK, USAGE, fail
 from openrtc_top._cli.ps import ps
@@ -89,5 +90,6 @@ def openrtc(
 
 _LOOK = "Look at running workers"
 app.command("top", rich_help_panel=_LOOK, epilog=EPILOG)(top)
+app.command("blocks", rich_help_panel=_LOOK, epilog=EPILOG)(blocks)
 app.command("ps", rich_help_panel=_LOOK, epilog=EPILOG)(ps)
 app.command("demo", rich_help_panel="Try it", epilog=EPILOG)(demo)

@@ -62,7 +62,7 @@ def _live(socket: Path, seconds: float | None) -> int:
 
 
 def _once(socket: Path, seconds: float | None) -> int:
-    from openrtc_top._cli.top import print_once
+    from openrtc_top._cli.top import print_once, with_blocks
     from openrtc_top._connection import given, read
     from openrtc_top._state import Frame, State, reduce
 
@@ -77,7 +77,7 @@ def _once(socket: Path, seconds: float | None) -> int:
         if time.monotonic() >= deadline or (seconds is None and _culprit_seen(answer)):
             break
         time.sleep(POLL_S)
-    print_once(state)
+    print_once(with_blocks(state, [(worker, answer)]))
     return OK
 
 

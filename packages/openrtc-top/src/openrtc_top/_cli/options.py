@@ -10,12 +10,14 @@ from typing import Annotated
 
 import typer
 
+from openrtc_top._blocks import CAUSES
 from openrtc_top._rows import SORTS, STATUSES, WIRE_NAMES
 
 RATE_LEAST = 0.5
 RATE_MOST = 10.0
 SECONDS_MOST = 86400.0
 SESSIONS_MOST = 1000
+COUNT_MOST = 10**12
 
 
 def parse_rate(given: str | float) -> float:
@@ -30,9 +32,18 @@ def parse_seconds(given: str | float) -> float:
 
 def parse_sessions(given: str | int) -> int:
     """How many sessions the demo runs."""
+    return _whole(given, 1, SESSIONS_MOST)
+
+
+def parse_count(given: str | int) -> int:
+    """How many of something, or the number of one."""
+    return _whole(given, 0, COUNT_MOST)
+
+
+def _whole(given: str | int, least: int, most: int) -> int:
     text = str(given)
-    if not (text.isascii() and text.isdigit() and len(text) < 9 and 1 <= int(text) <= SESSIONS_MOST):
-        raise typer.BadParameter(f"{text!r}; accepted are 1 to {SESSIONS_MOST}")
+    if not (text.isascii() and text.isdigit() and len(text) < 15 and least <= int(text) <= most):
+        raise typer.BadParameter(f"{text!r}; accepted are {least} to {most}")
     return int(text)
 
 
@@ -58,6 +69,13 @@ def parse_status(text: str) -> str:
     """A status, or "all"."""
     if text not in (*STATUSES, "all"):
         raise typer.BadParameter(f"{text!r}; accepted are {', '.join(STATUSES)}, all")
+    return text
+
+
+def parse_cause(text: str) -> str:
+    """A cause of blocks."""
+    if text not in CAUSES:
+        raise typer.BadParameter(f"{text!r}; accepted are {', '.join(CAUSES)}")
     return text
 
 

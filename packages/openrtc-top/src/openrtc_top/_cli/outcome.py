@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 
@@ -20,6 +21,9 @@ No OpenRTC worker is running for this user.
 Start one (an app with an Introspector attached, or `openrtc demo` to try), then run `openrtc top`.\
 """
 PIPE_WIDTH = 120
+
+# What JSON leaves as it is but a terminal may obey: DEL, C1 controls, changes of direction, line separators.
+_UNSAFE = re.compile("[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def fail(message: str, code: int) -> typer.Exit:
@@ -39,6 +43,11 @@ def say(line: str) -> None:
     """One line on stderr."""
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
     print(encodable(shown, sys.stderr.encoding), file=sys.stderr)
+
+
+def escaped(json: str) -> str:
+    """The same JSON without anything that a terminal would obey."""
+    return _UNSAFE.sub(lambda match: f"\\u{ord(match.group()):04x}", json)
 
 
 def put(text: str) -> None:

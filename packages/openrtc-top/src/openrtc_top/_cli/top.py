@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,14 +13,13 @@ from openrtc_top._cli.options import Sockets, Workers, parse_rate, parse_sort, p
 from openrtc_top._cli.outcome import (
     NO_WORKER,
     OK,
-    USAGE,
-    fail,
+    escaped,
     is_terminal,
-    no_worker,
     put,
     wants_color,
     width,
 )
+from openrtc_top._cli.target import find_workers, read_workers
 from openrtc_top._rows import SORTS, STATUSES, Filter, Row, Sort, arrange
 
 if TYPE_CHECKING:
@@ -29,9 +27,6 @@ if TYPE_CHECKING:
     from openrtc_top._state import State
 
 DEFAULT_SORT = "cpu_pct"
-
-# What JSON leaves as it is but a terminal may obey: DEL, C1 controls, changes of direction, line separators.
-_UNSAFE = re.compile("[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def top(
@@ -88,14 +83,13 @@ def top(
 
     Keys: q quit, s sort, f filter by status, r refresh, ? the others, and what the columns mean.
     """
-    if sockets and workers:
-        raise fail("--socket and --worker both say which workers; give one of them", USAGE)
     chosen = Filter(None if status == "all" else status, agent, tenant)
-    found = _find(sockets or (), workers or ())
+    found = find_workers(sockets or (), workers or ())
     live = is_terminal() and not once and not as_json
     if live and not sockets:
         raise typer.Exit(watch(_state(sort, chosen), found, sockets or (), workers or (), refresh_rate))
-    snapshots, failed = _read(found)
+    snapshots = read_workers(found)
+    failed = len(snapshots) < len(found)
     if live:
         if failed:
             raise typer.Exit(NO_WORKER)
@@ -105,37 +99,8 @@ def top(
         for _, snapshot in snapshots:
             put(json_line(snapshot, chosen, SORTS[sort] if sort else None))
     elif snapshots:
-        print_once(_state(sort, chosen, snapshots))
+        print_once(with_blocks(_state(sort, chosen, snapshots), snapshots))
     raise typer.Exit(NO_WORKER if not snapshots or (failed and sockets) else OK)
-
-
-def _find(sockets: Sequence[Path], workers: Sequence[str]) -> list[WorkerSocket]:
-    from openrtc_top._connection import choose, find, given
-
-    if sockets:
-        return [given(path) for path in dict.fromkeys(sockets)]
-    running = find()
-    if not running:
-        raise no_worker()
-    if found := choose(running, workers):
-        return found
-    names = ", ".join(worker.name if worker.pid is None else f"{worker.name} (pid {worker.pid})" for worker in running)
-    raise fail(f"no worker {' or '.join(map(repr, workers))}; running: {names}", NO_WORKER)
-
-
-def _read(found: Sequence[WorkerSocket]) -> tuple[list[tuple[WorkerSocket, Snapshot]], bool]:
-    """The snapshots there are; the others are told of on stderr."""
-    from openrtc_top._connection import read_all
-
-    snapshots: list[tuple[WorkerSocket, Snapshot]] = []
-    failed = False
-    for worker, answer in read_all(found):
-        if isinstance(answer, Exception):
-            fail(f"{answer}; `openrtc ps` lists the workers that run", NO_WORKER)
-            failed = True
-        else:
-            snapshots.append((worker, answer))
-    return snapshots, failed
 
 
 def _state(sort: str | None, chosen: Filter, snapshots: Sequence[tuple[WorkerSocket, Snapshot]] = ()) -> State:
@@ -144,6 +109,22 @@ def _state(sort: str | None, chosen: Filter, snapshots: Sequence[tuple[WorkerSoc
     state = State(sort=SORTS[sort or DEFAULT_SORT], filter=chosen)
     for worker, snapshot in snapshots:
         state = reduce(state, Frame(str(worker.path), snapshot))
+    return state
+
+
+def with_blocks(state: State, snapshots: Sequence[tuple[WorkerSocket, Snapshot]]) -> State:
+    """The state with the blocks that ended lately: where they were is not in a snapshot.
+
+    While a loop is held that is what there is to tell, and the answer must come at once.
+    """
+    if any(snapshot.blocks_in_progress for _, snapshot in snapshots):
+        return state
+    from openrtc_top._connection import read_all_blocks
+    from openrtc_top._state import Blocked, reduce
+
+    for worker, blocks in read_all_blocks([worker for worker, snapshot in snapshots if snapshot.worker.blocks]):
+        if not isinstance(blocks, Exception):
+            state = reduce(state, Blocked(str(worker.path), blocks))
     return state
 
 
@@ -168,7 +149,7 @@ def json_line(snapshot: Snapshot, chosen: Filter, sort: Sort | None) -> str:
         by_id = {session["session_id"]: session for session in document["sessions"]}
         document["sessions"] = [by_id[session_id] for session_id in kept]
         text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
-    return _UNSAFE.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
+    return escaped(text)
 
 
 def watch(

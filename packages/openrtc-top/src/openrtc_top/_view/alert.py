@@ -4,27 +4,37 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from openrtc_top._blocks import Entry, entries
 from openrtc_top._state import State, Worker
 from openrtc_top._view import quantity
 from openrtc_top._view.line import NAME_MOST, Line, clip, fit, visible
+from openrtc_top._view.place import place
 from openrtc_top._view.style import ALERT, BOLD, WARN
 
 if TYPE_CHECKING:
-    from openrtc_introspect_core.wire import Block, Location, SessionRow, Snapshot
+    from openrtc_introspect_core.wire import SessionRow, Snapshot
+
+RECENT_S = 5.0
+"""A block is told of for so long after it ended: as long as its session shows as slow by default."""
+
+_PLACE_WANTED = 38
+_BEFORE = 28
+"""So many cells are for how long and who, which stand before the place."""
 
 
 def alert(state: State, width: int) -> list[Line]:
     """Who holds a loop now; if nobody does, who did a moment ago."""
     several = len(state.workers) > 1
     live = [(worker, worker.snapshot) for worker in state.workers if worker.snapshot and worker.gone is None]
-    running = [(worker, snapshot, block) for worker, snapshot in live for block in snapshot.blocks_in_progress]
+    running = [entry for worker, snapshot in live for entry in entries(worker.key, worker.name, (), snapshot)]
     if running:
-        worker, snapshot, block = max(running, key=lambda found: _lasted_ms(found[1], found[2]))
-        parts = _blocked(snapshot, block, width, worker if several else None)
-        if len(running) > 1:
-            parts.append((2, Line(f"and {len(running) - 1} more", ALERT)))
-        line = fit(parts, width)
+        longest = max(running, key=lambda entry: entry.lasted_ms)
+        line = fit(_blocked(longest, len(running) - 1, width, several=several), width)
         return [line.filled(width, ALERT)]
+    recent = [entry for worker, snapshot in live for entry in _recent(worker, snapshot)]
+    if recent:
+        longest = max(recent, key=lambda entry: entry.lasted_ms)
+        return [fit(_was_blocked(longest, len(recent) - 1, width, several=several), width)]
     slow = [
         (worker, session)
         for worker, snapshot in live
@@ -37,42 +47,50 @@ def alert(state: State, width: int) -> list[Line]:
     return [fit(_was_slow(worst, owner if several else None, len(slow) - 1), width)]
 
 
-def _lasted_ms(snapshot: Snapshot, block: Block) -> float:
-    """By the worker's clock alone: the moment of the snapshot against the start of the step."""
-    if block.running_since is None:
-        return block.duration_ms
-    return max(0.0, (snapshot.taken_at - block.running_since) * 1000)
+def _recent(worker: Worker, snapshot: Snapshot) -> list[Entry]:
+    """The blocks of the last seconds before the snapshot."""
+    since = snapshot.taken_at - RECENT_S
+    found = [block for block in worker.blocks if block.started_at + block.duration_ms / 1000 > since]
+    return entries(worker.key, worker.name, found, None)
 
 
-def _blocked(snapshot: Snapshot, block: Block, width: int, worker: Worker | None) -> list[tuple[int, Line]]:
-    parts = [(0, Line(f" BLOCKED {quantity.span(_lasted_ms(snapshot, block))}"))]
-    if worker:
-        parts.append((5, Line(clip(visible(worker.name), NAME_MOST))))
+def _blocked(entry: Entry, others: int, width: int, *, several: bool) -> list[tuple[int, Line]]:
+    parts = [(0, Line(f" BLOCKED {quantity.span(entry.lasted_ms)}"))]
+    parts += _who_and_where(entry, width, several=several)
+    if entry.block.delayed:
+        parts.append((6, Line(f"{_sessions(len(entry.block.delayed))} waiting")))
+    return [*parts, (2, Line(f"and {others} more"))] if others else parts
+
+
+def _was_blocked(entry: Entry, others: int, width: int, *, several: bool) -> list[tuple[int, Line]]:
+    parts = [(0, Line(" SLOW", WARN).add(" ").add(quantity.span(entry.lasted_ms), BOLD))]
+    parts += _who_and_where(entry, width, several=several)
+    if entry.block.delayed:
+        parts.append((6, Line(f"{_sessions(len(entry.block.delayed))} waited")))
+    return [*parts, (5, Line(f"and {others} shorter"))] if others else parts
+
+
+def _who_and_where(entry: Entry, width: int, *, several: bool) -> list[tuple[int, Line]]:
+    block = entry.block
+    parts = [(5, Line(clip(visible(entry.name), NAME_MOST)))] if several else []
     if block.session_id is not None:
-        parts.append((0, Line(clip(visible(block.session_id), 40))))
-        parts.append((4, Line(clip(visible(block.agent_name or ""), 24))))
+        parts.append((0, Line(clip(visible(block.session_id), 40), BOLD)))
+        if block.agent_name:
+            parts.append((4, Line(clip(visible(block.agent_name), 24))))
     else:
         parts.append((0, Line("no session")))
         parts += [(4, Line(f"task {clip(visible(block.task_name), 40)}"))] if block.task_name else []
     if block.location:
-        parts.append((0, Line(_place(block.location, width))))
+        parts.append((0, Line(place(block.location, max(width // 2, min(_PLACE_WANTED, width - _BEFORE))))))
+    elif block.detail:
+        parts.append((1, Line(clip(visible(block.detail), width // 2))))
     if block.cause:
         parts.append((3, Line(f"({visible(block.cause)})")))
-    if block.delayed:
-        noun = "session" if len(block.delayed) == 1 else "sessions"
-        parts.append((6, Line(f"{len(block.delayed)} {noun} waiting")))
     return parts
 
 
-def _place(location: Location, width: int) -> str:
-    """file:line in function; of a long path what tells most, the end."""
-    names = location.file.split("/")
-    for kept in (len(names), 2, 1):
-        file = location.file if kept >= len(names) else "/".join(names[-kept:])
-        place = visible(f"{file}:{location.line} in {location.function}")
-        if len(place) <= width // 2:
-            break
-    return place
+def _sessions(count: int) -> str:
+    return "1 session" if count == 1 else f"{count} sessions"
 
 
 def _was_slow(session: SessionRow, worker: Worker | None, others: int) -> list[tuple[int, Line]]:

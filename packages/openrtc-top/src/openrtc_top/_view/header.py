@@ -47,7 +47,7 @@ def _full(state: State, worker: Worker, width: int) -> list[Line]:
     memory = Line(" mem  ").join(_memory(info, 20))
     lines = [
         _title(state, worker, width),
-        fit([(0, loop), (1, _lag(info)), *_parts(info)], width, gap=3),
+        fit([(0, loop), (1, _lag(info)), *_parts(info)], width),
         fit([(0, memory), *_machine(info)], width, gap=3),
     ]
     if len(worker.history) > 1:  # a single snapshot has none
@@ -122,7 +122,8 @@ def _parts(info: WorkerInfo) -> list[tuple[int, Line]]:
     parts = (
         (2, "sessions", time.sessions_pct),
         (4, "untagged", time.untagged_pct),
-        (5, "other", time.other_pct),
+        (6, "other", time.other_pct),
+        (5, "gc", time.gc_pct),
         (3, "idle", time.idle_pct),
     )
     return [(rank, Line(f"{name} ", DIM).add(quantity.percent(value))) for rank, name, value in parts]

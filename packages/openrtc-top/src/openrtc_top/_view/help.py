@@ -11,8 +11,9 @@ _KEYS = (
     ("s", "sort by mem(MB), cpu%, dur, agent, session in turn"),
     ("i", "turn the order round"),
     ("f", "show all, active, slow, blocked, draining, errored in turn"),
-    ("↑ ↓ PgUp PgDn Home End", "select a session; the selection follows it"),
-    ("Esc", "select none, close this page"),
+    ("b", "the blocks of the workers, newest first; there Enter or t shows the selected one's stack"),
+    ("↑ ↓ PgUp PgDn Home End", "select a session or a block; the selection follows it"),
+    ("Esc", "select none, close this page or the blocks"),
     ("?", "this page"),
 )
 _COLUMNS = (
@@ -22,8 +23,8 @@ _COLUMNS = (
     ("heap", "the session's own net allocations, where the worker measures them"),
     ("status", "BLOCKED holds the loop now; SLOW did within the last seconds"),
     ("blocks  worst", "how often it held the loop too long, and the longest"),
-    ("delayed", "how long the blocks of others kept it waiting"),
-    ("n/a  ~", "not known; an estimate"),
+    ("delayed", "how long the blocks of others kept it waiting; of a block: whom it kept waiting"),
+    ("n/a  ~  ≤", "not known; an estimate; at most"),
 )
 
 

@@ -107,9 +107,10 @@ def spread(left: Line, right: Line, width: int) -> Line:
 
 
 def fit(parts: Sequence[tuple[int, Line]], width: int, gap: int = 2) -> Line:
-    """The parts side by side. Where there is no room for all, those of the highest number go first."""
+    """The parts side by side. Where there is no room for all, those of the highest number go first; those
+    of number 0 never go, but are cut."""
     kept = list(parts)
-    while len(kept) > 1 and sum(part.width + gap for _, part in kept) - gap > width:
+    while any(rank for rank, _ in kept) and sum(part.width + gap for _, part in kept) - gap > width:
         kept.remove(max(kept, key=lambda part: part[0]))
     line = Line()
     for index, (_, part) in enumerate(kept):

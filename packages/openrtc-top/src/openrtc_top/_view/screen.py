@@ -1,4 +1,4 @@
-"""The whole screen: header, table or help, and the lines below."""
+"""The whole screen: header, table, blocks or help, and the lines below."""
 
 from __future__ import annotations
 
@@ -9,19 +9,30 @@ from rich.segment import Segment
 
 from openrtc_top._state import State
 from openrtc_top._view import table
+from openrtc_top._view.blockscreen import block_page
 from openrtc_top._view.header import TALL, header
 from openrtc_top._view.help import help_page
 from openrtc_top._view.line import Line, clip, fit, spread, visible
 from openrtc_top._view.style import BOLD, DIM, HEADING
 
-_HINTS = (
+_Hints = tuple[tuple[str, str], ...]
+_HINTS: _Hints = (
     ("q", "quit"),
     ("?", "help"),
     ("s", "sort"),
     ("f", "status"),
     ("i", "invert"),
+    ("b", "blocks"),
     ("r", "refresh"),
     ("↑↓", "select"),
+)
+_BLOCK_HINTS: _Hints = (
+    ("q", "quit"),
+    ("b", "sessions"),
+    ("⏎", "stack"),
+    ("?", "help"),
+    ("↑↓", "select"),
+    ("r", "refresh"),
 )
 
 
@@ -50,17 +61,26 @@ def render(state: State, size: tuple[int, int]) -> Screen:
     below = 2 if tall else 1
     rule = [Line("─" * width, DIM)] if tall else []
     if state.help:
-        page = help_page(width)
+        text = help_page(width)
         room = max(0, height - 1 - len(rule) - 1)
-        lines = [above[0], *rule, *page[:room], *[Line()] * (room - len(page)), _hints(width)]
-        return Screen(lines[:height], width, state.top, state.page)
+        lines = [above[0], *rule, *text[:room], *[Line()] * (room - len(text)), _hints(_HINTS, width)]
+        view = state.blocks if state.blocks.open else state
+        return Screen(lines[:height], width, view.top, view.page)
+    if state.blocks.open:
+        page = block_page(state, width, max(2, height - len(above) - 2 * len(rule) - below))
+        counted = _counted(page.top, min(page.page, page.total - page.top), page.total)
+        foot = _footer(Line(" blocks, newest first", DIM), counted, _BLOCK_HINTS, width, tall=tall)
+        lines = [*above, *rule, *page.lines, *rule, *foot]
+        return Screen(lines[:height], width, page.top, page.page)
     form = table.layout(width, state.longest, state.extras, len(state.workers))
     room = max(1, height - len(above) - 2 * len(rule) - 1 - below)
     top = _window(state, room)
     rows = table.body(state, form, top, room, width) or [Line(clip(_empty(state), width), DIM)]
     filler = [Line()] * (room - len(rows))
     heading = table.heading(state, form, width)
-    lines = [*above, *rule, heading, *rows, *filler, *rule, *_below(state, top, room, width, tall=tall)]
+    counted = _counted(top, min(room, len(state.rows) - top), len(state.rows))
+    foot = _footer(_sorting(state), counted, _HINTS, width, tall=tall)
+    lines = [*above, *rule, heading, *rows, *filler, *rule, *foot]
     return Screen(lines[:height], width, top, room)
 
 
@@ -70,7 +90,8 @@ def render_once(state: State, width: int) -> Screen:
     rows = table.body(state, form, 0, None, width) or [Line(clip(_empty(state), width), DIM)]
     rule = Line("─" * width, DIM)
     lines = [*header(state, width, tall=True), rule, table.heading(state, form, width), *rows, rule]
-    return Screen([*lines, _status(state, 0, len(state.rows), width)], width)
+    counted = _counted(0, len(state.rows), len(state.rows))
+    return Screen([*lines, spread(_sorting(state), counted.add(" "), width)], width)
 
 
 def _window(state: State, room: int) -> int:
@@ -81,15 +102,10 @@ def _window(state: State, room: int) -> int:
     return max(0, min(top, len(state.rows) - room))
 
 
-def _below(state: State, top: int, room: int, width: int, *, tall: bool) -> list[Line]:
-    count = min(room, len(state.rows) - top)
+def _footer(left: Line, counted: Line, hints: _Hints, width: int, *, tall: bool) -> list[Line]:
     if tall:
-        return [_status(state, top, count, width), _hints(width)]
-    return [spread(_sorting(state), _counted(state, top, count).add("  ? help  q quit ", DIM), width)]
-
-
-def _status(state: State, top: int, count: int, width: int) -> Line:
-    return spread(_sorting(state), _counted(state, top, count).add(" "), width)
+        return [spread(left, counted.add(" "), width), _hints(hints, width)]
+    return [spread(left, counted.add("  ? help  q quit ", DIM), width)]
 
 
 def _sorting(state: State) -> Line:
@@ -102,13 +118,13 @@ def _sorting(state: State) -> Line:
     return line
 
 
-def _counted(state: State, top: int, count: int) -> Line:
+def _counted(top: int, count: int, of: int) -> Line:
     shown = f"rows {top + 1}–{top + count}" if count else "rows 0"
-    return Line(f"{shown} of {len(state.rows)}")
+    return Line(f"{shown} of {of}")
 
 
-def _hints(width: int) -> Line:
-    parts = [(rank, Line(f" {key}", HEADING).add(f" {word}")) for rank, (key, word) in enumerate(_HINTS)]
+def _hints(hints: _Hints, width: int) -> Line:
+    parts = [(rank, Line(f" {key}", HEADING).add(f" {word}")) for rank, (key, word) in enumerate(hints)]
     return fit(parts, width, gap=1)
 
 

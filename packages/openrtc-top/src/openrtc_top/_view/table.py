@@ -110,13 +110,15 @@ def layout(width: int, longest: Mapping[str, int], extras: frozenset[str], worke
             break
         columns = [column for column in columns if column.title != title]
 
-    spare = max(0, room())
     widths = {column.title: column.width for column in columns}
     wanting = {
         title: min(longest.get(title, 0), _TEXT_MOST[title]) - widths[title]
         for title in _TEXTS
         if title in widths and longest.get(title, 0) > widths[title]
     }
+    if sum(wanting.values()) > room():  # names tell more than numbers
+        numbered = False
+    spare = max(0, room())
     # The one that wants least is served first; what is left over is for the others.
     for title in sorted(wanting, key=wanting.__getitem__):
         grown = min(wanting[title], spare // len(wanting))
