@@ -25,9 +25,9 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "livekit_sessions.py"
 SESSIONS = 30
 TURNS = 5
 CULPRIT = "restaurant-01"
-THRESHOLD_MS = "250"
-"""A little less than `lookup_menu` takes, so that whoever is blamed for it is seen. Not the default of 50:
-on a busy machine any session's step can be off the processor for that long."""
+THRESHOLD_MS = "100"
+"""Well below what `lookup_menu` takes, so that whoever else is blamed for anything is seen. Not the default of 50:
+where others take the machine's processors, a session's own computing can take that long."""
 WITHIN_S = 90.0
 """Long enough to import livekit-agents on a busy machine."""
 
@@ -199,7 +199,7 @@ def test_top_shows_every_session_and_the_culprit_as_slow(observed: Observed) -> 
     assert lines.keys() == EXPECTED.keys()
     row = lines[CULPRIT]  # the last line with its name: the one before is the alert above the table
     assert "SLOW" in row
-    assert int(re.findall(r"(\d+) +\d+ ms\s*$", row)[0]) >= 2
+    assert int(re.findall(r"(\d+) +\d+ ms", row)[0]) >= 2
     for name, (agent, tenant) in EXPECTED.items():
         assert lines[name].split()[1:4] == [name, agent, tenant]
 
