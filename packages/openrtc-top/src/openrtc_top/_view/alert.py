@@ -58,7 +58,7 @@ def _blocked(entry: Entry, others: int, width: int, *, several: bool) -> list[tu
     parts = [(0, Line(f" BLOCKED {quantity.span(entry.lasted_ms)}"))]
     parts += _who_and_where(entry, width, several=several)
     if entry.block.delayed:
-        parts.append((6, Line(f"{_sessions(len(entry.block.delayed))} waiting")))
+        parts.append((4, Line(f"{_sessions(len(entry.block.delayed))} waiting")))
     return [*parts, (2, Line(f"and {others} more"))] if others else parts
 
 
@@ -66,8 +66,8 @@ def _was_blocked(entry: Entry, others: int, width: int, *, several: bool) -> lis
     parts = [(0, Line(" SLOW", WARN).add(" ").add(quantity.span(entry.lasted_ms), BOLD))]
     parts += _who_and_where(entry, width, several=several)
     if entry.block.delayed:
-        parts.append((6, Line(f"{_sessions(len(entry.block.delayed))} waited")))
-    return [*parts, (5, Line(f"and {others} shorter"))] if others else parts
+        parts.append((4, Line(f"{_sessions(len(entry.block.delayed))} waited")))
+    return [*parts, (7, Line(f"and {others} shorter"))] if others else parts
 
 
 def _who_and_where(entry: Entry, width: int, *, several: bool) -> list[tuple[int, Line]]:
@@ -76,10 +76,10 @@ def _who_and_where(entry: Entry, width: int, *, several: bool) -> list[tuple[int
     if block.session_id is not None:
         parts.append((0, Line(clip(visible(block.session_id), 40), BOLD)))
         if block.agent_name:
-            parts.append((4, Line(clip(visible(block.agent_name), 24))))
+            parts.append((6, Line(clip(visible(block.agent_name), 24))))
     else:
         parts.append((0, Line("no session")))
-        parts += [(4, Line(f"task {clip(visible(block.task_name), 40)}"))] if block.task_name else []
+        parts += [(6, Line(f"task {clip(visible(block.task_name), 40)}"))] if block.task_name else []
     if block.location:
         parts.append((0, Line(place(block.location, max(width // 2, min(_PLACE_WANTED, width - _BEFORE))))))
     elif block.detail:

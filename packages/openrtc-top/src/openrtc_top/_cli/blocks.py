@@ -1,0 +1,150 @@
+"""`openrtc blocks`: who held an event loop, for how long, where and why; and who waited."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from openrtc_top._blocks import CAUSES, Choice, Entry, entries, in_order
+from openrtc_top._cli.options import Sockets, Workers, parse_cause, parse_count
+from openrtc_top._cli.outcome import NO_WORKER, OK, USAGE, fail, put
+from openrtc_top._cli.target import find_workers, read_workers
+
+if TYPE_CHECKING:
+    from openrtc_introspect_core.wire import Block, Snapshot, WorkerSocket
+
+Histories = list[tuple["WorkerSocket", "Snapshot", "list[Block]"]]
+
+
+def blocks(
+    follow: Annotated[
+        bool,
+        typer.Option("--follow", "-f", metavar="", help="Then print new blocks as they end, until Ctrl-C."),
+    ] = False,
+    stacks: Annotated[
+        bool, typer.Option("--stacks", metavar="", help="Under each block its stack, the innermost call last.")
+    ] = False,
+    victims: Annotated[
+        bool,
+        typer.Option(
+            "--victims",
+            metavar="",
+            help="Under each block the sessions that it kept waiting, and at the end who delayed whom: in how "
+            "many blocks, in all, and at worst. ≤: at most that long. With --follow there is no such table.",
+        ),
+    ] = False,
+    sessions: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--session",
+            metavar="ID",
+            help="Only blocks of this session; with --victims also those that it waited for. "
+            "Can be given several times.",
+        ),
+    ] = None,
+    cause: Annotated[
+        str | None,
+        typer.Option("--cause", metavar="CAUSE", parser=parse_cause, help=f"Only these: {', '.join(CAUSES)}."),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            "--limit", "-n", metavar="N", parser=parse_count, help="Only the last N. Without it: all that are kept."
+        ),
+    ] = None,
+    since: Annotated[
+        int,
+        typer.Option(
+            "--since", metavar="SEQ", parser=parse_count, show_default=False, help="Only blocks whose seq is greater."
+        ),
+    ] = 0,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            metavar="",
+            help="A JSON object a line for each block, as the worker sends it, stack and delayed sessions included.",
+        ),
+    ] = False,
+    sockets: Sockets = None,
+    workers: Workers = None,
+) -> None:
+    """Print the blocks that the workers of this user remember: who held the event loop too long.
+
+    A line each, the newest last: when it began, for how long, whose it was, why, where, and how many sessions waited.
+
+    A block of no session has - for its session. Those that go on still come last, with … behind the time.
+    """
+    if as_json and (stacks or victims):
+        raise fail("--json has stacks and delayed sessions in it; leave out --stacks and --victims", USAGE)
+    found = find_workers(sockets or (), workers or ())
+    choice = Choice(frozenset(sessions or ()), cause, victims)
+    histories = _read(found, since)
+    if not histories:
+        raise typer.Exit(NO_WORKER)
+    chosen = _chosen(histories, choice, limit, in_progress=not follow)
+    if not chosen and not follow:
+        if not as_json:
+            put(_nothing(histories))
+        raise typer.Exit(OK)
+
+    from openrtc_top._cli.blocklog import BlockLog
+
+    log = BlockLog(histories, chosen, stacks=stacks, victims=victims, as_json=as_json, follows=follow)
+    for entry in chosen:
+        log.show(entry)
+    if follow:
+        from openrtc_top._cli.blockfeed import print_new
+        from openrtc_top._connection import find
+
+        last = {str(worker.path): max([0, *(block.seq for block in told)]) for worker, _, told in histories}
+        known = {key: max(seq, since) for key, seq in last.items()}
+        raise typer.Exit(print_new(log, choice, (lambda: found) if sockets else lambda: find(workers or ()), known))
+    if victims:
+        log.blame(chosen, choice)
+    raise typer.Exit(NO_WORKER if sockets and len(histories) < len(found) else OK)
+
+
+def _read(found: Sequence[WorkerSocket], since: int) -> Histories:
+    """What the workers remember; those that do not answer are told of on stderr."""
+    from openrtc_top._connection import read_all_blocks
+
+    snapshots = dict(read_workers(found))
+    histories: Histories = []
+    for worker, told in read_all_blocks(list(snapshots), since):
+        if isinstance(told, Exception):
+            fail(str(told), NO_WORKER)
+        else:
+            histories.append((worker, snapshots[worker], told))
+    return histories
+
+
+def _chosen(histories: Histories, choice: Choice, limit: int | None, *, in_progress: bool) -> list[Entry]:
+    """The blocks to print, oldest first; the limit is for those that are over."""
+    found = in_order(
+        entry
+        for worker, snapshot, told in histories
+        for entry in entries(str(worker.path), snapshot.worker.name, told, snapshot if in_progress else None)
+        if choice.accepts(entry.block)
+    )
+    over = [entry for entry in found if not entry.block.in_progress]
+    going_on = found[len(over) :]
+    return (over if limit is None else over[len(over) - min(limit, len(over)) :]) + going_on
+
+
+def _nothing(histories: Histories) -> str:
+    """Why there is nothing to print."""
+    from openrtc_top._view import quantity
+    from openrtc_top._view.line import visible
+
+    kept = sum(len(told) for _, _, told in histories)
+    if kept or any(snapshot.worker.blocks for _, snapshot, _ in histories):
+        return f"No blocks that these options choose, of {kept} that were read."
+    if len(histories) > 1:
+        return f"No blocks: nothing has held the loops of these {len(histories)} workers for too long."
+    info = histories[0][1].worker
+    threshold = f"{info.slow_session_threshold_ms:g} ms"
+    up = quantity.uptime(info.uptime_s)
+    return f"No blocks: nothing has held the loop of {visible(info.name)} longer than {threshold} in the {up} it is up."
