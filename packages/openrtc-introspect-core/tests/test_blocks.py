@@ -90,3 +90,9 @@ def test_ids_of_sessions_long_gone_are_forgotten() -> None:
     for n in range(3 * KEPT):
         blocks.record(session(f"job-{n}"), n * 10.0, n * 10.0 + 0.1)
     assert len(blocks._lines) <= KEPT
+
+
+def test_what_a_terminal_would_act_upon_is_written_out(caplog: pytest.LogCaptureFixture) -> None:
+    """An id with an escape in it does not reach the log raw."""
+    log().record(session("a\x1b[31mb"), 1.0, 1.1)
+    assert caplog.records[0].getMessage() == "[slow-session] session_id=a\\x1b[31mb blocked event loop for 100ms"

@@ -141,7 +141,7 @@ def test_a_step_in_progress_began_before_its_last_switch() -> None:
     books.pass_time(2)
     standing = books.ledger.standing()
     assert standing.since == start
-    assert standing.unbooked == 2
+    assert standing.busy == 2
 
 
 def test_a_collection_is_charged_to_nobody_who_works() -> None:
@@ -193,3 +193,19 @@ def test_the_first_step_in_quiet_books_wakes_who_sleeps() -> None:
     books.pass_time(0.01)
     books.ledger.end(outside, start)
     assert (woken, books.ledger.running, round(books.one.busy, 9)) == ([True], None, 0.01)
+
+
+def test_what_is_read_while_an_overrun_is_reported_counts_once() -> None:
+    """The step is booked before anyone is told of it: reporting takes a while, and others read meanwhile."""
+    books = Books()
+    seen: list[tuple[float, Account | None]] = []
+
+    def report(overrun: Overrun) -> None:
+        standing = books.ledger.standing()
+        seen.append((books.ledger.busy_of(books.one, standing), standing.running))
+
+    books.ledger.on_overrun = report
+    outside, start = books.ledger.begin(books.one)
+    books.pass_time(0.25)
+    books.ledger.end(outside, start)
+    assert seen == [(0.25, None)]

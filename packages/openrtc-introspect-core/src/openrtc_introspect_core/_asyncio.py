@@ -185,7 +185,7 @@ class AsyncioHook:
     def task_name(self) -> str | None:
         """The name of the task whose step is being ended. None outside of tasks."""
         task = asyncio.current_task(self.loop) or self._adopted.stepping
-        return task.get_name() if task is not None else None
+        return name_of(task) if task is not None else None
 
     def sessions_live(self, some: bool) -> None:
         """The first session has started, or the last one has ended. From any thread."""
@@ -327,6 +327,14 @@ def loop_to_attach(loop: asyncio.AbstractEventLoop | None) -> asyncio.AbstractEv
     target = loop if loop is not None else running
     assert target is not None
     return target
+
+
+def name_of(task: asyncio.Task[Any]) -> str:
+    """The task's name, as text that can be sent."""
+    name = task.get_name()
+    if name == "None":  # CPython 3.13.0–3.13.2 calls unnamed tasks so wherever a task factory is set
+        name = getattr(task.get_coro(), "__qualname__", name)
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def loop_name(loop: asyncio.AbstractEventLoop) -> str:

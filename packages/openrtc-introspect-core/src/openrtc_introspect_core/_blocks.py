@@ -82,12 +82,21 @@ class BlockLog:
         if len(self._lines) >= KEPT:  # ids of sessions long gone
             self._lines = {key: line for key, line in self._lines.items() if now - line[0] < LOG_INTERVAL_S}
         self._lines[block.session_id] = (now, 0)
-        where = f" at {block.location}" if block.location is not None else ""
-        why = f" ({block.cause}{': ' + block.detail if block.detail else ''})" if block.cause is not None else ""
+        where = _printable(f" at {block.location}") if block.location is not None else ""
+        why = (
+            _printable(f" ({block.cause}{': ' + block.detail if block.detail else ''})")
+            if block.cause is not None
+            else ""
+        )
         more = f" (and {left_out} more since the last line)" if left_out else ""
         if block.session_id is None:
             start = "[slow-loop] event loop blocked for %.0fms by no session%s%s%s"
             logger.warning(start, block.duration_ms, where, why, more)
         else:
             start = "[slow-session] session_id=%s blocked event loop for %.0fms%s%s%s"
-            logger.warning(start, block.session_id, block.duration_ms, where, why, more)
+            logger.warning(start, _printable(block.session_id), block.duration_ms, where, why, more)
+
+
+def _printable(text: str) -> str:
+    """The text with what a terminal would act upon written out."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from ._asyncio import name_of
 from ._blocks import BlockLog
 from ._causes import MOST, Facts, Judgement, judge
 from ._ledger import Ledger, Overrun, Span, Standing
@@ -158,7 +159,7 @@ class Detector:
             context = getattr(handle, "_context", None)
             session = context.get(self._ledger.binding) if context is not None else None
             task = getattr(getattr(handle, "_callback", None), "__self__", None)
-            name = task.get_name() if isinstance(task, asyncio.Task) else None
+            name = name_of(task) if isinstance(task, asyncio.Task) else None
             owners.append((session, name))
         most = max(owners, key=owners.count)
         return most if owners.count(most) >= MOST * len(owners) else (None, None)
@@ -178,10 +179,12 @@ class Detector:
             stuck = self._hook.stuck_since(now)
             if stuck is None:
                 return None
-            since = stuck
+            # A step of this iteration that overran is over, and in the history.
+            since = max(stuck, self._reported[-1][1]) if self._reported else stuck
             if self._watchdog is not None:
                 incident = self._watchdog.iteration
-            session, task_name = self._found_running(incident if incident and incident.since == since else None)
+            incident = incident if incident is not None and incident.since == since else None
+            session, task_name = self._found_running(incident)
             if session is None and self._sampler is not None:
                 session = self._sampler.owner(since, now)
         if now - since <= self._ledger.limit:

@@ -57,8 +57,8 @@ class Standing(NamedTuple):
     running: Account | None
     since: float
     """When `running` began to hold the loop; in a step with several holders, when the step began."""
-    unbooked: float
-    """Seconds of the span in progress, not yet in `running.busy`."""
+    busy: float
+    """Seconds charged to `running`, the span in progress included."""
 
 
 class Ledger:
@@ -127,14 +127,14 @@ class Ledger:
     def end(self, outside: Account | None, start: float) -> None:
         """A step that began at `start` ends."""
         now = self.clock()
-        running = self.running
+        running, since = self.running, self.since
         if running is not None:
-            running.busy += now - self.since
+            running.busy += now - since
             running.steps += 1
-            if now - start > NOTABLE_S:
-                self.note(running, outside, start, now)
         self.running = outside
         self.since = now
+        if running is not None and now - start > NOTABLE_S:
+            self.note(running, outside, start, since, now)
 
     def collected(self, start: float, end: float) -> None:
         """A garbage collection ran on the loop's thread from `start` to `end`, in the middle of whatever holds it."""
@@ -148,14 +148,14 @@ class Ledger:
         self.parts.append(Span(self.gc, start, end))
         self.since = end
 
-    def note(self, running: Account, outside: Account | None, start: float, end: float) -> None:
-        """A notable step has ended; `since` is still its last holder's."""
+    def note(self, running: Account, outside: Account | None, start: float, since: float, end: float) -> None:
+        """A notable step has ended and is booked; its last holder, `running`, had it since `since`."""
         if outside is not None:  # it ran inside another's step: that one reports, once, for both
-            self.parts.append(Span(running, self.since, end))
+            self.parts.append(Span(running, since, end))
             return
         shares: dict[Account, float] | None = None
         if self.parts and self.parts[-1].start >= start:
-            shares = {running: end - self.since}
+            shares = {running: end - since}
             for part in self.parts:
                 if part.start >= start:
                     shares[part.holder] = shares.get(part.holder, 0.0) + part.end - part.start
@@ -176,6 +176,7 @@ class Ledger:
         """The holder and its unbooked time now, readable from any thread."""
         for _ in range(8):
             running, since = self.running, self.since
+            booked = running.busy if running is not None else 0.0
             now = self.clock()
             if running is self.running and since == self.since:
                 break
@@ -186,11 +187,11 @@ class Ledger:
             if part.end != began:
                 break
             began = part.start
-        return Standing(now, running, began, max(0.0, now - since))
+        return Standing(now, running, began, booked + max(0.0, now - since))
 
     def busy_of(self, account: Account, standing: Standing) -> float:
         """Seconds charged to `account`, the span in progress included."""
-        return account.busy + (standing.unbooked if account is standing.running else 0.0)
+        return standing.busy if account is standing.running else account.busy
 
 
 def _copy(parts: deque[Span]) -> tuple[Span, ...]:

@@ -40,6 +40,7 @@ def drive(coro: Coroutine[Any, Any, Any], ledger: Ledger, tag: Session | None) -
     clock = ledger.clock
     untagged = ledger.untagged
     get = ledger.binding.get
+    notable = NOTABLE_S
     thrown: BaseException | None = None
     value: Any = None
     try:
@@ -73,12 +74,13 @@ def drive(coro: Coroutine[Any, Any, Any], ledger: Ledger, tag: Session | None) -
                 raise
             end = clock()
             running = ledger.running
-            running.busy += end - ledger.since
+            since = ledger.since
+            running.busy += end - since
             running.steps += 1
-            if end - start > NOTABLE_S:
-                ledger.note(running, outside, start, end)
             ledger.running = outside
             ledger.since = end
+            if end - start > notable:
+                ledger.note(running, outside, start, since, end)
             try:
                 value = yield item
             except BaseException as error:

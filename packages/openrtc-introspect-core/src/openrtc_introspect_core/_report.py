@@ -125,10 +125,8 @@ class Reporter:
         return self.costs.thread_s + sum(thread.cpu_s for thread in threads if thread is not None)
 
     def _mark(self, standing: Standing) -> Mark:
-        busy, steps = self.sessions.totals()
+        busy, steps = self.sessions.totals(lambda account: self.ledger.busy_of(account, standing))
         untagged = self.ledger.untagged
-        if isinstance(standing.running, Session):
-            busy += standing.unbooked
         cost = self._threads_cpu()
         if self.settings.cpu == "exact":
             cost += (steps + untagged.steps) * self.costs.step_s

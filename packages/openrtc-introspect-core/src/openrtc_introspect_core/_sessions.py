@@ -6,7 +6,7 @@ task, so every task created inside a session's scope carries it, and nothing nee
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any
 
@@ -116,13 +116,12 @@ class SessionTable:
                 self.retired.steps += session.steps
                 del self.left_behind[key]
 
-    def totals(self) -> tuple[float, int]:
+    def totals(self, busy_of: Callable[[Account], float] = lambda account: account.busy) -> tuple[float, int]:
         """(seconds, steps) charged to all sessions there have been."""
-        busy, steps = self.retired.busy, self.retired.steps
-        for session in (*self.live.values(), *self.left_behind.values()):
-            busy += session.busy
-            steps += session.steps
-        return busy, steps
+        # One that ends while it is counted is in both: once is enough.
+        sessions = {id(session): session for session in (*self.live.values(), *self.left_behind.values())}
+        busy = self.retired.busy + sum(busy_of(session) for session in sessions.values())
+        return busy, self.retired.steps + sum(session.steps for session in sessions.values())
 
 
 Binding = ContextVar[Session]
