@@ -64,7 +64,6 @@ async def _measure(names: list[str], blocks: list[Planned], seed: int) -> Result
     for block in blocks:
         truths.append(await scene.cause(block))
         await asyncio.sleep(gaps.uniform(0.04, 0.07))
-        scene.drain()
         for one in detectors.values():
             if isinstance(one, Ours):
                 one.poll()

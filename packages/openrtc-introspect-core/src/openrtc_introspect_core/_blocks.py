@@ -83,11 +83,8 @@ class BlockLog:
             self._lines = {key: line for key, line in self._lines.items() if now - line[0] < LOG_INTERVAL_S}
         self._lines[block.session_id] = (now, 0)
         where = _printable(f" at {block.location}") if block.location is not None else ""
-        why = (
-            _printable(f" ({block.cause}{': ' + block.detail if block.detail else ''})")
-            if block.cause is not None
-            else ""
-        )
+        told = f"{block.cause}: {block.detail}" if block.detail else block.cause
+        why = _printable(f" ({told})") if told is not None else ""
         more = f" (and {left_out} more since the last line)" if left_out else ""
         if block.session_id is None:
             start = "[slow-loop] event loop blocked for %.0fms by no session%s%s%s"
