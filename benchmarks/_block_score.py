@@ -1,0 +1,112 @@
+"""What was said of blocks against what they were."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from statistics import median
+from typing import Any
+
+from ._block_detectors import Said
+from ._block_plan import THRESHOLD_S
+from ._block_scene import Truth
+from ._case import Result
+from ._figures import quantile
+
+OVER_S = THRESHOLD_S + 0.005
+"""Blocks of more than this must be found."""
+UNDER_S = THRESHOLD_S - 0.001
+"""Blocks of less than this must not be reported. In between, either is right."""
+COUNTS = ("found", "session", "line", "line asked", "cause")
+FILE = "_blockers.py"
+
+
+def score(truths: Sequence[Truth], said: Sequence[Said], claims: Sequence[str]) -> Result:
+    """Counts by kind and by place, duration errors, and each thing that is wrong, told in full."""
+    matched: dict[int, list[Said]] = {index: [] for index in range(len(truths))}
+    false = descheduled = innocents = 0
+    wrong: list[dict[str, Any]] = []
+    for report in said:
+        index, truth = max(enumerate(truths), key=lambda pair: _overlap(pair[1], report))
+        same = _overlap(truth, report) > 0.5 * min(truth.length, report.length)
+        if same and truth.length > UNDER_S:
+            matched[index].append(report)
+        else:
+            if report.cause == "descheduled":
+                descheduled += 1
+            else:
+                false += 1
+            near = f"{1000 * truth.length:.1f} ms of {truth.kind}, {truth.place}" if same else "nothing caused"
+            wrong.append({"what": "false", "near": near, "said": report.as_json()})
+        guilty = {one.session_id for one in truths if _overlap(one, report) > 0}
+        if "session" in claims and report.session_id is not None and report.session_id not in guilty:
+            innocents += 1
+            wrong.append({"what": "innocent", "truth": truth.as_json() if same else None, "said": report.as_json()})
+    by_kind: dict[str, Any] = {}
+    by_place: dict[str, Any] = {}
+    every: list[float] = []
+    for index, truth in enumerate(truths):
+        if truth.length < OVER_S:
+            continue
+        best = max(matched[index], key=partial(_overlap, truth), default=None)
+        right = _judge(truth, best, claims)
+        wrong += [
+            {"what": what, "truth": truth.as_json(), "said": best.as_json() if best else None}
+            for what in ("found", *claims)
+            if not right[what] and not (what == "line" and not truth.lines) and (best or what == "found")
+        ]
+        for table, key in ((by_kind, truth.kind), (by_place, truth.place)):
+            entry = table.setdefault(key, {"blocks": 0, "errors_ms": [], "counts": Counter()})
+            entry["blocks"] += 1
+            entry["counts"].update({what: int(right[what]) for what in COUNTS})
+            if best is not None:
+                entry["errors_ms"].append(1000.0 * (best.length - truth.length))
+        if best is not None:
+            every.append(1000.0 * (best.length - truth.length))
+    return {
+        "caused": len(truths),
+        "blocks": sum(entry["blocks"] for entry in by_kind.values()),
+        "reports": len(said),
+        "twice": sum(len(reports) - 1 for reports in matched.values() if len(reports) > 1),
+        "false": false,
+        "descheduled": descheduled,
+        "innocents": innocents,
+        "counts": {what: sum(entry["counts"][what] for entry in by_kind.values()) for what in COUNTS},
+        "error_ms": errors(every),
+        "by_kind": by_kind,
+        "by_place": by_place,
+        "wrong": wrong,
+    }
+
+
+def _overlap(truth: Truth, report: Said) -> float:
+    return min(truth.end, report.end) - max(truth.start, report.start)
+
+
+def _judge(truth: Truth, report: Said | None, claims: Sequence[str]) -> dict[str, bool]:
+    if report is None:
+        return {what: what == "line asked" and bool(truth.lines) for what in COUNTS}
+    return {
+        "found": True,
+        # Where the system's share of it is near a half, it is nobody's just as well.
+        "session": report.session_id == truth.session_id
+        or (report.session_id is None and report.cause == "descheduled" and "descheduled" in truth.causes),
+        "line": bool(truth.lines) and report.file.endswith(FILE) and report.line in truth.lines,
+        "line asked": bool(truth.lines),
+        "cause": report.cause in truth.causes,
+    }
+
+
+def errors(values: Sequence[float]) -> dict[str, float] | None:
+    """Told less true, milliseconds."""
+    if not values:
+        return None
+    sizes = [abs(value) for value in values]
+    return {
+        "median": median(sizes),
+        "p95": quantile(sizes, 0.95),
+        "worst": max(sizes),
+        "least": min(values),
+        "most": max(values),
+    }

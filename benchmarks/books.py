@@ -1,0 +1,136 @@
+"""Where the loop's time went: do the parts add up to wall time, and is each of them right?"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from collections import defaultdict
+from functools import partial
+from statistics import fmean
+from typing import Any
+
+from . import _loops
+from ._case import Case, Result, Results, Row, value
+from ._sessions import Body, opened
+from ._subjects import Core
+from ._work import Held, keep_working, now, spin, work
+
+PARTS = ("sessions", "untagged", "gc", "callbacks and loop", "idle")
+FIELDS = dict(zip(PARTS, ("sessions_pct", "untagged_pct", "gc_pct", "other_pct", "idle_pct"), strict=True))
+
+
+def cases(quick: bool) -> list[Case]:
+    return [
+        Case(loop, measure, {"loop": loop, "seconds": 3.0 if quick else 8.0}, needs=_loops.needs(loop))
+        for loop in _loops.LOOPS
+    ]
+
+
+def measure(loop: str, seconds: float) -> Result:
+    return _loops.run(loop, _measure(seconds))
+
+
+async def _measure(seconds: float) -> Result:
+    """Sessions, tasks of none, callbacks and collections, each some percent of the loop, all evenly spread."""
+    gc.collect()
+    gc.freeze()
+    loop = asyncio.get_running_loop()
+    subject = Core("exact")
+    await subject.start()
+    sessions, untagged = [Held() for _ in range(6)], [Held() for _ in range(2)]
+    true: dict[str, float] = defaultdict(float)
+    stopped = False
+
+    def callback() -> None:
+        began = now()
+        spin(0.001)
+        true["callbacks and loop"] += now() - began
+        if not stopped:
+            loop.call_later(0.015, callback)
+
+    collecting = 0.0
+
+    def collected(phase: str, _info: dict[str, Any]) -> None:
+        nonlocal collecting
+        if phase == "start":
+            collecting = now()
+        else:
+            true["gc"] += now() - collecting
+
+    async def litter(held: Held) -> None:
+        await keep_working(held, _litter, 0.05)
+
+    bodies: dict[str, Body | None] = {
+        f"session-{number}": partial(keep_working, held, work(kind, 0.0008), 0.02)
+        for number, (held, kind) in enumerate(zip(sessions, ("python", "native", "sleep") * 2, strict=True))
+    }
+    gc.callbacks.append(collected)
+    others = [asyncio.create_task(litter(untagged[0])), asyncio.create_task(_spinning(untagged[1]))]
+    callback()
+    told: dict[str, list[float]] = {part: [] for part in PARTS}
+    totals = []
+    async with opened(subject, bodies):
+        await asyncio.sleep(2.2)  # what is told looks up to two seconds back
+        before = _truth(sessions, untagged, true)
+        began = now()
+        while now() - began < seconds:
+            await asyncio.sleep(0.5)
+            parts = subject.introspector.snapshot().worker.loop_time
+            known = {part: share for part, field in FIELDS.items() if (share := getattr(parts, field)) is not None}
+            for part, share in known.items():
+                told[part].append(share)
+            totals.append(sum(known.values()))
+        wall = now() - began
+        after = _truth(sessions, untagged, true)
+        stopped = True
+        for task in others:
+            task.cancel()
+        await asyncio.wait(others)
+    gc.callbacks.remove(collected)
+    await subject.close()
+    shares = {part: 100.0 * (after[part] - before[part]) / wall for part in PARTS if part != "idle"}
+    means = {part: fmean(values) if values else None for part, values in told.items()}
+    return {
+        "told": means,
+        "true": shares,
+        "sum_error_pct": max(abs(total - 100.0) for total in totals),
+        "errors": {part: mean - shares[part] for part, mean in means.items() if mean is not None and part in shares},
+    }
+
+
+def _truth(sessions: list[Held], untagged: list[Held], true: dict[str, float]) -> dict[str, float]:
+    # The collections run in the littering task, whose own time they are not.
+    return {
+        "sessions": sum(held.seconds for held in sessions),
+        "untagged": sum(held.seconds for held in untagged) - true["gc"],
+        "gc": true["gc"],
+        "callbacks and loop": true["callbacks and loop"],
+    }
+
+
+async def _spinning(held: Held) -> None:
+    await keep_working(held, lambda: spin(0.0005), 0.02)
+
+
+def _litter() -> None:
+    for _ in range(3000):
+        one: list[Any] = []
+        one.append(one)
+    gc.collect()
+    time.sleep(0)
+
+
+def rows(results: Results) -> list[Row]:
+    error = value(results, "asyncio", "sum_error_pct")
+    found = [Row("asyncio, the parts' sum against wall time, worst", error, "%", 2.0)]
+    for loop in _loops.LOOPS:
+        found += [
+            Row(f"{loop}, {part}, told less true", value(results, loop, "errors", part), "%") for part in PARTS[:3]
+        ]
+        for part in PARTS[3:]:
+            told = value(results, loop, "told", part)
+            true = (value(results, loop, "true") or {}).get(part)
+            what = f"{loop}, {part}, told" + (f" (callbacks measured {true:.3g} %)" if true is not None else "")
+            found.append(Row(what, told, "%"))
+    return found

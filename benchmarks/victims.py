@@ -1,0 +1,101 @@
+"""Who is kept waiting by each block, and for how long: told against what the sessions measure of themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import defaultdict
+from statistics import fmean
+
+from . import _loops
+from ._case import SEED, Case, Result, Results, Row, value
+from ._figures import relative_error
+from ._sessions import Body, opened
+from ._subjects import Core
+from ._work import now, spin
+
+SESSIONS = 10
+CADENCE_S = 0.020
+THRESHOLD_S = 0.050
+
+
+def cases(quick: bool) -> list[Case]:
+    return [Case("asyncio", measure, {"blocks": 10 if quick else 60, "seed": SEED})]
+
+
+def measure(blocks: int, seed: int) -> Result:
+    return _loops.run("asyncio", _measure(blocks, seed))
+
+
+async def _measure(count: int, seed: int) -> Result:
+    """Ten sessions with a timer each 20 ms, that note how late each came; an eleventh blocks now and then."""
+    chooser = random.Random(seed)
+    wakes: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    blocks: list[tuple[float, float]] = []
+    over = asyncio.Event()
+
+    def well_behaved(name: str) -> Body:
+        async def body() -> None:
+            await asyncio.sleep(chooser.random() * CADENCE_S)
+            loop = asyncio.get_running_loop()
+            while True:
+                due = loop.time() + CADENCE_S
+                await asyncio.sleep(CADENCE_S)
+                wakes[name].append((due, loop.time()))
+                spin(0.0001)
+
+        return body
+
+    async def culprit() -> None:
+        loop = asyncio.get_running_loop()
+        for number in range(count):
+            await asyncio.sleep(chooser.uniform(0.05, 0.1))
+            start, seconds = loop.time(), chooser.uniform(0.060, 0.200)
+            spin(seconds) if number % 2 else time.sleep(seconds)
+            blocks.append((start, loop.time()))
+        await asyncio.sleep(0.1)
+        over.set()
+
+    subject = Core("exact")
+    await subject.start()
+    names = [f"session-{number:02}" for number in range(SESSIONS)]
+    began = now()
+    async with opened(subject, {**{name: well_behaved(name) for name in names}, "culprit": culprit}):
+        await over.wait()
+        rows = {row.session_id: row for row in subject.introspector.snapshot().sessions}
+        told = subject.introspector.blocks()
+    await subject.close()
+    pairs = [(rows[name].delayed_s, _late(wakes[name], blocks)) for name in names]
+    by_block = [delayed.delayed_ms for block in told for delayed in block.delayed or () if delayed.session_id in rows]
+    innocents = sum(delayed.session_id == "culprit" for block in told for delayed in block.delayed or ())
+    return {
+        "seconds": now() - began,
+        "blocks": len(blocks),
+        "told": len(told),
+        "mean_error_pct": fmean(relative_error(*pair) for pair in pairs),
+        "worst_error_pct": max(relative_error(*pair) for pair in pairs),
+        "lean_pct": fmean(100.0 * (one - true) / true for one, true in pairs),
+        "delays": len(by_block),
+        "culprit_delayed": innocents,
+        "culprit_delayed_s": rows["culprit"].delayed_s,
+        "pairs": pairs,
+    }
+
+
+def _late(wakes: list[tuple[float, float]], blocks: list[tuple[float, float]]) -> float:
+    """Seconds that those of the wakes came late which a block held up."""
+    long = [(start, end) for start, end in blocks if end - start > THRESHOLD_S]
+    return sum(woke - due for due, woke in wakes if any(due < end and start < woke for start, end in long))
+
+
+def rows(results: Results) -> list[Row]:
+    return [
+        Row(f"asyncio, {what}", value(results, "asyncio", key), unit, must)
+        for what, key, unit, must in (
+            ("seconds a session was delayed, mean error", "mean_error_pct", "%", None),
+            ("seconds a session was delayed, worst error", "worst_error_pct", "%", None),
+            ("told less true, mean", "lean_pct", "%", None),
+            ("times a block was said to delay its own session", "culprit_delayed", "", 0.0),
+        )
+    ]
