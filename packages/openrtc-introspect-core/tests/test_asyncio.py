@@ -374,6 +374,36 @@ def test_on_uvloop_the_timer_stops_where_no_step_begins_and_the_next_step_starts
         assert runner.run(main()) == (True, True, False)
 
 
+def test_a_wait_that_ends_far_too_late_is_a_block_and_no_idle_time(run_virtually: Run) -> None:
+    """Another thread kept the GIL, or the host the processor: the loop was to go on, and could not."""
+
+    async def main() -> Any:
+        loop: Any = asyncio.get_running_loop()
+        select = loop._selector.select
+
+        def late_once(timeout: float | None = None) -> Any:
+            ready = select(timeout)
+            if timeout is not None and timeout > 0.5:
+                loop.block(0.3)
+            return ready
+
+        loop._selector.select = late_once
+        async with Introspector(socket_path=False, clock=loop.clock) as introspector:
+            hook = introspector._hook
+            assert hook is not None
+            before = hook.idle(loop.clock())
+            with introspector.session("innocent", agent_name="test"):
+                await asyncio.sleep(1)
+                idle = hook.idle(loop.clock())
+            assert before is not None
+            assert idle is not None
+            return introspector.blocks(), idle - before
+
+    blocks, idle = run_virtually(main())
+    assert [(block.session_id, round(block.duration_ms)) for block in blocks] == [(None, 300)]
+    assert idle == pytest.approx(1.0)
+
+
 def test_a_broken_consumer_of_stalls_does_not_reach_the_loop(run_virtually: Run) -> None:
     """What goes wrong in our books is told once and the loop runs on."""
 

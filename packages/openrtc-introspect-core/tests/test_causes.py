@@ -22,7 +22,8 @@ def incident(
     looks = [[Call(CODE, 1), Call(CODE, 2, module)] for _ in late]
     before = Usage(START, 0.0, 0.0)
     first = Usage(START + 0.05, 0.05 * cpu, 0.05 * waited)
-    return Incident(START, before=before, first=first, looks=looks, late=list(late))
+    dues = [START + 0.045 + 0.005 * n for n in range(len(late))]
+    return Incident(START, before=before, first=first, looks=looks, late=list(late), dues=dues)
 
 
 def facts(seen: Incident | None, *, cpu: float = 0.0, waited: float | None = 0.0, **more: Any) -> Facts:
@@ -68,6 +69,39 @@ def test_on_a_crowded_machine_computing_is_still_computing() -> None:
     late = (0.0, 0.005, 0.005, 0.006)
     assert judge(facts(incident(cpu=0.35, waited=0.35, late=late), cpu=0.35, waited=0.35)).cause == "cpu"
     assert judge(facts(incident(cpu=0.35, waited=0.35, late=(0.15,)), cpu=0.35, waited=0.35)).cause == "native"
+
+
+def test_not_having_been_looked_at_is_evidence_too() -> None:
+    """A look was due and never came: the GIL was kept, by the thread itself where it computed."""
+
+    def unseen() -> Incident:
+        return Incident(START, before=Usage(START, 0.0, 0.0), late=[0.155], dues=[START + 0.045])
+
+    assert judge(facts(unseen(), cpu=1)).cause == "native"
+    assert judge(facts(unseen(), cpu=0)).cause == "gil"
+    assert judge(facts(unseen(), cpu=0, in_step=False)).cause == "gil"
+
+
+def test_a_short_native_block_is_told_from_python_code() -> None:
+    """The first tick comes late in it: what counts is how late it is against what was left of the block."""
+    after = Usage(START + 0.059, 0.059, 0.0)
+    for late, cause in ((0.0135, "native"), (0.0055, "cpu")):
+        looks = [[Call(CODE, 1)]]
+        first = Usage(START + 0.045 + late, 0.045 + late, 0.0)
+        seen = Incident(START, Usage(START, 0.0, 0.0), first, looks, late=[late], dues=[START + 0.045])
+        assert judge(Facts(START, START + 0.059, in_step=True, incident=seen, after=after)).cause == cause
+
+
+def test_what_the_loop_was_idle_for_is_not_counted_as_work_ahead() -> None:
+    """A tick long before the block, and nothing but waiting in between: all the processor time is the block's."""
+    seen = Incident(START, before=Usage(START - 0.04, 0.0, 0.0), late=[0.015], dues=[START + 0.005], idle_before=1.0)
+    seen.looks = [[Call(CODE, 1)]]
+    told = Facts(
+        START, START + 0.06, in_step=True, incident=seen, after=Usage(START + 0.06, 0.035, 0.0), idle_after=1.04
+    )
+    assert judge(told).cause == "cpu"
+    seen.idle_before = told.idle_after = None
+    assert judge(told).cause == "sync-call"
 
 
 def test_a_collection_that_took_most_of_it_is_nobody_s_fault() -> None:

@@ -208,7 +208,7 @@ class AsyncioHook:
         self.busy_since = clock()
         self.times_iterations = True
 
-        steps = ledger.steps
+        steps, limit = ledger.steps, ledger.limit
 
         def timed_select(timeout: float | None = None) -> Any:
             began = clock()
@@ -224,10 +224,13 @@ class AsyncioHook:
                 ready = select(timeout)
             finally:
                 woke = clock()
-                ledger.idle += woke - began  # type: ignore[operator]  # a float since 0.0 above
+                waited = woke - began
+                ledger.idle += waited  # type: ignore[operator]  # a float since 0.0 above
                 self.busy_since = woke
                 if self.wakes_watchdog:
                     self.on_wake()
+            if waited > limit and timeout is not None and waited - timeout > limit:
+                self._overslept(began + timeout, woke)
             if self.after_block is not None:
                 self._after_block(ready)
             return ready
@@ -260,6 +263,12 @@ class AsyncioHook:
                 then(ready)
         except Exception as error:
             self._on_fault(f"what waited for a block could not be booked: {error!r}")
+
+    def _overslept(self, due: float, woke: float) -> None:
+        """The wait ended far later than it should have: another thread kept the GIL, or the host the processor."""
+        if self.ledger.idle is not None:
+            self.ledger.idle -= woke - due
+        self._iterated(due, woke)
 
     def _iterated(self, since: float, until: float) -> None:
         try:

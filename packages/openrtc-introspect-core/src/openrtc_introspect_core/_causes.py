@@ -45,6 +45,8 @@ class Facts:
     incident: Incident | None
     after: Usage | None
     """The loop thread's, at the end."""
+    idle_after: float | None = None
+    """The loop's idle seconds at the end; None where the loop does not tell."""
     gc_s: float = 0.0
     gc_generation: int = 0
     steps: Sequence[Span] = field(default=())
@@ -74,24 +76,25 @@ def judge(facts: Facts) -> Judgement:
     if waited is not None and waited >= MOST:
         told = f"ready to run, and not let, for {1000 * min(waited, 1.0) * duration:.0f} ms"
         return Judgement("descheduled", told, nobodys=True)
+    incident = facts.incident
+    if incident is None:
+        return Judgement(None) if facts.in_step else _of_iteration(facts)
+    cpu = _share(facts, "cpu_s")
+    starved = incident.starved(facts.end)
+    # On a crowded machine a thread that computes waits for its processor in between.
+    computing = cpu is not None and cpu + (waited or 0.0) >= MOST
+    if starved and cpu is not None and not computing:
+        return Judgement("gil", "another thread kept the GIL", nobodys=True)
     if not facts.in_step:
         return _of_iteration(facts)
-    incident = facts.incident
-    if incident is None or not incident.looks:
-        return Judgement(None)
     module = _imported(incident.looks)
     if module is not None:
         return Judgement("import", module)
-    cpu = _share(facts, "cpu_s")
-    starved = max(incident.late) >= MOST * duration
     if cpu is None:
         return Judgement("native" if starved else None)
-    # On a crowded machine a thread that computes waits for its processor in between.
-    if cpu + (waited or 0.0) >= MOST:
+    if computing:
         gil_free = len(incident.late) > 2 and median(incident.late[1:]) < GIL_IS_FREE_S
         return Judgement("native" if starved or gil_free else "cpu")
-    if starved:
-        return Judgement("gil", "another thread kept the GIL", nobodys=True)
     return Judgement("sync-call")
 
 
@@ -110,19 +113,24 @@ def _of_iteration(facts: Facts) -> Judgement:
 def _share(facts: Facts, field: Literal["cpu_s", "waited_s"]) -> float | None:
     """The share of the block that the thread's usage says; None where it is not told.
 
-    What was used up to the first look began at the tick before it, a little ahead of the block:
-    as much of it is the block's as of that time is.
+    What was used up to the first look began at the tick before it, a little ahead of the block. What
+    the loop was idle for in that time it did not compute; of the rest, as much is the block's as of
+    the time is.
     """
-    if facts.incident is None or facts.after is None:
+    incident = facts.incident
+    if incident is None or facts.after is None:
         return None
-    before, first = facts.incident.before, facts.incident.first or facts.after
+    before, first = incident.before, incident.first or facts.after
     values = [getattr(usage, field) for usage in (before, first, facts.after)]
     if None in values:
         return None
     until_first, since_first = values[1] - values[0], values[2] - values[1]
-    span = first.when - before.when
-    inside = min(1.0, max(0.0, (first.when - facts.start) / span)) if span > 0 else 0.0
-    return float((until_first * inside + since_first) / facts.duration)
+    span, inside = first.when - before.when, max(0.0, first.when - facts.start)
+    used = until_first * min(1.0, inside / span) if span > 0.0 else 0.0
+    if facts.idle_after is not None and incident.idle_before is not None:
+        busy_ahead = max(0.0, span - inside - (facts.idle_after - incident.idle_before))
+        used = min(inside, max(used, until_first - busy_ahead))
+    return float((used + since_first) / facts.duration)
 
 
 def _imported(looks: Sequence[Sequence[Call]]) -> str | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ._asyncio import name_of
 from ._blocks import BlockLog
@@ -63,13 +63,13 @@ class Detector:
         """A task's step took longer than the threshold."""
         start, end = overrun.start, overrun.end
         self._reported.append((start, end))
-        incident = self._watchdog.step if self._watchdog is not None else None
         facts = Facts(
             start=start,
             end=end,
             in_step=True,
-            incident=incident if incident is not None and incident.since == start else None,
+            incident=self._incident("step", start, end),
             after=self._usage.read(),
+            idle_after=self._ledger.idle,
             gc_s=overrun.shares.get(self._ledger.gc, 0.0),
             gc_generation=self._collections.generation(start, end),
         )
@@ -83,8 +83,7 @@ class Detector:
         if end - start - reported <= self._ledger.limit:
             return
         steps = [span for span in self._ledger.steps if span.end > start and not _within(span, inside)]
-        incident = self._watchdog.iteration if self._watchdog is not None else None
-        incident = incident if incident is not None and incident.since == start else None
+        incident = self._incident("iteration", start, end)
         owner, task = self._found_running(incident)
         facts = Facts(
             start=start + reported,
@@ -92,6 +91,7 @@ class Detector:
             in_step=task is not None,
             incident=incident,
             after=self._usage.read(),
+            idle_after=self._ledger.idle,
             gc_s=sum(span.end - span.start for span in steps if span.holder is self._ledger.gc),
             gc_generation=self._collections.generation(start, end),
             steps=[span for span in steps if span.holder is not self._ledger.gc],
@@ -99,6 +99,13 @@ class Detector:
         if self._sampler is not None and owner is None:
             owner = self._sampler.owner(start, end)
         self._record(facts, owner, task)
+
+    def _incident(self, kind: Literal["step", "iteration"], since: float, end: float) -> Incident | None:
+        """What the watchdog saw of the span that began at `since`, or what its not having seen anything says."""
+        if self._watchdog is None:
+            return None
+        incident: Incident | None = getattr(self._watchdog, kind)
+        return incident if incident is not None and incident.since == since else self._watchdog.unseen(since, end)
 
     def _record(self, facts: Facts, owner: Session | None, task_name: str | None) -> None:
         judgement = judge(facts)
@@ -152,7 +159,7 @@ class Detector:
 
     def _found_running(self, incident: Incident | None) -> tuple[Session | None, str | None]:
         """(session, task's name) of what most looks found running outside of metered steps."""
-        if incident is None:
+        if incident is None or not incident.handles:
             return None, None
         owners: list[tuple[Session | None, str | None]] = []
         for handle in incident.handles:

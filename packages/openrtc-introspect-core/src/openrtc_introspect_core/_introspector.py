@@ -76,7 +76,7 @@ class Introspector:
     stacks: False: no watchdog looks at the loop's frames; blocks then have no line, and fewer causes.
     project_roots: folders of the user's own code, which a block's line is looked for in; None: all code
         but the standard library and installed packages.
-    clock: seconds that never go back; for tests.
+    clock: seconds that never go back; for tests. With a clock of your own the watchdog does not run.
 
     Raises ArgumentError for a value outside of what it accepts; on entering, StateError where it was
     started before or no loop is running, and EndpointError where the socket cannot be made safely.
@@ -228,7 +228,8 @@ class Introspector:
             )
             self._hook = hook
             for thread in (self._sampler, self._watchdog, self._service):
-                if thread is not None:
+                # Real ticks on a clock that is not the real one would see what is not there.
+                if thread is not None and (thread is not self._watchdog or self._clock is perf_counter):
                     thread.start()
         except BaseException:
             hook.detach()

@@ -40,9 +40,10 @@ class ThreadUsage:
         if self._cpu_clock is not None:
             with suppress(OSError):
                 cpu = time.clock_gettime(self._cpu_clock)
-        if self._schedstat is not None:
+        schedstat = self._schedstat
+        if schedstat is not None:
             with suppress(OSError, ValueError, IndexError):
-                waited = int(os.pread(self._schedstat, 128, 0).split()[1]) / 1e9
+                waited = int(os.pread(schedstat, 128, 0).split()[1]) / 1e9
         return Usage(self._clock(), cpu, waited)
 
     def close(self) -> None:

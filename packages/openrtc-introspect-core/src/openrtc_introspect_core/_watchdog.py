@@ -34,10 +34,13 @@ CLOSE_LOOK_S = 0.005
 NOTICED_S = 0.004
 """What has been held for less is not looked at."""
 MAX_LOOKS = 48
+STARVED_S = 0.0075
+"""Python code gives the GIL away after 5 ms (sys.getswitchinterval): a look that is later than half as
+much again met something that did not."""
 PARK_AFTER_S = 0.2
 
 HANDLE_RUN: CodeType = asyncio.Handle._run.__code__
-ENDS = frozenset({drive.__code__, AdoptedStep.__call__.__code__, HANDLE_RUN})
+ENDS = frozenset({drive.__code__, AdoptedStep.__call__.__code__, HANDLE_RUN, asyncio.Runner.run.__code__})
 """Where a task's or a callback's own frames end: outside of them are ours and the loop's."""
 
 
@@ -57,6 +60,15 @@ class Incident:
     """The event loop's Handle that each look found running; None where it found none."""
     late: list[float] = field(default_factory=list)
     """Seconds that each look came later than it should have."""
+    dues: list[float] = field(default_factory=list)
+    """When each look should have come."""
+    idle_before: float | None = None
+    """The loop's idle seconds at the time of `before`; None where the loop does not tell."""
+
+    def starved(self, end: float) -> bool:
+        """Whether a look came so late that the GIL was kept from the watchdog, up to the block's end at least."""
+        looks = zip(self.dues, self.late, strict=True)
+        return any(late >= STARVED_S and 2 * late >= end - due for due, late in looks)
 
 
 class Watchdog:
@@ -79,7 +91,9 @@ class Watchdog:
         self._awake = threading.Event()
         self._stopped = threading.Event()
         self._last = usage.read()
-        self._waiting_since: float | None = None
+        self._last_idle = ledger.idle
+        self._due: float | None = None
+        """When the next look should come; None while nothing is watched."""
         self._thread = threading.Thread(target=self._run, name="openrtc-introspect-watchdog", daemon=True)
         self.step: Incident | None = None
         """The latest step that was seen to go on."""
@@ -99,7 +113,8 @@ class Watchdog:
         self._awake.set()
 
     def join(self, timeout_s: float) -> None:
-        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
 
     def is_alive(self) -> bool:
         return self._thread.is_alive()
@@ -120,10 +135,11 @@ class Watchdog:
             pause = self._interval
             while not self._stopped.is_set():
                 if not self._awake.is_set():
+                    self._due = None
                     self.cpu_s = time.thread_time()
                     self._awake.wait()
-                    self._last = self._usage.read()
-                due = self._clock() + pause
+                    self._remember(self._usage.read())
+                self._due = due = self._clock() + pause
                 time.sleep(pause)  # waiting for an event instead would cost a tick half as much again
                 self._ticks += 1
                 if self._ticks % 16 == 0:
@@ -131,6 +147,7 @@ class Watchdog:
                 if not self._stopped.is_set():
                     pause = self.look(self._clock() - due)
         except Exception as error:
+            self._due = None
             self._on_fault(f"the watchdog is switched off: {error!r}")
 
     # --- looking ---------------------------------------------------------------------------------
@@ -144,7 +161,7 @@ class Watchdog:
         turning = now - stuck if stuck is not None else 0.0
         if max(held, turning) < NOTICED_S:
             self._park_if_quiet(now, stuck)
-            self._last = self._usage.read()
+            self._remember(self._usage.read())
             return self._interval
         # First of all, where it is: whatever gives the GIL away, as reading a file does, lets a starved
         # watchdog's one chance pass.
@@ -155,36 +172,52 @@ class Watchdog:
         same_turn = stuck is not None and self._hook.stuck_since(now) == stuck
         seen: list[Incident] = []
         if same_step:
-            self.step = self._seen(self.step, standing.since, calls, handle, late)
+            self.step = self._seen(self.step, standing.since, calls, handle, now - late, late)
             seen.append(self.step)
         if same_turn and stuck is not None:
-            self.iteration = self._seen(self.iteration, stuck, calls, handle, late)
+            self.iteration = self._seen(self.iteration, stuck, calls, handle, now - late, late)
             seen.append(self.iteration)
-        self._last = usage = self._usage.read()
+        usage = self._usage.read()
+        self._remember(usage)
         for incident in seen:
             incident.first = incident.first or usage
         looks = max((len(incident.looks) for incident in seen), default=0)
         return CLOSE_LOOK_S if looks < MAX_LOOKS // 2 else self._interval
 
-    def _seen(self, incident: Incident | None, since: float, calls: list[Call], handle: Any, late: float) -> Incident:
+    def _remember(self, usage: Usage) -> None:
+        self._last, self._last_idle = usage, self._ledger.idle
+
+    def unseen(self, since: float, end: float) -> Incident | None:
+        """What not having looked by `end` says of a block: the look that was due is late. None: none was due."""
+        due = self._due
+        if due is None or due >= end:
+            return None
+        due = max(due, since)
+        return Incident(since, before=self._last, late=[end - due], dues=[due], idle_before=self._last_idle)
+
+    def _seen(
+        self, incident: Incident | None, since: float, calls: list[Call], handle: Any, due: float, late: float
+    ) -> Incident:
         if incident is None or incident.since != since:
-            incident = Incident(since, before=self._last)
+            incident = Incident(since, before=self._last, idle_before=self._last_idle)
         if len(incident.looks) < MAX_LOOKS:
             incident.looks.append(calls)
             incident.handles.append(handle)
             incident.late.append(late)
+            incident.dues.append(due)
         else:
             incident.looks[-1], incident.handles[-1] = calls, handle
         return incident
 
     def _park_if_quiet(self, now: float, stuck: float | None) -> None:
-        if stuck is not None or not self._hook.times_iterations:
-            self._waiting_since = None
-            return
-        if self._waiting_since != self._hook.waiting_since:
-            self._waiting_since = self._hook.waiting_since
-        if now - self._waiting_since > PARK_AFTER_S:
+        hook, ledger = self._hook, self._ledger
+        if not hook.times_iterations:
+            if ledger.running is ledger.quiet:  # the heartbeat sleeps too, and wakes both
+                self._awake.clear()
+                if ledger.running is not ledger.quiet:
+                    self.wake()
+        elif stuck is None and now - hook.waiting_since > PARK_AFTER_S:
             self._awake.clear()
-            self._hook.wakes_watchdog = True
-            if self._hook.busy_since is not None:  # it woke up in between, and may have missed the flag
+            hook.wakes_watchdog = True
+            if hook.busy_since is not None:  # it woke up in between, and may have missed the flag
                 self.wake()
