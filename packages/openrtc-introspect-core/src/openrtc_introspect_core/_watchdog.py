@@ -123,22 +123,27 @@ class Watchdog:
         if some:
             self.wake()
         elif not self._stopped.is_set():
-            self._awake.clear()
+            self._sleep()
+
+    def _sleep(self) -> None:
+        self._due = None
+        self._awake.clear()
 
     def wake(self) -> None:
-        """The loop has something to do again."""
+        """The loop has something to do again: from now on a look is due, even if the thread never gets to it."""
         self._hook.wakes_watchdog = False
-        self._awake.set()
+        if not self._awake.is_set():
+            self._remember(self._usage.read())
+            self._due = self._clock() + self._interval
+            self._awake.set()
 
     def _run(self) -> None:
         try:
             pause = self._interval
             while not self._stopped.is_set():
                 if not self._awake.is_set():
-                    self._due = None
                     self.cpu_s = time.thread_time()
                     self._awake.wait()
-                    self._remember(self._usage.read())
                 self._due = due = self._clock() + pause
                 time.sleep(pause)  # waiting for an event instead would cost a tick half as much again
                 self._ticks += 1
@@ -147,7 +152,6 @@ class Watchdog:
                 if not self._stopped.is_set():
                     pause = self.look(self._clock() - due)
         except Exception as error:
-            self._due = None
             self._on_fault(f"the watchdog is switched off: {error!r}")
 
     # --- looking ---------------------------------------------------------------------------------
@@ -190,7 +194,7 @@ class Watchdog:
     def unseen(self, since: float, end: float) -> Incident | None:
         """What not having looked by `end` says of a block: the look that was due is late. None: none was due."""
         due = self._due
-        if due is None or due >= end:
+        if due is None or due >= end or not self._thread.is_alive():
             return None
         due = max(due, since)
         return Incident(since, before=self._last, late=[end - due], dues=[due], idle_before=self._last_idle)
@@ -213,11 +217,11 @@ class Watchdog:
         hook, ledger = self._hook, self._ledger
         if not hook.times_iterations:
             if ledger.running is ledger.quiet:  # the heartbeat sleeps too, and wakes both
-                self._awake.clear()
+                self._sleep()
                 if ledger.running is not ledger.quiet:
                     self.wake()
         elif stuck is None and now - hook.waiting_since > PARK_AFTER_S:
-            self._awake.clear()
+            self._sleep()
             hook.wakes_watchdog = True
             if hook.busy_since is not None:  # it woke up in between, and may have missed the flag
                 self.wake()
