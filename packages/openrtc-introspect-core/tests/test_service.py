@@ -16,6 +16,7 @@ def service(tick: Any, faults: list[str], interval_s: float = 60.0) -> Service:
         hello=Hello(protocol="1.0", worker="w", pid=1),
         clock=perf_counter,
         interval_s=interval_s,
+        idle=lambda: False,
         tick=tick,
         on_fault=lambda probe, error: faults.append(f"{probe}: {error}"),
     )
@@ -32,6 +33,18 @@ def test_it_ticks_at_once_and_then_each_interval() -> None:
     running.join(10)
     assert not running.is_alive()
     assert running.cpu_s > 0
+
+
+def test_it_ticks_more_rarely_while_there_is_nothing_to_sample() -> None:
+    """An idle worker is woken half as often."""
+    ticked = threading.Semaphore(0)
+    running = service(lambda now: ticked.release(), [], interval_s=0.001)
+    running._idle = lambda: True
+    running.start()
+    assert ticked.acquire(timeout=10)
+    assert not ticked.acquire(timeout=0.1)
+    running.stop()
+    running.join(10)
 
 
 def test_it_ends_when_it_is_stopped_before_it_runs() -> None:

@@ -223,6 +223,7 @@ class Introspector:
                 hello=self._hello(reporter.epoch),
                 clock=self._clock,
                 interval_s=min(MARK_INTERVAL_S, self._settings.memory_interval_s),
+                idle=lambda: not self._sessions.live,
                 tick=self._tick,
                 on_fault=lambda probe, error: self._fault(probe, f"{probe} is switched off: {error!r}"),
             )

@@ -108,7 +108,8 @@ class Reporter:
         if now >= self._mark_due - 0.05:
             self._mark_due = now + MARK_INTERVAL_S
             self.host.sample(now, self._accounted_cpu())
-            self.detector.pressure.mark()
+            if self.sessions.live:  # without sessions there is no block that it would be evidence for
+                self.detector.pressure.mark()
             self.sessions.retire()
             standing = self.ledger.standing()
             self._marks = (self._marks[1], self._mark(standing))

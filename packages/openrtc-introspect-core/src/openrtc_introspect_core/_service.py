@@ -16,6 +16,9 @@ from ._report import Reporter
 from .wire._messages import Block, Hello, Snapshot
 from .wire._server import Server, Source
 
+IDLE_INTERVAL_S = 2.0
+"""Between ticks while no session lives."""
+
 
 class Served:
     """What the service thread serves: snapshots that give the GIL away while they are built."""
@@ -41,6 +44,7 @@ class Service:
         hello: Hello,
         clock: Clock,
         interval_s: float,
+        idle: Callable[[], bool],
         tick: Callable[[float], None],
         on_fault: Callable[[str, Exception], None],
     ) -> None:
@@ -49,6 +53,7 @@ class Service:
         self._hello = hello
         self._clock = clock
         self._interval = interval_s
+        self._idle = idle
         self._tick = tick
         self._on_fault = on_fault
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -118,4 +123,5 @@ class Service:
                 self._on_fault("sampling", error)
                 return
             self.cpu_s = time.thread_time()
-            await asyncio.sleep(self._interval)
+            # With nothing to sample, waking up is all that a tick costs.
+            await asyncio.sleep(max(self._interval, IDLE_INTERVAL_S) if self._idle() else self._interval)

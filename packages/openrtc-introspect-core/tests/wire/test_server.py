@@ -607,6 +607,7 @@ def test_a_server_that_fails_is_told_and_refuses(short_dir: Path, make_snapshot:
         hello=_hello(),
         clock=time.perf_counter,
         interval_s=0.01,
+        idle=lambda: False,
         tick=lambda now: ticked.release(),
         on_fault=on_fault,
     )

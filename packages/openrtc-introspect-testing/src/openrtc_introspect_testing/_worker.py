@@ -77,6 +77,7 @@ class FakeWorker:
             hello=hello,
             clock=time.perf_counter,
             interval_s=3600.0,
+            idle=lambda: False,
             tick=lambda now: None,
             on_fault=lambda part, error: self.faults.append((part, error)),
         )
