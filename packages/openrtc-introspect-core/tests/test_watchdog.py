@@ -306,3 +306,21 @@ def test_a_real_blocking_call_is_found_with_its_line(run: Run) -> None:
     assert block.location is not None
     assert (block.session_id, block.task_name, block.location.line) == ("culprit", "lookup", line)
     assert block.location.file.endswith("test_watchdog.py")
+
+
+def test_a_session_that_ends_with_its_block_was_watched_until_then(run: Run) -> None:
+    """C code that keeps the GIL, in the last step of the only session: the line or not, the cause is known."""
+
+    async def main() -> Any:
+        async with Introspector(socket_path=False) as introspector:
+
+            async def entrypoint() -> None:
+                with introspector.session("culprit", agent_name="a"):
+                    await asyncio.sleep(0.3)  # long enough for the watchdog to park
+                    sum(range(20_000_000))
+
+            await asyncio.create_task(entrypoint())
+            return introspector.blocks()
+
+    worst = max(run(main()), key=lambda block: block.duration_ms)
+    assert worst.cause in ("native", "descheduled")

@@ -93,7 +93,8 @@ class Watchdog:
         self._last = usage.read()
         self._last_idle = ledger.idle
         self._due: float | None = None
-        """When the next look should come; None while nothing is watched."""
+        """When the next look should come, or should have come when it went to sleep; None before the first."""
+        self._asleep_since: float | None = self._clock()
         self._thread = threading.Thread(target=self._run, name="openrtc-introspect-watchdog", daemon=True)
         self.step: Incident | None = None
         """The latest step that was seen to go on."""
@@ -126,7 +127,7 @@ class Watchdog:
             self._sleep()
 
     def _sleep(self) -> None:
-        self._due = None
+        self._asleep_since = self._clock()
         self._awake.clear()
 
     def wake(self) -> None:
@@ -135,22 +136,25 @@ class Watchdog:
         if not self._awake.is_set():
             self._remember(self._usage.read())
             self._due = self._clock() + self._interval
+            self._asleep_since = None
             self._awake.set()
 
     def _run(self) -> None:
         try:
-            pause = self._interval
             while not self._stopped.is_set():
                 if not self._awake.is_set():
                     self.cpu_s = time.thread_time()
-                    self._awake.wait()
-                self._due = due = self._clock() + pause
-                time.sleep(pause)  # waiting for an event instead would cost a tick half as much again
+                    self._awake.wait()  # `wake` has set when to look
+                due = self._due or self._clock()
+                if (left := due - self._clock()) > 0.0:  # a sleep of 0 gives the GIL away, too
+                    time.sleep(left)  # waiting for an event instead would cost a tick half as much again
                 self._ticks += 1
                 if self._ticks % 16 == 0:
                     self.cpu_s = time.thread_time()
                 if not self._stopped.is_set():
                     pause = self.look(self._clock() - due)
+                    if self._awake.is_set():
+                        self._due = self._clock() + pause
         except Exception as error:
             self._on_fault(f"the watchdog is switched off: {error!r}")
 
@@ -193,8 +197,10 @@ class Watchdog:
 
     def unseen(self, since: float, end: float) -> Incident | None:
         """What not having looked by `end` says of a block: the look that was due is late. None: none was due."""
-        due = self._due
+        due, asleep_since = self._due, self._asleep_since
         if due is None or due >= end or not self._thread.is_alive():
+            return None
+        if asleep_since is not None and asleep_since <= since:  # a session that ends in the block ends the watch
             return None
         due = max(due, since)
         return Incident(since, before=self._last, late=[end - due], dues=[due], idle_before=self._last_idle)
