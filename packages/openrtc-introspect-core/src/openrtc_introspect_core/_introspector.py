@@ -34,16 +34,11 @@ from ._sessions import (
 from ._settings import Settings, SocketPath
 from ._stacks import Places
 from ._usage import ThreadUsage
-from ._version import __version__
 from ._watchdog import Watchdog
 from .wire._endpoint import file_identity, open_listener, sockets_available
 from .wire._messages import (
-    CAPABILITIES,
-    PROTOCOL_MAJOR,
-    PROTOCOL_MINOR,
     Block,
     CpuMethod,
-    Hello,
     MemoryMethod,
     Snapshot,
 )
@@ -165,7 +160,7 @@ class Introspector:
 
         from ._host import HostVitals
         from ._memory import ShareOfRss
-        from ._service import Served, Service
+        from ._service import Served, Service, hello
 
         if self._settings.socket_path is None and not sockets_available():
             self._fault("socket", "this platform has no Unix sockets: sessions are metered, and nothing is served")
@@ -220,7 +215,7 @@ class Introspector:
             self._service = Service(
                 listener=self._socket,
                 source=Served(reporter),
-                hello=self._hello(reporter.epoch),
+                hello=hello(self.name, reporter.epoch),
                 clock=self._clock,
                 interval_s=min(MARK_INTERVAL_S, self._settings.memory_interval_s),
                 idle=lambda: not self._sessions.live,
@@ -233,9 +228,7 @@ class Introspector:
                 if thread is not None and (thread is not self._watchdog or self._clock is perf_counter):
                     thread.start()
         except BaseException:
-            hook.detach()
-            if self._collections is not None:
-                self._collections.detach()
+            self._detach(hook)
             for helper in (self._sampler, self._watchdog):
                 if helper is not None:
                     helper.stop()
@@ -268,14 +261,17 @@ class Introspector:
             return []
         self._closed = True
         _fork.attached.discard(self)
-        self._hook.detach()
-        if self._collections is not None:
-            self._collections.detach()
+        self._detach(self._hook)
         threads = [t for t in (self._service, self._sampler, self._watchdog) if t is not None]
         for thread in threads:
             thread.stop()
         self._close_socket()
         return threads
+
+    def _detach(self, hook: AsyncioHook) -> None:
+        hook.detach()
+        if self._collections is not None:
+            self._collections.detach()
 
     def _close_usage(self) -> None:
         if self._usage is not None:
@@ -292,9 +288,7 @@ class Introspector:
         """In a forked child there are no threads, and the socket is the parent's."""
         self._closed = True
         if self._hook is not None:
-            self._hook.detach()
-        if self._collections is not None:
-            self._collections.detach()
+            self._detach(self._hook)
         if self._socket is not None:
             self._socket.close()
 
@@ -358,16 +352,6 @@ class Introspector:
     def blocks(self, since: int = 0) -> list[Block]:
         """The last 256 blocks whose number is above `since`, oldest first. From any thread."""
         return self._blocks.since(since)
-
-    def _hello(self, epoch: str) -> Hello:
-        return Hello(
-            protocol=f"{PROTOCOL_MAJOR}.{PROTOCOL_MINOR}",
-            worker=self.name,
-            pid=os.getpid(),
-            epoch=epoch,
-            version=__version__,
-            capabilities=list(CAPABILITIES),
-        )
 
     # --- what the probes report ------------------------------------------------------------------
 

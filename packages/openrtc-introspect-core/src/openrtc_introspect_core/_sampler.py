@@ -9,49 +9,26 @@ figures are in docs/benchmarks.md. It costs the loop nothing per step, and exact
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
 
 from ._asyncio import AsyncioHook
 from ._clock import Clock
+from ._parking import ParkingThread
 from ._sessions import Session
 
 
-class Sampler:
+class Sampler(ParkingThread):
     """Adds `interval` seconds to the session seen running, each `interval` seconds, while sessions live."""
 
     def __init__(self, hook: AsyncioHook, clock: Clock, interval: float, on_fault: Callable[[str], None]) -> None:
+        super().__init__("openrtc-introspect-sampler")
         self._hook = hook
         self._clock = clock
         self._interval = interval
         self._on_fault = on_fault
-        self._awake = threading.Event()
-        self._stopped = threading.Event()
         self._seen: deque[tuple[float, Session | None]] = deque(maxlen=1024)
-        self._thread = threading.Thread(target=self._run, name="openrtc-introspect-sampler", daemon=True)
-        self.cpu_s = 0.0
-        """CPU seconds this thread has used."""
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopped.set()
-        self._awake.set()
-
-    def join(self, timeout_s: float) -> None:
-        self._thread.join(timeout_s)
-
-    def is_alive(self) -> bool:
-        return self._thread.is_alive()
-
-    def sessions_live(self, some: bool) -> None:
-        if some:
-            self._awake.set()
-        elif not self._stopped.is_set():
-            self._awake.clear()
 
     def owner(self, start: float, end: float) -> Session | None:
         """The session that nearly all samples of this span saw running; None where there is none."""

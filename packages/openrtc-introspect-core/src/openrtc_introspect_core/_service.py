@@ -6,6 +6,7 @@ On its own thread, because a worker whose loop is blocked must still answer: tha
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import threading
 import time
@@ -13,11 +14,24 @@ from collections.abc import Callable
 
 from ._clock import Clock
 from ._report import Reporter
-from .wire._messages import Block, Hello, Snapshot
+from ._version import __version__
+from .wire._messages import CAPABILITIES, PROTOCOL_MAJOR, PROTOCOL_MINOR, Block, Hello, Snapshot
 from .wire._server import Server, Source
 
 IDLE_INTERVAL_S = 2.0
 """Between ticks while no session lives."""
+
+
+def hello(name: str, epoch: str) -> Hello:
+    """The first line of a worker of this name."""
+    return Hello(
+        protocol=f"{PROTOCOL_MAJOR}.{PROTOCOL_MINOR}",
+        worker=name,
+        pid=os.getpid(),
+        epoch=epoch,
+        version=__version__,
+        capabilities=list(CAPABILITIES),
+    )
 
 
 class Served:

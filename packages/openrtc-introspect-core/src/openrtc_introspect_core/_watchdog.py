@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from ._asyncio import AsyncioHook
 from ._clock import Clock
 from ._ledger import Ledger
 from ._meter import drive
+from ._parking import ParkingThread
 from ._stacks import Call, take
 from ._usage import ThreadUsage, Usage
 
@@ -71,7 +71,7 @@ class Incident:
         return any(late >= STARVED_S and 2 * late >= end - due for due, late in looks)
 
 
-class Watchdog:
+class Watchdog(ParkingThread):
     """Watches one loop, on a daemon thread."""
 
     def __init__(
@@ -82,53 +82,29 @@ class Watchdog:
         usage: ThreadUsage,
         on_fault: Callable[[str], None],
     ) -> None:
+        super().__init__("openrtc-introspect-watchdog")
         self._hook = hook
         self._ledger = ledger
         self._clock = clock
         self._usage = usage
         self._on_fault = on_fault
         self._interval = min(0.045, 0.9 * ledger.limit)
-        self._awake = threading.Event()
-        self._stopped = threading.Event()
         self._last = usage.read()
         self._last_idle = ledger.idle
         self._due: float | None = None
         """When the next look should come, or should have come when it went to sleep; None before the first."""
         self._asleep_since: float | None = self._clock()
-        self._thread = threading.Thread(target=self._run, name="openrtc-introspect-watchdog", daemon=True)
         self.step: Incident | None = None
         """The latest step that was seen to go on."""
         self.iteration: Incident | None = None
         """The latest iteration that was seen to go on, whatever ran in it."""
-        self.cpu_s = 0.0
-        """CPU seconds this thread had used when it was last read, at each 16th tick."""
         self._ticks = 0
 
     # --- the thread ------------------------------------------------------------------------------
 
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopped.set()
-        self._awake.set()
-
-    def join(self, timeout_s: float) -> None:
-        if self._thread.is_alive():
-            self._thread.join(timeout_s)
-
-    def is_alive(self) -> bool:
-        return self._thread.is_alive()
-
-    def sessions_live(self, some: bool) -> None:
-        if some:
-            self.wake()
-        elif not self._stopped.is_set():
-            self._sleep()
-
     def _sleep(self) -> None:
         self._asleep_since = self._clock()
-        self._awake.clear()
+        super()._sleep()
 
     def wake(self) -> None:
         """The loop has something to do again: from now on a look is due, even if the thread never gets to it."""
@@ -137,7 +113,7 @@ class Watchdog:
             self._remember(self._usage.read())
             self._due = self._clock() + self._interval
             self._asleep_since = None
-            self._awake.set()
+            super().wake()
 
     def _run(self) -> None:
         try:
