@@ -107,6 +107,29 @@ def test_a_second_factory_on_top_is_left_alone_and_told_of(
     assert busy == pytest.approx(0.02)
 
 
+def test_detaching_while_it_is_looked_for_is_no_replaced_factory(
+    run_virtually: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service thread may ask in the middle of a detach: what the loop has back then is not a stranger's."""
+
+    async def main() -> bool:
+        loop: Any = asyncio.get_running_loop()
+        ledger = Ledger(contextvars.ContextVar("test"), loop.clock, 0.05)
+        hook = AsyncioHook(loop, ledger, meter=True, on_stall=lambda _since, _until: None, on_fault=pytest.fail)
+        hook.attach()
+        factory_of_the_loop = loop.get_task_factory
+
+        def detached_meanwhile() -> Any:
+            monkeypatch.undo()
+            hook.detach()
+            return factory_of_the_loop()
+
+        monkeypatch.setattr(loop, "get_task_factory", detached_meanwhile)
+        return hook.replaced_factory()
+
+    assert run_virtually(main()) is False
+
+
 def test_two_introspectors_on_one_loop_charge_their_own_sessions(run_virtually: Run) -> None:
     """A test's and the program's: each has its books, neither takes the other for a stranger's factory."""
 

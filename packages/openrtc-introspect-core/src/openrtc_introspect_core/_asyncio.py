@@ -104,11 +104,19 @@ class AsyncioHook:
             self._heartbeat.stop()
 
     def replaced_factory(self) -> bool:
-        """Whether another task factory was set since. It may still call ours; another hook's does."""
-        if not self._attached or self.loop.is_closed():
+        """Whether another task factory was set since. It may still call ours; another hook's does.
+
+        From any thread.
+        """
+        if self.loop.is_closed():
             return False
         current = self.loop.get_task_factory()
-        return current is not self._factory and not isinstance(getattr(current, "hook", None), AsyncioHook)
+        # Asked last: another thread may have detached meanwhile, and what it gave back is no replacement.
+        return (
+            current is not self._factory
+            and not isinstance(getattr(current, "hook", None), AsyncioHook)
+            and self._attached
+        )
 
     # --- tasks -----------------------------------------------------------------------------------
 
