@@ -54,7 +54,7 @@ def test_c_code_that_let_go_of_the_gil_is_native_too() -> None:
 def test_another_thread_with_the_gil_is_nobody_s_fault() -> None:
     """Starved, and yet it computed nothing."""
     judgement = judge(facts(incident(cpu=0.02, late=(0.15,)), cpu=0.02))
-    assert (judgement.cause, judgement.nobodys) == ("gil", True)
+    assert (judgement.cause, judgement.nobodys) == ("gil-contention", True)
 
 
 def test_a_thread_that_was_not_let_run_is_nobody_s_fault() -> None:
@@ -78,8 +78,8 @@ def test_not_having_been_looked_at_is_evidence_too() -> None:
         return Incident(START, before=Usage(START, 0.0, 0.0), late=[0.155], dues=[START + 0.045])
 
     assert judge(facts(unseen(), cpu=1)).cause == "native"
-    assert judge(facts(unseen(), cpu=0)).cause == "gil"
-    assert judge(facts(unseen(), cpu=0, in_step=False)).cause == "gil"
+    assert judge(facts(unseen(), cpu=0)).cause == "gil-contention"
+    assert judge(facts(unseen(), cpu=0, in_step=False)).cause == "gil-contention"
 
 
 def test_a_short_native_block_is_told_from_python_code() -> None:

@@ -1,11 +1,12 @@
 """The hook into an asyncio event loop: asyncio's own, and uvloop.
 
-Three places are touched while attached, and given back on detach:
+Four places are touched while attached, and given back on detach:
 - the task factory, chained: each task is tagged with its session at creation and, where steps are
   metered, drives a MeteredCoroutine;
 - on loops written in Python, `selector.select` and `run_forever` get a wrapper on the instance, so
   that waiting and each iteration are timed exactly and without a timer; on uvloop, which has no
   such place, a heartbeat timer runs while sessions live, and its lateness is what is known;
+- `run_in_executor`, so that sessions' calls in threads are booked to them (see _threadwork.py);
 - `call_soon`, only while a session's scope is open in a task older than the hook (see _adopted.py).
 """
 
@@ -25,6 +26,7 @@ from ._heartbeat import Heartbeat
 from ._ledger import Ledger
 from ._meter import MeteredCoroutine
 from ._sessions import Session
+from ._threadwork import ThreadWork
 
 LONG_S = 0.0005
 """Iterations shorter than this are not kept: the lag's resolution."""
@@ -70,6 +72,7 @@ class AsyncioHook:
         self._on_stall = on_stall
         self._on_fault = on_fault
         self._adopted = AdoptedTasks(loop, ledger)
+        self.thread_work = ThreadWork(loop, ledger)
         self._attached = False
         self._previous: TaskFactory | None = None
         self._factory: TaskFactory | None = None
@@ -83,6 +86,7 @@ class AsyncioHook:
         self._factory = self._task_factory()
         self.loop.set_task_factory(self._factory)
         self._attached = True
+        self.thread_work.attach()
         selector = getattr(self.loop, "_selector", None)
         if hasattr(selector, "select") and hasattr(selector, "__dict__") and hasattr(self.loop, "__dict__"):
             self._time_iterations(selector)
@@ -100,6 +104,7 @@ class AsyncioHook:
             unwrap()
         self._unwrap.clear()
         self._adopted.clear()
+        self.thread_work.detach()
         if self._heartbeat is not None:
             self._heartbeat.stop()
 
@@ -184,6 +189,7 @@ class AsyncioHook:
         current = self._current_task() is entered
         if not self._adopted.release(entered, session, running=current) and current:
             self.ledger.switch(outer or self.ledger.untagged)
+            self.ledger.left = session
 
     def _current_task(self) -> asyncio.Task[Any] | None:
         if threading.get_ident() != self.thread_id:

@@ -2,7 +2,7 @@
 
     gc            a collection took most of it                              nobody's
     descheduled   the thread was ready to run and was not let               nobody's
-    gil           another thread kept the GIL                               nobody's
+    gil-contention  another thread kept the GIL: the session's whose call in a thread did, else nobody's
     import        a module was being imported
     native        C code computed, or kept the GIL
     cpu           Python code computed
@@ -84,7 +84,7 @@ def judge(facts: Facts) -> Judgement:
     # On a crowded machine a thread that computes waits for its processor in between.
     computing = cpu is not None and cpu + (waited or 0.0) >= MOST
     if starved and cpu is not None and not computing:
-        return Judgement("gil", "another thread kept the GIL", nobodys=True)
+        return Judgement("gil-contention", "another thread kept the GIL", nobodys=True)
     if not facts.in_step:
         return _of_iteration(facts)
     module = _imported(incident.looks)

@@ -112,6 +112,10 @@ class Detector:
         if judgement.nobodys or judgement.cause == "burst":
             owner = None
         detail = judgement.detail
+        if judgement.cause == "gil-contention":
+            owner = self._hook.thread_work.culprit(facts.start, facts.end)
+            if owner is not None:
+                detail = "its call in a thread kept the GIL"
         if judgement.cause == "callback" and owner is None and not self._hook.times_iterations:
             detail = "whose it is cannot be known on this loop"
         if judgement.cause == "descheduled" and (evidence := self.pressure.told()):

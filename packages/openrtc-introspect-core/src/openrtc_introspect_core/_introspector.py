@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import _fork
 from ._asyncio import AsyncioHook, loop_to_attach
@@ -45,6 +45,9 @@ from .wire._messages import (
     TaskInfo,
 )
 
+if TYPE_CHECKING:
+    from ._heap import Heap
+
 logger = logging.getLogger("openrtc.introspect")
 
 _CLOSE_WITHIN_S = 2.0
@@ -64,7 +67,9 @@ class Introspector:
 
     cpu: "exact" times every task step; "sampled" looks 1 / `sample_interval_s` times a second who
         runs (statistical, see docs/benchmarks.md for its bias); "off" does neither.
-    memory: "share": RSS / live sessions, each `memory_interval_s` seconds.
+    memory: "share": RSS / live sessions, each `memory_interval_s` seconds; "heap" and "traced" add what
+        each session's own steps have allocated less what they freed, by glibc's account or Python's
+        (docs/measuring.md says what each cannot see). They need cpu="exact".
     slow_session_threshold_ms: a block is a span of more than this in which the loop ran nothing else.
     slow_status_s: seconds that a session shows as slow after its block.
     memory_limit_mb, max_sessions: shown beside what is used, 0 for none. AgentPool keeps them.
@@ -116,6 +121,7 @@ class Introspector:
         self._sessions = SessionTable()
         self._blocks = BlockLog(self._wall, self._settings.slow_status_s)
         self._ledger = Ledger(self._binding, clock, self._settings.threshold_s, self._step_overran)
+        self._heap: Heap | None = None
         self._places = Places(self._settings.project_roots)
         self._detector: Detector | None = None
         self._watchdog: Watchdog | None = None
@@ -161,10 +167,12 @@ class Introspector:
         # Here, because they load psutil and anyio, which whoever only imports the package need not wait for.
         import psutil
 
+        from ._heap import heap_for
         from ._host import HostVitals
         from ._memory import ShareOfRss
         from ._service import Served, Service, hello
 
+        self._heap = heap_for(self._settings.memory)
         if self._settings.socket_path is None and not sockets_available():
             self._fault("socket", "this platform has no Unix sockets: sessions are metered, and nothing is served")
         elif self._settings.socket_path is not False:
@@ -197,6 +205,9 @@ class Introspector:
                 watchdog=self._watchdog,
                 sampler=self._sampler,
             )
+            if self._heap is not None:
+                self._heap.start()
+                self._ledger.in_use = self._heap.read
             hook.attach()
             self._collections.attach()
             reporter = self._reporter = Reporter(
@@ -208,11 +219,13 @@ class Introspector:
                 blocks=self._blocks,
                 detector=self._detector,
                 usage=usage,
+                heap=self._heap,
                 memory=ShareOfRss(process),
                 host=HostVitals(process),
                 sampler=self._sampler,
                 watchdog=self._watchdog,
                 notes=self._current_notes,
+                on_fault=self._fault,
             )
             reporter.memory.sample(self._clock(), ())
             self._service = Service(
@@ -273,6 +286,9 @@ class Introspector:
 
     def _detach(self, hook: AsyncioHook) -> None:
         hook.detach()
+        if self._heap is not None:
+            self._ledger.in_use = None
+            self._heap.stop()
         if self._collections is not None:
             self._collections.detach()
 
@@ -405,4 +421,5 @@ class Introspector:
             logger.warning("introspection of %s: %s", self.name, problem)
 
     def _current_notes(self) -> list[str]:
-        return list(self._notes.values())
+        blind = [self._heap.blind_to] if self._heap is not None and self._ledger.in_use is not None else []
+        return [*self._notes.values(), *blind]

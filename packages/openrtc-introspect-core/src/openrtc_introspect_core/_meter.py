@@ -50,8 +50,10 @@ def drive(coro: Coroutine[Any, Any, Any], ledger: Ledger, tag: Session | None) -
             # Dropped before its first step: the coroutine's own finalizer warns, as without us.
             raise
         except BaseException as error:
-            thrown = _without_our_frame(error)
+            thrown = without_our_frame(error)
         while True:
+            if ledger.in_use is not None:
+                ledger.open_heap()
             start = clock()
             outside = ledger.running
             if outside is not None:
@@ -70,13 +72,15 @@ def drive(coro: Coroutine[Any, Any, Any], ledger: Ledger, tag: Session | None) -
                 return stop.value
             except BaseException as error:
                 ledger.end(outside, start)
-                _without_our_frame(error)
+                without_our_frame(error)
                 raise
             end = clock()
             running = ledger.running
             since = ledger.since
             running.busy += end - since
             running.steps += 1
+            if ledger.in_use is not None:
+                ledger.close_heap(running)
             ledger.running = outside
             ledger.since = end
             if end - start > notable:
@@ -84,14 +88,14 @@ def drive(coro: Coroutine[Any, Any, Any], ledger: Ledger, tag: Session | None) -
             try:
                 value = yield item
             except BaseException as error:
-                thrown = _without_our_frame(error)
+                thrown = without_our_frame(error)
             item = None  # the future awaited lives no longer than it would without us
     finally:
         if tag is not None:
             tag.tasks -= 1
 
 
-def _without_our_frame(error: BaseException) -> BaseException:
+def without_our_frame(error: BaseException) -> BaseException:
     """The error with the outermost traceback entry, the frame that caught it, taken off."""
     if error.__traceback__ is not None:
         error.__traceback__ = error.__traceback__.tb_next

@@ -19,10 +19,11 @@ from ._asyncio import AsyncioHook, loop_name
 from ._blocks import BlockLog
 from ._clock import WallTime
 from ._ledger import Ledger, Standing
-from ._sessions import Session, SessionTable, percent
+from ._sessions import MIB, Session, SessionTable, percent
 from ._settings import Settings
 from .wire._messages import (
     LagMethod,
+    LeftBehind,
     LoopTime,
     SessionRow,
     Snapshot,
@@ -32,6 +33,7 @@ from .wire._messages import (
 
 if TYPE_CHECKING:
     from ._detector import Detector
+    from ._heap import Heap
     from ._host import HostVitals
     from ._memory import ShareOfRss
     from ._sampler import Sampler
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
 
 MARK_INTERVAL_S = 1.0
 LAG_WINDOW_S = 60.0
+LEFT_BEHIND_S = 600.0
+MAX_LEFT_BEHIND = 10
 _ROWS_PER_BREATH = 128
 
 
@@ -77,11 +81,13 @@ class Reporter:
     blocks: BlockLog
     detector: Detector
     usage: ThreadUsage
+    heap: Heap | None
     memory: ShareOfRss
     host: HostVitals
     sampler: Sampler | None
     watchdog: Watchdog | None
     notes: Callable[[], list[str]]
+    on_fault: Callable[[str, str], None]
     costs: Costs = field(default_factory=Costs)
     draining: bool = False
     epoch: str = field(default_factory=lambda: uuid.uuid4().hex[:16])
@@ -90,12 +96,14 @@ class Reporter:
     _memory_due: float = float("-inf")
     _mark_due: float = float("-inf")
     _sorted_waits: tuple[float, float, list[float]] = field(default=(float("-inf"), 0.0, []))
+    _heap_watched: tuple[float, int] = (float("inf"), 0)
     _sequence: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
     def __post_init__(self) -> None:
         mark = self._mark(self.ledger.standing())
         self._started = mark.when
         self._marks = (mark, mark)
+        self._heap_watched = (mark.when, 0)
 
     # --- once a second ---------------------------------------------------------------------------
 
@@ -111,10 +119,27 @@ class Reporter:
             if self.sessions.live:  # without sessions there is no block that it would be evidence for
                 self.detector.pressure.mark()
             self.sessions.retire()
+            self._watch_heap(now)
             standing = self.ledger.standing()
             self._marks = (self._marks[1], self._mark(standing))
             for session in list(self.sessions.live.values()):
                 session.mark(standing.now, self.ledger.busy_of(session, standing))
+                if self.ledger.in_use is not None:
+                    session.mark_heap(standing.now)
+
+    def _watch_heap(self, now: float) -> None:
+        """Switches memory by session off where reading it has become too dear."""
+        if self.heap is None or self.ledger.in_use is None:
+            return
+        _, steps = self.sessions.totals()
+        steps += self.ledger.untagged.steps
+        since, before = self._heap_watched
+        if now - since < MARK_INTERVAL_S / 2:
+            return
+        self._heap_watched = (now, steps)
+        if problem := self.heap.too_dear(2 * (steps - before) / (now - since)):
+            self.ledger.in_use = None
+            self.on_fault("heap", problem)
 
     def _accounted_cpu(self) -> float | None:
         """CPU seconds of the loop's thread and of our own; None where the platform does not tell."""
@@ -163,6 +188,8 @@ class Reporter:
         metered = self.settings.cpu != "off"
         delays = self.detector.victims.known
         at = self.wall.at
+        heap = self.ledger.in_use is not None
+        in_threads = self.hook.thread_work.under_way() if self.hook.thread_work.known else None
         rows = []
         for index, session in enumerate(live):
             busy = self.ledger.busy_of(session, standing)
@@ -188,6 +215,9 @@ class Reporter:
                     tasks=session.tasks,
                     mem_mb=share,
                     peak_mb=session.peak_mb,
+                    heap_mb=session.held / MIB if heap else None,
+                    heap_growth_mb_per_min=_mib(session.heap_growth(now)) if heap else None,
+                    thread_cpu_s=session.thread_cpu + in_threads.get(session, 0.0) if in_threads is not None else None,
                     status=status,
                     blocks=session.blocks,
                     worst_block_ms=1000.0 * session.worst_block,
@@ -229,9 +259,22 @@ class Reporter:
             lag_max_ms=longest,
             lag_method=method,
             introspection_pct=percent(mark.cost - before.cost, now - before.when) if now > before.when else None,
+            left_behind=self._left_behind(now) if self.ledger.in_use is not None else [],
             host=self.host.now(),
             notes=self.notes(),
         )
+
+    def _left_behind(self, now: float) -> list[LeftBehind]:
+        return [
+            LeftBehind(
+                session_id=session.session_id,
+                agent_name=session.agent_name,
+                tenant=session.tenant,
+                ended_at=self.wall.at(session.ended_at),
+                heap_mb=session.held / MIB,
+            )
+            for session in self.sessions.holding(now - LEFT_BEHIND_S)[:MAX_LEFT_BEHIND]
+        ]
 
     def _loop_time(self, before: Mark, mark: Mark) -> LoopTime:
         span = mark.when - before.when
@@ -292,6 +335,10 @@ class Reporter:
         waits = sorted((seconds for when, seconds in kept if now - when <= window), reverse=True)
         self._sorted_waits = now, window, waits
         return window, waits
+
+
+def _mib(count: float | None) -> float | None:
+    return count / MIB if count is not None else None
 
 
 def _breathe() -> None:

@@ -67,6 +67,7 @@ class SessionScope:
         if session is None or session.ended:
             return
         introspector = self._introspector
+        session.ended_at = introspector._clock()
         for variable, token in zip((introspector._binding, innermost), self._tokens, strict=True):
             # Left in another context than it was entered in, as generators do: nothing is bound here.
             with contextlib.suppress(ValueError):

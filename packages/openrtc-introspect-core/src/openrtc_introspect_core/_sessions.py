@@ -6,11 +6,18 @@ task, so every task created inside a session's scope carries it, and nothing nee
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any
 
 from ._errors import ArgumentError, ArgumentTypeError
+
+MIB = 1024 * 1024
+HEAP_MARK_S = 10.0
+HEAP_MARKS = 7
+HELD_BYTES = MIB
+MAX_HELD = 256
 
 MAX_NAME = 256
 """Characters a session id, an agent name or a tenant may have."""
@@ -19,20 +26,23 @@ MAX_NAME = 256
 class Account:
     """Loop time charged to one holder of the loop. Written by the loop's thread only."""
 
-    __slots__ = ("busy", "steps")
+    __slots__ = ("busy", "heap", "steps")
 
     def __init__(self) -> None:
         self.busy = 0.0
         """Seconds it has held the loop, without the step in progress."""
         self.steps = 0
+        self.heap = 0
+        """Bytes that its steps have allocated, less those that they freed; 0 where memory is not measured."""
 
 
 class Session(Account):
     """One live session. Made by `Introspector.session`; `current_session` returns it."""
 
     __slots__ = (
-        "_marks", "agent_name", "blocks", "delayed", "ended", "metadata", "peak_mb", "session_id", "slow_until",
-        "started", "tasks", "tenant", "worst_block", "worst_delay",
+        "_heap_marks", "_marks", "agent_name", "blocks", "delayed", "ended", "ended_at", "metadata", "peak_mb",
+        "session_id", "slow_until", "started", "tasks", "tenant", "thread_cpu", "thread_heap",
+        "worst_block", "worst_delay",
     )  # fmt: skip
 
     def __init__(self, session_id: str, agent_name: str, metadata: Mapping[str, Any], started: float) -> None:
@@ -55,8 +65,15 @@ class Session(Account):
         self.delayed = 0.0
         """Seconds it was kept waiting by others' blocks."""
         self.worst_delay = 0.0
+        self.thread_cpu = 0.0
+        """CPU seconds of its calls in threads that have ended. Written under their lock."""
+        self.thread_heap = 0
+        """As `heap`, of its calls in threads that have ended. Written under their lock."""
         self.ended = False
+        self.ended_at = float("inf")
+        """Clock reading at its end."""
         self._marks = (started, 0.0, started, 0.0)
+        self._heap_marks: tuple[tuple[float, int], ...] = ((started, 0),)
 
     def __repr__(self) -> str:
         return f"<Session {self.session_id!r} agent_name={self.agent_name!r}>"
@@ -70,6 +87,21 @@ class Session(Account):
         since, before, _, _ = self._marks
         return percent(busy - before, now - since)
 
+    @property
+    def held(self) -> int:
+        """Bytes that its steps and its calls in threads have allocated, less those that they freed."""
+        return self.heap + self.thread_heap
+
+    def mark_heap(self, now: float) -> None:
+        """Called about once a second where memory is measured: remembers `heap` each ten seconds for a minute."""
+        if now - self._heap_marks[-1][0] >= HEAP_MARK_S:
+            self._heap_marks = (*self._heap_marks[-HEAP_MARKS + 1 :], (now, self.held))
+
+    def heap_growth(self, now: float) -> float | None:
+        """Bytes a minute, over the last minute; None before there are ten seconds to tell from."""
+        since, before = self._heap_marks[0]
+        return 60.0 * (self.held - before) / (now - since) if now - since >= HEAP_MARK_S else None
+
 
 def percent(part: float, whole: float) -> float:
     """`part` of `whole` in percent, kept within 0–100 against clock readings a moment apart."""
@@ -79,12 +111,14 @@ def percent(part: float, whole: float) -> float:
 class SessionTable:
     """The live sessions by id, and what has been of them in all."""
 
-    __slots__ = ("errored", "left_behind", "live", "retired", "started")
+    __slots__ = ("errored", "held", "left_behind", "live", "retired", "started")
 
     def __init__(self) -> None:
         self.live: dict[str, Session] = {}
         self.left_behind: dict[int, Session] = {}
         """Ended sessions, by id(): their tasks may still run, and their time goes on being booked to them."""
+        self.held: deque[Session] = deque(maxlen=MAX_HELD)
+        """Of those before them, the last that have not given back what they allocated."""
         self.retired = Account()
         """What the sessions before them held the loop for, in all."""
         self.started = 0
@@ -115,6 +149,14 @@ class SessionTable:
                 self.retired.busy += session.busy
                 self.retired.steps += session.steps
                 del self.left_behind[key]
+                if session.held >= HELD_BYTES:
+                    self.held.append(session)
+
+    def holding(self, since: float) -> list[Session]:
+        """The sessions that ended after `since` with memory of their own still allocated, the most first."""
+        ended = [*self.left_behind.values(), *self.held]
+        held = [session for session in ended if session.held >= HELD_BYTES and session.ended_at > since]
+        return sorted(held, key=lambda session: -session.held)
 
     def totals(self, busy_of: Callable[[Account], float] = lambda account: account.busy) -> tuple[float, int]:
         """(seconds, steps) charged to all sessions there have been."""
