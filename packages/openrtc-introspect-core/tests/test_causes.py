@@ -118,7 +118,7 @@ def test_an_import_is_told_with_the_module() -> None:
 def test_a_burst_names_who_took_part() -> None:
     """The three who took most; untagged tasks together."""
     sessions = [Session(f"job-{n}", "a", {}, 0.0) for n in range(3)]
-    steps = [Span(session, START, START + 0.02 * (n + 1)) for n, session in enumerate(sessions)]
+    steps = [Span(Account(session), START, START + 0.02 * (n + 1)) for n, session in enumerate(sessions)]
     steps.append(Span(Account(), START, START + 0.05))
     judgement = judge(facts(None, in_step=False, steps=steps))
     assert judgement == Judgement("burst", "job-2 60 ms, untagged tasks 50 ms, job-1 40 ms")

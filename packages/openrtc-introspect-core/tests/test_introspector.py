@@ -163,8 +163,10 @@ def test_it_starts_once(run_virtually: Run) -> None:
     async def main() -> None:
         introspector = Introspector(socket_path=False)
         async with introspector:
-            with pytest.raises(StateError, match="'worker' is attached already: make a new one"):
+            with pytest.raises(StateError, match="'worker' is attached already to <"):
                 introspector.attach()
+            with pytest.raises(StateError, match="'worker' is attached already: make a new one"):
+                await introspector.__aenter__()
             with introspector.session("still", agent_name="works"):
                 pass
         with pytest.raises(StateError, match="'worker' is closed: make a new one"):
@@ -253,8 +255,8 @@ def test_exceptions_inside_our_own_never_reach_a_session(
                 raise OSError("broken probe")
 
             monkeypatch.setattr(introspector._blocks, "record", broken)
-            monkeypatch.setattr(introspector._hook, "enter_scope", broken)
-            monkeypatch.setattr(introspector._hook, "leave_scope", broken)
+            monkeypatch.setattr(introspector._loops[0].hook, "enter_scope", broken)
+            monkeypatch.setattr(introspector._loops[0].hook, "leave_scope", broken)
 
             async def work() -> str:
                 loop.block(0.1)

@@ -21,7 +21,6 @@ from statistics import median
 from typing import Literal
 
 from ._ledger import Span
-from ._sessions import Session
 from ._stacks import Call
 from ._usage import Usage
 from ._watchdog import Incident
@@ -49,6 +48,8 @@ class Facts:
     """The loop's idle seconds at the end; None where the loop does not tell."""
     gc_s: float = 0.0
     gc_generation: int = 0
+    gc_elsewhere_s: float = 0.0
+    """Seconds of it in which other threads collected."""
     steps: Sequence[Span] = field(default=())
     """The notable steps of the iteration, where it is one."""
 
@@ -84,7 +85,8 @@ def judge(facts: Facts) -> Judgement:
     # On a crowded machine a thread that computes waits for its processor in between.
     computing = cpu is not None and cpu + (waited or 0.0) >= MOST
     if starved and cpu is not None and not computing:
-        return Judgement("gil", "another thread kept the GIL", nobodys=True)
+        whose = "another thread's collection" if facts.gc_elsewhere_s >= MOST * duration else "another thread"
+        return Judgement("gil", f"{whose} kept the GIL", nobodys=True)
     if not facts.in_step:
         return _of_iteration(facts)
     module = _imported(incident.looks)
@@ -104,7 +106,8 @@ def _of_iteration(facts: Facts) -> Judgement:
         return Judgement("callback" if facts.incident is not None else None)
     shares: dict[str, float] = {}
     for span in facts.steps:
-        name = span.holder.session_id if isinstance(span.holder, Session) else "untagged tasks"
+        session = span.holder.session
+        name = session.session_id if session is not None else "untagged tasks"
         shares[name] = shares.get(name, 0.0) + span.end - span.start
     top = sorted(shares.items(), key=lambda share: -share[1])[:3]
     return Judgement("burst", ", ".join(f"{name} {1000 * seconds:.0f} ms" for name, seconds in top))
