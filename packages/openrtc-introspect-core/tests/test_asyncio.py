@@ -210,7 +210,7 @@ def test_a_loop_that_is_not_running_yet_can_be_attached_to() -> None:
     introspector.close()
     loop.close()
     assert introspector.blocks() == []
-    assert introspector._sessions.totals()[0] == pytest.approx(0.05)
+    assert introspector._loops[0].times.mark(introspector._loops[0].ledger.standing()).sessions == pytest.approx(0.05)
 
 
 def test_attaching_from_another_thread_is_refused(run_virtually: Run) -> None:
@@ -231,7 +231,7 @@ def test_idle_and_busy_time_add_up(run_virtually: Run) -> None:
     async def main() -> Any:
         loop: Any = asyncio.get_running_loop()
         async with Introspector(socket_path=False, clock=loop.clock) as introspector:
-            hook = introspector._hook
+            hook = introspector._loops[0].hook
             assert hook is not None
             idle = hook.idle(loop.clock())
             began = loop.clock()
@@ -312,7 +312,7 @@ def test_books_left_in_mid_step_are_healed_at_the_next_wait(run_virtually: Run) 
                 await asyncio.sleep(1)
 
                 def interrupted() -> None:
-                    introspector._ledger.begin(session)
+                    introspector._loops[0].ledger.begin(session)
 
                 loop.call_soon(interrupted)
                 await asyncio.sleep(1)
@@ -350,7 +350,7 @@ def test_on_uvloop_a_timer_runs_only_while_sessions_live() -> None:
 
     async def main() -> Any:
         async with Introspector(socket_path=False) as introspector:
-            hook = introspector._hook
+            hook = introspector._loops[0].hook
             assert hook is not None
             assert hook._heartbeat is not None
             heartbeat = hook._heartbeat
@@ -373,7 +373,7 @@ def test_on_uvloop_the_timer_stops_where_no_step_begins_and_the_next_step_starts
     async def main() -> Any:
         loop = asyncio.get_running_loop()
         async with Introspector(socket_path=False, stacks=False) as introspector:
-            hook, ledger = introspector._hook, introspector._ledger
+            hook, ledger = introspector._loops[0].hook, introspector._loops[0].ledger
             assert hook is not None
             heartbeat = hook._heartbeat
             assert heartbeat is not None
@@ -412,7 +412,7 @@ def test_a_wait_that_ends_far_too_late_is_a_block_and_no_idle_time(run_virtually
 
         loop._selector.select = late_once
         async with Introspector(socket_path=False, clock=loop.clock) as introspector:
-            hook = introspector._hook
+            hook = introspector._loops[0].hook
             assert hook is not None
             before = hook.idle(loop.clock())
             with introspector.session("innocent", agent_name="test"):

@@ -15,32 +15,40 @@ from openrtc_introspect_testing._clock import FakeClock
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
 
+def collect(collections: Collections, clock: FakeClock, seconds: float) -> None:
+    collections._called("start", {"generation": 2})
+    clock.advance(seconds)
+    collections._called("stop", {"generation": 2})
+
+
 def watched() -> tuple[FakeClock, Ledger, Collections]:
     clock = FakeClock()
     ledger = Ledger(ContextVar("binding"), clock, 0.05)
-    return clock, ledger, Collections(ledger, threading.get_ident())
+    here = threading.get_ident()
+    return clock, ledger, Collections(clock, lambda thread_id: ledger if thread_id == here else None)
 
 
 def test_a_notable_collection_is_booked_and_a_short_one_is_not() -> None:
     """0.2 ms is the line."""
     clock, ledger, collections = watched()
+    here = threading.get_ident()
     for seconds in (0.0001, 0.07):
-        collections._called("start", {"generation": 2})
-        clock.advance(seconds)
-        collections._called("stop", {"generation": 2})
+        collect(collections, clock, seconds)
     assert round(ledger.gc.busy, 9) == 0.07
-    assert collections.generation(0.0, 2000.0) == 2
-    assert collections.generation(0.0, 1.0) == 0
+    assert collections.generation(0.0, 2000.0, here) == 2
+    assert collections.generation(0.0, 1.0, here) == 0
 
 
 def test_another_thread_s_collection_is_not_the_loop_s() -> None:
-    """It does not hold the loop's thread more than any work with the GIL."""
+    """It does not hold the loop's thread more than any work with the GIL, and how long it did is told."""
     clock, ledger, collections = watched()
-    collections._thread_id = -1
-    collections._called("start", {"generation": 2})
-    clock.advance(1)
-    collections._called("stop", {"generation": 2})
-    assert ledger.gc.busy == 0
+    began = clock()
+    thread = threading.Thread(target=collect, args=(collections, clock, 1.0))
+    thread.start()
+    thread.join()
+    here = threading.get_ident()
+    assert (ledger.gc.busy, collections.generation(began, clock(), here)) == (0, 0)
+    assert collections.elsewhere(began + 0.25, clock() + 5, here) == 0.75
 
 
 def test_a_stop_without_a_start_is_nothing() -> None:

@@ -78,7 +78,7 @@ def test_the_five_lines_of_the_readme_work(run: Run, runtime_dir: Path) -> None:
         ({"max_sessions": -1}, r"max_sessions must be 0 \(no limit\) or more, got -1$"),
         ({"max_sessions": 1.5}, r"max_sessions must be an int, got 1\.5$"),
         ({"cpu": "fast"}, "cpu must be 'exact' or 'sampled' or 'off', got 'fast'$"),
-        ({"memory": "heap"}, "memory must be 'share', got 'heap'$"),
+        ({"memory": "all"}, "memory must be 'share' or 'heap' or 'traced', got 'all'$"),
         ({"name": ""}, "name must have 1 to 256 characters, got an empty one$"),
         ({"name": "a\x1bb"}, r"name must be at most 64 printable characters, got 'a\\x1bb'$"),
         ({"socket_path": 7}, r"socket_path must be a path, None .* or False .*, got 7$"),
@@ -163,8 +163,10 @@ def test_it_starts_once(run_virtually: Run) -> None:
     async def main() -> None:
         introspector = Introspector(socket_path=False)
         async with introspector:
-            with pytest.raises(StateError, match="'worker' is attached already: make a new one"):
+            with pytest.raises(StateError, match="'worker' is attached already to <"):
                 introspector.attach()
+            with pytest.raises(StateError, match="'worker' is attached already: make a new one"):
+                await introspector.__aenter__()
             with introspector.session("still", agent_name="works"):
                 pass
         with pytest.raises(StateError, match="'worker' is closed: make a new one"):
@@ -253,8 +255,8 @@ def test_exceptions_inside_our_own_never_reach_a_session(
                 raise OSError("broken probe")
 
             monkeypatch.setattr(introspector._blocks, "record", broken)
-            monkeypatch.setattr(introspector._hook, "enter_scope", broken)
-            monkeypatch.setattr(introspector._hook, "leave_scope", broken)
+            monkeypatch.setattr(introspector._loops[0].hook, "enter_scope", broken)
+            monkeypatch.setattr(introspector._loops[0].hook, "leave_scope", broken)
 
             async def work() -> str:
                 loop.block(0.1)

@@ -43,7 +43,7 @@ def test_an_inner_scope_is_seen_and_the_outer_one_after_it(run_virtually: Run) -
 
     async def main() -> Any:
         async with Introspector(cpu="sampled", socket_path=False) as introspector:
-            hook = introspector._hook
+            hook = introspector._loops[0].hook
             assert hook is not None
             task = asyncio.current_task()
             assert task is not None
@@ -101,9 +101,9 @@ def test_it_sleeps_while_no_session_lives(run_on_asyncio: Run) -> None:
             sampler = introspector._sampler
             assert sampler is not None
             await asyncio.sleep(0.02)
-            return len(sampler._seen)
+            return [len(seen) for seen in sampler.seen.values()]
 
-    assert run_on_asyncio(main()) == 0
+    assert run_on_asyncio(main()) == [0]
     assert not [t for t in threading.enumerate() if t.name.startswith("openrtc")]
 
 

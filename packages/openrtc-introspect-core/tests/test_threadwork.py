@@ -16,6 +16,7 @@ from openrtc_introspect_core import Introspector
 from openrtc_introspect_core._ledger import Ledger
 from openrtc_introspect_core._sessions import Session
 from openrtc_introspect_core._threadwork import Call, Done, ThreadWork
+from openrtc_introspect_testing._clock import FakeClock
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
@@ -148,13 +149,8 @@ def test_a_coroutine_function_is_refused_by_the_loop_itself(run_on_asyncio: Run)
 
 
 @pytest.fixture
-def work(run_virtually: Run) -> ThreadWork:
-    async def main() -> ThreadWork:
-        loop: Any = asyncio.get_running_loop()
-        return ThreadWork(loop, Ledger(contextvars.ContextVar("test"), loop.clock, 0.05))
-
-    made: ThreadWork = run_virtually(main())
-    return made
+def work() -> ThreadWork:
+    return ThreadWork(FakeClock())
 
 
 def session(name: str) -> Session:
@@ -190,7 +186,7 @@ def test_who_waited_is_no_culprit(work: ThreadWork) -> None:
 def test_a_call_under_way_can_be_it(work: ThreadWork, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the CPU time that it has used so far."""
     computes = session("computes")
-    call = Call(compute, computes, work)
+    call = Call(compute, computes, Ledger(contextvars.ContextVar("test"), FakeClock(), 0.05), work)
     call.start = 1.0
     monkeypatch.setattr(Call, "cpu_s_seen", lambda self: 0.9)
     work._running.add(call)

@@ -10,7 +10,7 @@ import pytest
 
 from openrtc_introspect_core import Introspector
 from openrtc_introspect_core._sessions import Binding, Session
-from openrtc_introspect_core._victims import Victims, charge
+from openrtc_introspect_core._victims import QueuesOfLoop, charge
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
@@ -151,7 +151,7 @@ def test_all_overdue_timers_are_found_and_no_other(count: int) -> None:
     """However the heap lies."""
     loop = asyncio.new_event_loop()
     binding: Binding = ContextVar("binding")
-    victims = Victims(loop, binding)
+    victims = QueuesOfLoop(loop, binding)
     now = loop.time()
     for n in range(count):
         context = Context()

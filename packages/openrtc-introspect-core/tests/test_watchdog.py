@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from openrtc_introspect_core import Block, Introspector
-from openrtc_introspect_core._watchdog import MAX_LOOKS, PARK_AFTER_S, Watchdog
+from openrtc_introspect_core._watchdog import MAX_LOOKS, PARK_AFTER_S, Watch, Watchdog
 from openrtc_introspect_testing._clock import FakeClock
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -17,10 +17,10 @@ Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
 def looked(introspector: Introspector, late: float = 0.0) -> float:
     """One look from another thread, while this one, the loop's, is held here."""
-    watchdog = introspector._watchdog
-    assert watchdog is not None
+    watch = introspector._loops[0].watch
+    assert watch is not None
     pauses: list[float] = []
-    thread = threading.Thread(target=lambda: pauses.append(watchdog.look(late)))
+    thread = threading.Thread(target=lambda: pauses.append(watch.look(late)))
     thread.start()
     thread.join()
     return pauses[0]
@@ -99,9 +99,9 @@ def test_what_is_held_for_a_moment_is_not_looked_at(run: Run, monkeypatch: pytes
 
             with introspector.session("a", agent_name="a"):
                 pause = await asyncio.create_task(entrypoint())
-            watchdog = introspector._watchdog
-            assert watchdog is not None
-            return pause, watchdog.step
+            watch = introspector._loops[0].watch
+            assert watch is not None
+            return pause, watch.step
 
     assert run(main()) == (0.045, None)
 
@@ -113,8 +113,8 @@ def test_looks_at_one_block_are_one_incident_and_bounded(run: Run, monkeypatch: 
     async def main() -> Any:
         clock = FakeClock()
         async with Introspector(socket_path=False, clock=clock) as introspector:
-            watchdog = introspector._watchdog
-            assert watchdog is not None
+            watch = introspector._loops[0].watch
+            assert watch is not None
             pauses = []
 
             async def entrypoint() -> None:
@@ -123,8 +123,8 @@ def test_looks_at_one_block_are_one_incident_and_bounded(run: Run, monkeypatch: 
 
             with introspector.session("a", agent_name="a"):
                 await asyncio.create_task(entrypoint())
-            assert watchdog.step is not None
-            return pauses[0], pauses[-1], len(watchdog.step.looks)
+            assert watch.step is not None
+            return pauses[0], pauses[-1], len(watch.step.looks)
 
     assert run(main()) == (0.005, 0.045, MAX_LOOKS)
 
@@ -211,26 +211,26 @@ def test_it_parks_while_the_loop_waits_and_is_woken_by_its_next_iteration(
         clock = FakeClock()
         loop = asyncio.get_running_loop()
         async with Introspector(socket_path=False, clock=clock) as introspector:
-            watchdog, hook = introspector._watchdog, introspector._hook
-            assert watchdog is not None
+            watch, hook = introspector._loops[0].watch, introspector._loops[0].hook
+            assert watch is not None
             assert hook is not None
             with introspector.session("a", agent_name="a"):
-                ticking = watchdog._awake.is_set()
+                ticking = watch.awake
                 future = loop.create_future()
 
                 def while_it_waits() -> None:
                     while hook.busy_since is not None:
                         time.sleep(0.001)
                     clock.advance(2 * PARK_AFTER_S)
-                    watchdog.look()
-                    parked = not watchdog._awake.is_set(), hook.wakes_watchdog
+                    watch.look()
+                    parked = not watch.awake, hook.wakes_watchdog
                     loop.call_soon_threadsafe(future.set_result, parked)
 
                 thread = threading.Thread(target=while_it_waits)
                 thread.start()
                 parked = await future
                 thread.join()
-                return ticking, parked, watchdog._awake.is_set(), hook.wakes_watchdog
+                return ticking, parked, watch.awake, hook.wakes_watchdog
 
     assert run_on_asyncio(main()) == (True, (True, True), True, False)
 
@@ -240,12 +240,12 @@ def test_without_sessions_it_sleeps(run_on_asyncio: Run) -> None:
 
     async def main() -> Any:
         async with Introspector(socket_path=False) as introspector:
-            watchdog = introspector._watchdog
-            assert watchdog is not None
-            before = watchdog._awake.is_set()
+            watch = introspector._loops[0].watch
+            assert watch is not None
+            before = watch.awake
             with introspector.session("a", agent_name="a"):
-                during = watchdog._awake.is_set()
-            return before, during, watchdog._awake.is_set()
+                during = watch.awake
+            return before, during, watch.awake
 
     assert run_on_asyncio(main()) == (False, True, False)
 
@@ -258,7 +258,7 @@ def test_a_broken_watchdog_is_switched_off_and_told_once(
     def broken(self: Any, late: float = 0.0) -> float:
         raise OSError("no frames")
 
-    monkeypatch.setattr(Watchdog, "look", broken)
+    monkeypatch.setattr(Watch, "look", broken)
 
     async def main() -> Any:
         async with Introspector(socket_path=False) as introspector:

@@ -24,21 +24,22 @@ from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
 from ._ledger import NOTABLE_S, Ledger
-from ._sessions import Session
+from ._sessions import Account
 
 Steps = Generator[Any, Any, Any]
 
 
-def drive(coro: Coroutine[Any, Any, Any], ledger: Ledger, tag: Session | None) -> Steps:
-    """Runs `coro`, charging each step to the session bound at its start. `tag` is the session the
-    task was created for: it counts one live task until this generator ends, however it ends.
+def drive(coro: Coroutine[Any, Any, Any], ledger: Ledger, tag: Account) -> Steps:
+    """Runs `coro`, charging each step to the session bound at its start. `tag` is the account of the
+    one that the task was created for: it counts one live task until this generator ends, however it
+    ends. A step looks its account up only where the session is not the one of the step before.
 
     The body is one function, and writes the ledger's begin() and end() out, because it is the one
     path that every step of every task takes: a call costs more than all the rest of it.
     """
     send = coro.send
     clock = ledger.clock
-    untagged = ledger.untagged
+    session, holder = tag.session, tag
     get = ledger.binding.get
     notable = NOTABLE_S
     thrown: BaseException | None = None
@@ -58,7 +59,10 @@ def drive(coro: Coroutine[Any, Any, Any], ledger: Ledger, tag: Session | None) -
             outside = ledger.running
             if outside is not None:
                 outside = ledger.interrupt(outside, start)
-            ledger.running = get(untagged)
+            bound = get(None)
+            if bound is not session:
+                session, holder = bound, ledger.account_of(bound)
+            ledger.running = holder
             ledger.since = start
             try:
                 if thrown is None:
@@ -91,8 +95,7 @@ def drive(coro: Coroutine[Any, Any, Any], ledger: Ledger, tag: Session | None) -
                 thrown = without_our_frame(error)
             item = None  # the future awaited lives no longer than it would without us
     finally:
-        if tag is not None:
-            tag.tasks -= 1
+        tag.tasks -= 1
 
 
 def without_our_frame(error: BaseException) -> BaseException:
@@ -110,9 +113,8 @@ class MeteredCoroutine:
     send: Callable[[Any], Any]
     throw: Callable[..., Any]
 
-    def __init__(self, coro: Coroutine[Any, Any, Any], ledger: Ledger, tag: Session | None) -> None:
-        if tag is not None:
-            tag.tasks += 1
+    def __init__(self, coro: Coroutine[Any, Any, Any], ledger: Ledger, tag: Account) -> None:
+        tag.tasks += 1
         steps = drive(coro, ledger, tag)
         steps.send(None)
         self.coro = coro
@@ -163,5 +165,5 @@ def step_cost(make_ledger: Callable[[], Ledger], steps: int = 200, rounds: int =
         return clock() - began
 
     plain = min(timed(work()) for _ in range(rounds))
-    metered = min(timed(MeteredCoroutine(work(), ledger, None)) for _ in range(rounds))
+    metered = min(timed(MeteredCoroutine(work(), ledger, ledger.untagged)) for _ in range(rounds))
     return max(0.0, metered - plain) / steps

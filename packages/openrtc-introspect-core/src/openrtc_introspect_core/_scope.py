@@ -40,24 +40,29 @@ class SessionScope:
 
     def __enter__(self) -> Session:
         introspector = self._introspector
-        self._hook = introspector._attached_hook()
+        introspector._check_started()
         if self._session is not None:
             raise StateError(f"the scope of session {self._session_id!r} was entered already: make a new one")
         session = Session(self._session_id, self._agent_name, self._metadata, introspector._clock())
+        loop = introspector._loop_here()
+        session.loop = loop.name if loop is not None else None
         sessions = introspector._sessions
-        sessions.add(session)
+        with sessions.lock:
+            sessions.add(session)
+            if len(sessions.live) == 1:
+                introspector._sessions_live(True)
         self._session = session
-        if len(sessions.live) == 1:
-            introspector._sessions_live(True)
         self._tokens: tuple[Token[Session], Token[Session]] = (
             introspector._binding.set(session),
             innermost.set(session),
         )
+        self._hook = loop.hook if loop is not None else None
         self._entered = None
         try:
-            self._entered = self._hook.enter_scope(session)
+            if self._hook is not None:
+                self._entered = self._hook.enter_scope(session)
         except Exception as fault:
-            introspector._fault("scopes", f"a session's scope could not be metered: {fault!r}")
+            introspector._notes.add("scopes", f"a session's scope could not be metered: {fault!r}")
         return session
 
     def __exit__(
@@ -73,9 +78,12 @@ class SessionScope:
             with contextlib.suppress(ValueError):
                 variable.reset(token)
         try:
-            self._hook.leave_scope(session, self._entered)
+            if self._hook is not None:
+                self._hook.leave_scope(session, self._entered)
         except Exception as fault:
-            introspector._fault("scopes", f"a session's scope could not be metered: {fault!r}")
-        introspector._sessions.remove(session, errored=isinstance(error, Exception))
-        if not introspector._sessions.live:
-            introspector._sessions_live(False)
+            introspector._notes.add("scopes", f"a session's scope could not be metered: {fault!r}")
+        sessions = introspector._sessions
+        with sessions.lock:
+            sessions.remove(session, errored=isinstance(error, Exception))
+            if not sessions.live:
+                introspector._sessions_live(False)

@@ -8,7 +8,6 @@ to_thread, threads of one's own, pools of processes) are not seen.
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections import deque
@@ -18,6 +17,7 @@ from contextlib import suppress
 from inspect import iscoroutinefunction
 from typing import Any, NamedTuple
 
+from ._clock import Clock
 from ._ledger import Ledger
 from ._meter import without_our_frame
 from ._sessions import Session
@@ -50,15 +50,37 @@ class HeapMark(NamedTuple):
     """By the step under way, so far."""
 
 
+def _heap_mark(ledger: Ledger) -> HeapMark | None:
+    """Where the books stand. None: memory is not measured."""
+    in_use = ledger.in_use
+    if in_use is None:
+        return None
+    now = in_use() - ledger.heap_elsewhere
+    pending = 0 if ledger.running in (None, ledger.quiet) else now - ledger.heap_at
+    return HeapMark(now, ledger.heap_booked, pending)
+
+
+def _allocated(before: HeapMark | None, after: HeapMark | None) -> int:
+    """What the bytes in use rose by, less what was booked to steps and other calls meanwhile."""
+    if before is None or after is None:
+        return 0
+    change = after.in_use - before.in_use
+    if after.booked != before.booked:  # the step that the call began in is over: that had a part before it
+        change -= after.booked - before.booked - before.pending
+    return change
+
+
 class Call:
     """One call in a thread, for a session. Called there, once."""
 
-    __slots__ = ("_func", "_work", "began_cpu", "heap", "ident", "session", "start")
+    __slots__ = ("_func", "_work", "began_cpu", "heap", "ident", "ledger", "session", "start")
 
-    def __init__(self, func: Callable[..., Any], session: Session, work: ThreadWork) -> None:
+    def __init__(self, func: Callable[..., Any], session: Session, ledger: Ledger, work: ThreadWork) -> None:
         self._func = func
         self._work = work
         self.session = session
+        self.ledger = ledger
+        """Of the loop that it was called from."""
         self.start = 0.0
         """Clock reading at its beginning."""
         self.began_cpu = 0.0
@@ -86,93 +108,65 @@ class Call:
 
 
 class ThreadWork:
-    """The calls in threads that one loop's sessions make."""
+    """The calls in threads that sessions make, from whatever loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, ledger: Ledger) -> None:
-        self._loop = loop
-        self._ledger = ledger
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self._lock = threading.Lock()
         self._running: set[Call] = set()
         self._recent: deque[Done] = deque(maxlen=64)
-        self._wrapper: Callable[..., Any] | None = None
 
-    def attach(self) -> None:
-        original = self._loop.run_in_executor
-        bound = self._ledger.binding.get
+    def wrap(self, loop: Any, ledger: Ledger) -> Callable[[], None] | None:
+        """Sees the calls of `loop` from now on. Returns what undoes it; None: this loop does not let us."""
+        original = getattr(loop, "run_in_executor", None)
+        if original is None:
+            return None
+        bound = ledger.binding.get
+        wrapped = True
 
         def run_in_executor(executor: Executor | None, func: Callable[..., Any], *args: Any) -> Any:
             session = bound(None)
-            if session is not None and self._can_wrap(executor, func):
-                func = Call(func, session, self)
+            if session is not None and wrapped and _can_wrap(executor, func):
+                func = Call(func, session, ledger, self)
             return original(executor, func, *args)
 
-        with suppress(AttributeError):  # a loop that is all C: there such work is not seen
-            self._loop.run_in_executor = run_in_executor  # type: ignore[assignment]
-            self._wrapper = run_in_executor
+        def unwrap() -> None:
+            nonlocal wrapped
+            wrapped = False
+            if vars(loop).get("run_in_executor") is run_in_executor:
+                del loop.run_in_executor
 
-    def detach(self) -> None:
-        """Calls under way are booked to their end."""
-        if self._wrapper is not None and vars(self._loop).get("run_in_executor") is self._wrapper:
-            del self._loop.run_in_executor
-        self._wrapper = None
-
-    @property
-    def known(self) -> bool:
-        """Whether this loop tells of calls in threads."""
-        return self._wrapper is not None
-
-    def _can_wrap(self, executor: Executor | None, func: Callable[..., Any]) -> bool:
-        in_threads = executor is None or isinstance(executor, ThreadPoolExecutor)
-        # What is no function to call is refused by the loop itself, in words of its own.
-        return self._wrapper is not None and in_threads and not iscoroutinefunction(func)
+        try:
+            loop.run_in_executor = run_in_executor
+        except AttributeError:  # a loop that is all C
+            return None
+        return unwrap
 
     # --- on the thread of the call ---------------------------------------------------------------
 
     def begin(self, call: Call) -> None:
-        call.start = self._ledger.clock()
+        call.start = self._clock()
         call.ident = threading.get_ident()
         call.began_cpu = time.thread_time()
         with self._lock:
-            call.heap = self._heap_mark()
+            call.heap = _heap_mark(call.ledger)
             self._running.add(call)
 
     def end(self, call: Call) -> None:
         cpu_s = time.thread_time() - call.began_cpu
         with self._lock:
             self._running.discard(call)
-            call.session.thread_cpu += cpu_s
-            self._book_heap(call)
-        self._recent.append(Done(call.session, call.start, self._ledger.clock(), cpu_s))
-
-    def _heap_mark(self) -> HeapMark | None:
-        """Where the books stand. None: memory is not measured."""
-        ledger = self._ledger
-        in_use = ledger.in_use
-        if in_use is None:
-            return None
-        now = in_use() - ledger.heap_elsewhere
-        pending = 0 if ledger.running in (None, ledger.quiet) else now - ledger.heap_at
-        return HeapMark(now, ledger.heap_booked, pending)
-
-    def _book_heap(self, call: Call) -> None:
-        """What the bytes in use rose by, less what was booked to steps and other calls meanwhile, is the call's."""
-        before, after = call.heap, self._heap_mark()
-        if before is None or after is None:
-            return
-        change = after.in_use - before.in_use
-        if after.booked != before.booked:  # the step that it began in is over: that had a part before the call
-            change -= after.booked - before.booked - before.pending
-        call.session.thread_heap += change
-        self._ledger.heap_elsewhere += change
+            heap = _allocated(call.heap, _heap_mark(call.ledger))
+            call.ledger.heap_elsewhere += heap
+        call.session.has_computed(cpu_s, heap)
+        self._recent.append(Done(call.session, call.start, self._clock(), cpu_s))
 
     # --- from any thread -------------------------------------------------------------------------
 
     def under_way(self) -> dict[Session, float]:
         """CPU seconds that the calls under way have used, by session."""
         used: dict[Session, float] = {}
-        with self._lock:
-            running = list(self._running)
-        for call in running:
+        for call in self._calls_under_way():
             used[call.session] = used.get(call.session, 0.0) + call.cpu_s_seen()
         return used
 
@@ -181,9 +175,7 @@ class ThreadWork:
 
         A call's CPU time is taken to be spread evenly over its duration.
         """
-        with self._lock:
-            running = list(self._running)
-        calls = [Done(call.session, call.start, end, call.cpu_s_seen()) for call in running]
+        calls = [Done(call.session, call.start, end, call.cpu_s_seen()) for call in self._calls_under_way()]
         used: dict[Session, float] = {}
         for call in (*calls, *list(self._recent)):
             inside = min(call.end, end) - max(call.start, start)
@@ -196,3 +188,13 @@ class ThreadWork:
         if len(by_use) > 1 and used[by_use[1]] > RIVALS * used[by_use[0]]:
             return None
         return by_use[0]
+
+    def _calls_under_way(self) -> list[Call]:
+        with self._lock:
+            return list(self._running)
+
+
+def _can_wrap(executor: Executor | None, func: Callable[..., Any]) -> bool:
+    in_threads = executor is None or isinstance(executor, ThreadPoolExecutor)
+    # What is no function to call is refused by the loop itself, in words of its own.
+    return in_threads and not iscoroutinefunction(func)

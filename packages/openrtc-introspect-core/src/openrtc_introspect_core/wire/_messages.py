@@ -91,6 +91,8 @@ class Block(Struct, frozen=True, kw_only=True):
     """The session that held the loop. Null: no session did, or it cannot be known."""
     agent_name: str | None = None
     tenant: str | None = None
+    loop: str | None = None
+    """The loop that was held, as in the worker's `loops`. Null: the worker had one loop only."""
     task_name: str | None = None
     """The task that held the loop. Null: a callback, or unknown."""
     started_at: float = 0.0
@@ -119,13 +121,17 @@ class SessionRow(Struct, frozen=True, kw_only=True):
     agent_name: str
     tenant: str | None = None
     """`metadata["tenant"]`. Null: none was given."""
+    loop: str | None = None
+    """The loop that its scope was entered on, as in the worker's `loops`. Null: the worker has one loop
+    only, or it was entered on none."""
     started_at: float = 0.0
     """Unix time, seconds."""
     duration_s: float = 0.0
     """Seconds since it started."""
     cpu_pct: float | None = None
     """Gauge: loop time over the last one to two seconds (since the start, if younger), percent of
-    wall time; 100 is the whole loop. The step in progress counts. Null: cpu is "off"."""
+    wall time; 100 is a whole loop, and a session that works on several may have more. The step in
+    progress counts. Null: cpu is "off"."""
     cpu_s: float | None = None
     """Total: seconds its steps have held the loop. In "sampled" mode samples × interval.
     Null: cpu is "off"."""
@@ -185,6 +191,25 @@ class LoopTime(Struct, frozen=True, kw_only=True):
     """Waiting for something to happen. Null on loops that do not tell (uvloop)."""
 
 
+class LoopInfo(Struct, frozen=True, kw_only=True):
+    """One of several event loops of a worker."""
+
+    name: str
+    """Unlike that of any other loop the worker has had, such as "asyncio-1"."""
+    loop: str = ""
+    """"asyncio", "uvloop" or "trio"."""
+    thread: str = ""
+    """The name of the thread that runs it."""
+    sessions: int = 0
+    """Gauge: live sessions whose scope was entered on it."""
+    loop_time: LoopTime = LoopTime()
+    """Where its time went."""
+    lag_p99_ms: float | None = None
+    """As the worker's, of this loop."""
+    lag_max_ms: float | None = None
+    lag_method: LagMethod | None = None
+
+
 class Host(Struct, frozen=True, kw_only=True):
     """The machine and the process."""
 
@@ -210,7 +235,7 @@ class WorkerInfo(Struct, frozen=True, kw_only=True):
     epoch: str = ""
     """Different for each start of a worker: totals and sequence numbers begin anew with it."""
     loop: str = ""
-    """"asyncio" or "uvloop"."""
+    """"asyncio", "uvloop" or "trio"; of several loops the first one's that is still attached."""
     python: str = ""
     started_at: float = 0.0
     """Unix time at which the introspector was attached."""
@@ -237,9 +262,11 @@ class WorkerInfo(Struct, frozen=True, kw_only=True):
     memory_limit_mb: float = 0.0
     """0: no limit."""
     loop_time: LoopTime = LoopTime()
+    """Of several loops the mean."""
     lag_p99_ms: float | None = None
     """How long something that becomes ready at a random moment waits for the loop: 99 of 100 wait
-    no longer, over the last minute. 0 below the resolution of 0.5 ms. Null: nothing measured it."""
+    no longer, over the last minute. 0 below the resolution of 0.5 ms. Of several loops the worst
+    one's. Null: nothing measured it."""
     lag_max_ms: float | None = None
     """The longest wait in the last minute, milliseconds. Null: nothing measured it."""
     lag_method: LagMethod | None = None
@@ -254,6 +281,9 @@ class WorkerInfo(Struct, frozen=True, kw_only=True):
     host: Host = Host()
     notes: list[str] = []
     """What the reader of these numbers must know: a probe switched off, a replaced task factory."""
+    loops: list[LoopInfo] = []
+    """The event loops, where there are several, in the order in which they were attached. Empty: there
+    is one at most, and the worker's own fields tell of it."""
 
 
 class TaskInfo(Struct, frozen=True, kw_only=True):
