@@ -197,6 +197,19 @@ class AsyncioHook(LoopHook):
             self.ledger.switch(self.ledger.account_of(outer))
             self.ledger.left = account
 
+    def adopt_task(self, task: asyncio.Task[Any], session: Session) -> None:
+        account = self.ledger.account_of(session)
+        account.tasks += 1
+        if not self.meters:
+            self.tags[task] = session
+        elif type(task.get_coro()) is not MeteredCoroutine:
+            self._adopted.adopt_waiting(task, account)
+        task.add_done_callback(lambda ended: self._let_go_of(ended, account), context=Context())
+
+    def _let_go_of(self, task: asyncio.Future[Any], account: Account) -> None:
+        account.tasks -= 1
+        self._adopted.release(task, account, running=False)
+
     def task_name(self) -> str | None:
         task = asyncio.current_task(self.loop) or self._adopted.stepping
         return name_of(task) if task is not None else None
