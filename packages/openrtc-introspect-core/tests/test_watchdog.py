@@ -15,12 +15,12 @@ from openrtc_introspect_testing._clock import FakeClock
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
 
-def looked(introspector: Introspector, late: float = 0.0) -> float:
+def looked(introspector: Introspector, late: float = 0.0, not_let: float = 0.0) -> float:
     """One look from another thread, while this one, the loop's, is held here."""
     watch = introspector._loops[0].watch
     assert watch is not None
     pauses: list[float] = []
-    thread = threading.Thread(target=lambda: pauses.append(watch.look(late)))
+    thread = threading.Thread(target=lambda: pauses.append(watch.look(late, lambda: not_let)))
     thread.start()
     thread.join()
     return pauses[0]
@@ -83,6 +83,32 @@ def test_a_block_in_progress_has_its_line_already(run: Run, monkeypatch: pytest.
     assert (block.session_id, block.in_progress, round(block.duration_ms)) == ("culprit", True, 3000)
     assert block.location is not None
     assert block.location.function == "looked"
+
+
+def test_a_look_that_waited_for_a_processor_was_not_kept_from_the_gil(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the machine took is not what a thread kept: how late the look was is told without it."""
+    asleep(monkeypatch)
+
+    async def main() -> Any:
+        clock = FakeClock()
+        async with Introspector(socket_path=False, clock=clock) as introspector:
+
+            async def entrypoint() -> None:
+                clock.advance(0.2)
+                looked(introspector, late=0.15, not_let=0.14)
+
+            with introspector.session("culprit", agent_name="a"):
+                await asyncio.create_task(entrypoint())
+            watch = introspector._loops[0].watch
+            assert watch is not None
+            return watch.step
+
+    incident = run(main())
+    assert incident.late == [pytest.approx(0.01)]
+    assert incident.dues == [pytest.approx(incident.since + 0.05)]
+    assert not incident.starved(incident.since + 0.2)
 
 
 def test_what_is_held_for_a_moment_is_not_looked_at(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,7 +281,7 @@ def test_a_broken_watchdog_is_switched_off_and_told_once(
 ) -> None:
     """Blocks are still found, without a line."""
 
-    def broken(self: Any, late: float = 0.0) -> float:
+    def broken(self: Any, *_: Any) -> float:
         raise OSError("no frames")
 
     monkeypatch.setattr(Watch, "look", broken)
