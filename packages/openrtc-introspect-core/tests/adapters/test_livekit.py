@@ -34,7 +34,7 @@ class FakeContext:
             await callback()
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def jobs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Jobs]]:
     """All that the decorators of a test have made, closed at its end."""
     made: list[Jobs] = []
