@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 import gc
 import threading
 from collections.abc import Callable, Coroutine
@@ -10,6 +9,7 @@ from typing import Any
 from openrtc_introspect_core import Introspector
 from openrtc_introspect_core._collections import Collections
 from openrtc_introspect_core._ledger import Ledger
+from openrtc_introspect_testing._backends import Backend, in_task
 from openrtc_introspect_testing._clock import FakeClock
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -58,7 +58,7 @@ def test_a_stop_without_a_start_is_nothing() -> None:
     assert ledger.gc.busy == 0
 
 
-def test_it_is_there_while_attached(run_virtually: Run) -> None:
+def test_it_is_there_while_attached(virtually: Backend) -> None:
     """`gc.callbacks` has ours, and has not after."""
 
     async def main() -> int:
@@ -66,29 +66,28 @@ def test_it_is_there_while_attached(run_virtually: Run) -> None:
             return len(gc.callbacks)
 
     before = len(gc.callbacks)
-    assert run_virtually(main()) == before + 1
+    assert virtually(main()) == before + 1
     assert len(gc.callbacks) == before
 
 
-def test_a_collection_blames_no_session(run_virtually: Run) -> None:
+def test_a_collection_blames_no_session(virtually: Backend) -> None:
     """A step that was mostly a collection is a block with cause gc and no session."""
 
     async def main() -> Any:
-        loop: Any = asyncio.get_running_loop()
-        async with Introspector(socket_path=False, stacks=False, clock=loop.clock) as introspector:
+        async with Introspector(socket_path=False, stacks=False, clock=virtually.clock) as introspector:
             collections = introspector._collections
             assert collections is not None
 
             async def work() -> None:
                 collections._called("start", {"generation": 2})
-                loop.block(0.08)
+                virtually.block(0.08)
                 collections._called("stop", {"generation": 2})
-                loop.block(0.01)
+                virtually.block(0.01)
 
             with introspector.session("innocent", agent_name="a") as session:
-                await asyncio.create_task(work())
+                await in_task(work)
                 return introspector.blocks(), session.blocks
 
-    (block,), blocks = run_virtually(main())
+    (block,), blocks = virtually(main())
     assert (block.session_id, block.cause, block.detail) == (None, "gc", "generation 2, 80 ms of it")
     assert blocks == 0

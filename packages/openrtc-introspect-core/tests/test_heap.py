@@ -7,6 +7,7 @@ import tracemalloc
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
+import anyio
 import pytest
 
 from openrtc_introspect_core import ArgumentError, Introspector
@@ -14,6 +15,7 @@ from openrtc_introspect_core import _heap as heap_module
 from openrtc_introspect_core._heap import Heap, Malloc
 from openrtc_introspect_core._sessions import MIB
 from openrtc_introspect_core.wire import SessionRow, Snapshot
+from openrtc_introspect_testing._backends import Backend, in_task
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 Pattern = Callable[[asyncio.Event, asyncio.Event], Awaitable[None]]
@@ -278,3 +280,33 @@ def test_tracing_is_left_as_it_was_found(run: Run) -> None:
         assert tracemalloc.is_tracing()
     finally:
         tracemalloc.stop()
+
+
+def test_it_is_booked_on_any_loop(on_any_loop: Backend, tidy: None) -> None:
+    """What a session's steps take and give back, and no other's."""
+
+    async def main() -> Any:
+        kept: list[bytearray] = []
+        told = []
+        async with Introspector(memory="traced", socket_path=False, slow_session_threshold_ms=60_000) as introspector:
+
+            async def work() -> None:
+                kept.extend(bytearray(MIB) for _ in range(5))
+                await anyio.sleep(0)
+                told.append(introspector.snapshot().sessions[0].heap_mb)
+                kept.clear()
+                await anyio.sleep(0)
+
+            async def other() -> None:
+                kept_too.append(bytearray(3 * MIB))
+
+            kept_too: list[bytearray] = []
+            with introspector.session("job-1", agent_name="test"):
+                await in_task(work)
+                told.append(introspector.snapshot().sessions[0].heap_mb)
+            await in_task(other)
+        return told
+
+    held, given_back = on_any_loop(main())
+    assert held == pytest.approx(5, rel=0.05)
+    assert given_back == pytest.approx(0, abs=0.1)

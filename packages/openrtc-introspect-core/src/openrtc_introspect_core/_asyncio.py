@@ -318,21 +318,6 @@ class AsyncioHook(LoopHook):
         return super().stuck_since(now)
 
 
-def loop_to_attach(loop: asyncio.AbstractEventLoop | None) -> asyncio.AbstractEventLoop:
-    """`loop`, or the running one for None. Raises StateError where there is none, or it runs elsewhere."""
-    try:
-        running = asyncio.get_running_loop()
-    except RuntimeError:
-        running = None
-    if loop is None and running is None:
-        raise StateError("no asyncio event loop is running here: attach inside one, or name the loop to attach to")
-    if loop is not None and loop is not running and loop.is_running():
-        raise StateError(f"{loop!r} runs in another thread: attach from its own, by loop.call_soon_threadsafe")
-    target = loop if loop is not None else running
-    assert target is not None
-    return target
-
-
 def name_of(task: asyncio.Task[Any]) -> str:
     """The task's name, as text that can be sent."""
     name = task.get_name()

@@ -6,16 +6,15 @@ here, so that a block on one loop says nothing of any other.
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ._asyncio import AsyncioHook
 from ._clock import Clock
 from ._detector import Detector
 from ._ledger import Ledger, Overrun
 from ._loop_times import LoopTimes
+from ._running_loop import hook_into
 from ._usage import ThreadUsage
 
 if TYPE_CHECKING:
@@ -23,8 +22,8 @@ if TYPE_CHECKING:
     from ._clock import WallTime
     from ._collections import Collections
     from ._heap import Heap
-    from ._hook import LoopHook
     from ._notes import Notes
+    from ._running_loop import Loop
     from ._sampler import Sampler
     from ._sessions import Binding
     from ._settings import Settings
@@ -42,7 +41,7 @@ class AttachedLoop:
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
+        loop: Loop,
         number: int,
         *,
         binding: Binding,
@@ -60,9 +59,9 @@ class AttachedLoop:
         notes: Notes,
     ) -> None:
         self.ledger = Ledger(binding, clock, settings.threshold_s, self._step_overran)
-        self.hook: LoopHook = AsyncioHook(
+        self.hook = hook_into(
             loop,
-            self.ledger,
+            ledger=self.ledger,
             meter=settings.cpu == "exact",
             on_stall=self._loop_stalled,
             on_fault=lambda problem: notes.add("tagging", problem),

@@ -32,7 +32,7 @@ class Victims(Protocol):
     def waiting(self, seconds: float) -> dict[Session, float]:
         """The sessions that wait now, at the end of a block of so many seconds, and for how long."""
 
-    def ready(self, events: Any) -> set[Session]:
+    def ready(self, events: Any, /) -> set[Session]:
         """The sessions that what was found right after the block is for."""
 
 

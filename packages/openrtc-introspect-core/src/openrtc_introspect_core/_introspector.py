@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from . import _fork
-from ._asyncio import loop_to_attach
 from ._attached import AttachedLoop
 from ._blocks import BlockLog
 from ._clock import Clock, WallTime, perf_counter
@@ -24,6 +22,7 @@ from ._meter import step_cost
 from ._notes import Notes
 from ._parking import ParkingThread
 from ._report import Reporter
+from ._running_loop import Loop, loop_to_attach, told
 from ._sampler import Sampler
 from ._scope import SessionScope
 from ._sessions import (
@@ -162,7 +161,7 @@ class Introspector:
     ) -> None:
         await self.aclose()
 
-    def attach(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+    def attach(self, loop: Loop | None = None) -> None:
         """Attaches to `loop`, by default the running one; `async with` does. From the loop's own thread.
 
         The first time starts everything; again, from another loop, adds that one. A loop that is closed,
@@ -177,13 +176,13 @@ class Introspector:
         target = loop_to_attach(loop)
         with self._sessions.lock:
             if any(each.hook.is_loop(target) for each in self._loops):
-                raise StateError(f"introspector {self.name!r} is attached already to {target!r}: once is enough")
+                raise StateError(f"introspector {self.name!r} is attached already to {told(target)}: once is enough")
             if self._reporter is not None:
                 self._add(target)
             else:
                 self._start(target)
 
-    def detach(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+    def detach(self, loop: Loop | None = None) -> None:
         """Lets go of `loop`, by default the running one. From any thread. Introspection goes on without it.
 
         Its sessions stay listed until their scopes are left, with what they had until now.
@@ -195,9 +194,9 @@ class Introspector:
                 if each.hook.is_loop(target):
                     self._let_go(each)
                     return
-        raise StateError(f"introspector {self.name!r} is not attached to {target!r}: attach it first")
+        raise StateError(f"introspector {self.name!r} is not attached to {told(target)}: attach it first")
 
-    def _add(self, target: asyncio.AbstractEventLoop) -> None:
+    def _add(self, target: Loop) -> None:
         loop = AttachedLoop(
             target,
             self._attached + 1,
@@ -240,7 +239,7 @@ class Introspector:
         for loop in self._loops:
             loop.detector.told_loop = loop.name if len(self._loops) > 1 else None
 
-    def _start(self, target: asyncio.AbstractEventLoop) -> None:
+    def _start(self, target: Loop) -> None:
         # Here, because they load psutil and anyio, which whoever only imports the package need not wait for.
         import psutil
 

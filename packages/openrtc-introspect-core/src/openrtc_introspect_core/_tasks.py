@@ -37,8 +37,16 @@ Task = asyncio.Task[Any]
 def tasks_of(session: Session, hooks: Sequence[LoopHook], places: Places) -> tuple[list[TaskInfo], bool]:
     """(its live tasks on these loops, whether there are more than MAX_TASKS). From any thread."""
     loops = [hook for hook in hooks if isinstance(hook, AsyncioHook)]
-    tasks = sorted((task for hook in loops for task in _bound_to(session, hook)), key=_natural_order)
-    return _describe(tasks[:MAX_TASKS], loops, places), len(tasks) > MAX_TASKS
+    bound = [task for hook in loops for task in _bound_to(session, hook)]
+    tasks = sorted(bound, key=lambda task: natural(name_of(task)))
+    described = _describe(tasks[:MAX_TASKS], loops, places)
+    truncated = len(tasks) > MAX_TASKS
+    for hook in hooks:
+        if hook.kind == "trio":
+            from ._trio_tasks import tasks_of_run
+
+            described += tasks_of_run(session, hook, places, first_id=len(described) + 1)
+    return described[:MAX_TASKS], truncated or len(described) > MAX_TASKS
 
 
 def _bound_to(session: Session, hook: AsyncioHook) -> Iterator[Task]:
@@ -59,9 +67,9 @@ def context_of(task: Task) -> Context | None:
     return next((held for held in gc.get_referents(task) if type(held) is Context), None)
 
 
-def _natural_order(task: Task) -> list[tuple[int, str]]:
-    """Task-9 before Task-10."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name_of(task))]
+def natural(name: str) -> list[tuple[int, str]]:
+    """The order of names in which Task-9 is before Task-10."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def _describe(tasks: list[Task], hooks: Sequence[AsyncioHook], places: Places) -> list[TaskInfo]:
