@@ -75,6 +75,7 @@ class _Live:
                         self._dispatch,
                         refreshed=lambda: self._refreshed,
                         wanted=lambda key: self._state.follows(key),
+                        inspects=lambda key: self._state.inspects(key),
                     )
                 )
                 tasks.start_soon(self._tick)

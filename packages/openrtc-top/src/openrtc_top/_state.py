@@ -224,7 +224,8 @@ class State:
             pins.setdefault(key, set()).add(session_id)
         rows: list[Row] = []
         longest = dict(self.longest)
-        extras = {"worker"} if len(self.workers) > 1 else set()
+        alone = self.only is not None and all(key == self.only for key, _ in self.pins)
+        extras = {"worker"} if len(self.workers) > 1 and not alone else set()
         for worker in self.workers:
             if worker.snapshot is None:
                 continue
@@ -298,7 +299,11 @@ def reduce(state: State, event: Event) -> State:
     after = _after(before, event, state.now)
     if after is before:
         return state
-    return state.showing(after) if state.unseen is None else replace(state, unseen=after)
+    if state.unseen is not None:
+        return replace(state, unseen=after)
+    if isinstance(event, Blocked):  # no row follows from them
+        return replace(state, workers=after)
+    return state.showing(after)
 
 
 def _after(workers: Workers, event: Event, now: float) -> Workers:
