@@ -16,6 +16,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from openrtc_introspect_core.wire import Block, Location, LoopTime, SessionRow, Snapshot, TaskInfo
+from openrtc_top._encoding import encodable
 from openrtc_top._page import Inspection
 from openrtc_top._rows import SORTS, Filter
 from openrtc_top._state import Blocked, Event, Found, Frame, Gone, Inspected, Key, Shown, State, Tick, reduce
@@ -468,6 +469,10 @@ def test_every_size(
         State(),
     ):
         screen = render(state, (width, height))
+        text = to_text(screen, width, height)
+        ascii = encodable(text, "ascii")
+        assert ascii.isascii()
+        assert [len(line) for line in ascii.splitlines()] == [cell_len(line) for line in text.splitlines()]
         assert len(screen.lines) <= height
         assert all(line.width == cell_len("".join(text for text, _, _ in line.segments)) for line in screen.lines)
         assert all(line.width <= width for line in screen.lines)

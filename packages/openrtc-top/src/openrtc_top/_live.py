@@ -38,6 +38,7 @@ def run(
     *,
     rate: float,
     color: bool,
+    ascii: bool = False,
     seconds: float | None = None,
     remember: Remember = write_columns,
 ) -> int:
@@ -46,7 +47,7 @@ def run(
         keys: int | None = sys.stdin.fileno() if sys.stdin and sys.stdin.isatty() else None
     except (OSError, ValueError):
         keys = None
-    with Terminal(sys.stdout, keys, color=color) as terminal:
+    with Terminal(sys.stdout, keys, color=color, ascii=ascii) as terminal:
         return anyio.run(_Live(state, find, terminal, rate, remember).run, seconds)
 
 

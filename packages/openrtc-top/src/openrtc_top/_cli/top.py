@@ -25,6 +25,7 @@ from openrtc_top._cli.outcome import (
 )
 from openrtc_top._cli.target import find_workers, read_workers
 from openrtc_top._columns import DEFAULT, IDS
+from openrtc_top._encoding import encodable
 from openrtc_top._rows import SORTS, STATUSES, Filter, Row, Sort, arrange
 
 if TYPE_CHECKING:
@@ -83,11 +84,17 @@ def top(
         str | None,
         typer.Option(
             "--columns",
-            metavar="NAME,…",
+            metavar="NAMES",
             parser=parse_columns,
-            help=f"These columns of the table, in this order: {', '.join(IDS)}.",
+            help=f"These columns, in this order, with commas between them: {', '.join(IDS)}.",
         ),
     ] = None,
+    ascii: Annotated[
+        bool,
+        typer.Option(
+            "--ascii", metavar="", help="Nothing but ASCII characters; in the table ? stands for what they cannot tell."
+        ),
+    ] = False,
     sockets: Sockets = None,
     workers: Workers = None,
 ) -> None:
@@ -103,19 +110,22 @@ def top(
     found = find_workers(sockets or (), workers or ())
     live = is_terminal() and not once and not as_json
     if live and not sockets:
-        raise typer.Exit(watch(live_state(sort, chosen, columns), found, sockets or (), workers or (), refresh_rate))
+        raise typer.Exit(
+            watch(live_state(sort, chosen, columns), found, sockets or (), workers or (), refresh_rate, ascii=ascii)
+        )
     snapshots = read_workers(found)
     failed = len(snapshots) < len(found)
     if live:
         if failed:
             raise typer.Exit(NO_WORKER)
         state = live_state(sort, chosen, columns, snapshots)
-        raise typer.Exit(watch(state, found, sockets or (), (), refresh_rate))
+        raise typer.Exit(watch(state, found, sockets or (), (), refresh_rate, ascii=ascii))
     if as_json:
         for _, snapshot in snapshots:
-            put(json_line(snapshot, chosen, SORTS[sort] if sort else None))
+            line = json_line(snapshot, chosen, SORTS[sort] if sort else None)
+            put(json.dumps(json.loads(line), separators=(",", ":")) if ascii else line)
     elif snapshots:
-        print_once(with_blocks(_state(sort, chosen, columns, snapshots), snapshots))
+        print_once(with_blocks(_state(sort, chosen, columns, snapshots), snapshots), ascii=ascii)
     raise typer.Exit(NO_WORKER if not snapshots or (failed and sockets) else OK)
 
 
@@ -168,13 +178,14 @@ def with_blocks(state: State, snapshots: Sequence[tuple[WorkerSocket, Snapshot]]
     return state
 
 
-def print_once(state: State) -> None:
+def print_once(state: State, *, ascii: bool = False) -> None:
     """Print what the live view would show, all rows of it."""
     from openrtc_top._view import render_once, to_text
 
     columns = width()
     screen = render_once(state, columns)
-    put(to_text(screen, columns, len(screen.lines), color=wants_color()))
+    text = to_text(screen, columns, len(screen.lines), color=wants_color())
+    put(encodable(text, "ascii") if ascii else text)
 
 
 def json_line(snapshot: Snapshot, chosen: Filter, sort: Sort | None) -> str:
@@ -194,7 +205,13 @@ def json_line(snapshot: Snapshot, chosen: Filter, sort: Sort | None) -> str:
 
 
 def watch(
-    state: State, found: Sequence[WorkerSocket], sockets: Sequence[Path], workers: Sequence[str], rate: float
+    state: State,
+    found: Sequence[WorkerSocket],
+    sockets: Sequence[Path],
+    workers: Sequence[str],
+    rate: float,
+    *,
+    ascii: bool = False,
 ) -> int:
     """The live view. Workers that start later are found too, unless sockets were named."""
     from openrtc_top._connection import find
@@ -203,4 +220,4 @@ def watch(
 
     for worker in found:
         state = reduce(state, Found(str(worker.path), worker.name, worker.pid))
-    return run(state, lambda: found if sockets else find(workers), rate=rate, color=wants_color())
+    return run(state, lambda: found if sockets else find(workers), rate=rate, color=wants_color(), ascii=ascii)
