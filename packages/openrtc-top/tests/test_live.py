@@ -45,8 +45,8 @@ def test_keys(start_worker: StartWorker, in_terminal: InTerminal) -> None:
     terminal.press("q")
     assert terminal.wait_for_end() == 0
     assert terminal.attributes_now == terminal.attributes
-    assert terminal.written.startswith("\x1b[?1049h\x1b[?25l")
-    assert terminal.written.endswith("\x1b[?25h\x1b[?1049l")
+    assert terminal.written.startswith("\x1b[?1049h\x1b[?25l\x1b[?7l")
+    assert terminal.written.endswith("\x1b[?7h\x1b[?25h\x1b[?1049l")
 
 
 def test_blocks(start_blocking: Callable[[str], Callable[..., None]], in_terminal: InTerminal) -> None:
