@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from openrtc_top._tree import Branch, Task, Tree
 from openrtc_top._view.line import Line, cells, clip, fitted, visible
 from openrtc_top._view.place import place
-from openrtc_top._view.style import BAD, BOLD, DIM, PLAIN, WARN
+from openrtc_top._view.style import ACCENT, BAD, BOLD, DIM, PLAIN
 
 DEEPEST = 12
 """Below this many levels the guides stop growing, and the depth is told as a number."""
@@ -41,7 +41,7 @@ def name(task: Task) -> str:
 
 def _line(branch: Branch[Task], text: str, wide: int, width: int | None) -> Line:
     task = branch.task
-    style = {"running": BOLD, "ready": WARN}.get(task.state, PLAIN)
+    style = {"running": BOLD, "ready": ACCENT}.get(task.state, PLAIN)
     line = Line(" ").add(fitted(text, wide), style)
     line.add("  ").add(fitted(visible(task.state), _STATE), style if task.state != "waiting" else DIM)
     marks = [f"↻ waits for {name(other)} above: a ring" for other in branch.ring]
