@@ -17,6 +17,7 @@ from openrtc_top._keys import KeyDecoder
         (b"\x1b[H\x1b[1~\x1b[7~\x1b[F\x1b[4~\x1b[8~", ["home", "home", "home", "end", "end", "end"]),
         (b"\x1b[1;5A\x1b[5;2~", ["up", "pageup"]),
         (b"\r\n\t \x7f\x08", ["enter", "enter", "tab", "space", "backspace", "backspace"]),
+        (b"\x1bOP\x1b[11~\x1b[21~\x1b[17~", ["f1", "f1", "f10", "f6"]),
         (b"\x03\x0c", ["ctrl-c", "ctrl-l"]),
         ("é東".encode(), ["é", "東"]),
         (b"\xff", ["\ufffd"]),
@@ -27,7 +28,7 @@ def test_known_bytes_are_keys(data: bytes, keys: list[str]) -> None:
     assert KeyDecoder().feed(data) == keys
 
 
-@pytest.mark.parametrize("data", [b"\x1b[200~", b"\x1b[<0;33;12M", b"\x1b[27;5;9~", b"\x1bOP"])
+@pytest.mark.parametrize("data", [b"\x1b[200~", b"\x1b[<0;33;12M", b"\x1b[27;5;9~", b"\x1bOM", b"\x1b[15~"])
 def test_unknown_sequences_are_swallowed_whole(data: bytes) -> None:
     """A mouse report or a paste mark never counts as the letters that are in it."""
     assert KeyDecoder().feed(data + b"q") == ["q"]

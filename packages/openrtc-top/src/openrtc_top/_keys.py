@@ -19,7 +19,9 @@ _NAMED = {
     " ": "space",
 }
 _FINAL = {"A": "up", "B": "down", "C": "right", "D": "left", "H": "home", "F": "end"}
+_FINAL |= dict(zip("PQRS", ("f1", "f2", "f3", "f4"), strict=True))
 _TILDE = {"1": "home", "4": "end", "5": "pageup", "6": "pagedown", "7": "home", "8": "end", "3": "delete"}
+_TILDE |= {"11": "f1", "12": "f2", "13": "f3", "14": "f4", "17": "f6", "21": "f10"}
 
 # CSI: parameters, intermediates, a final character; SS3: one character.
 _SEQUENCE = re.compile(r"\x1b(?:\[([0-?]*)[ -/]*([@-~])|O([A-Za-z]))")
