@@ -12,7 +12,7 @@ import pytest
 from openrtc_introspect_core import ConnectionFailed
 from openrtc_introspect_core.wire import Block, Snapshot, WorkerInfo, WorkerSocket
 from openrtc_introspect_testing import FakeWorker
-from openrtc_top._connection import choose, find, follow, given, read, read_all, read_all_blocks
+from openrtc_top._connection import BACKOFF_S, choose, find, follow, given, read, read_all, read_all_blocks
 from openrtc_top._state import Blocked, Event, Frame, Gone
 
 StartWorker = Callable[..., subprocess.Popen[bytes]]
@@ -97,7 +97,7 @@ async def test_follow(start_worker: StartWorker, anyio_backend: str) -> None:
             # Idle for a minute by its interval, it finds out when it asks again.
             asked, refresh = refresh, anyio.Event()
             asked.set()
-            assert await next_event() == Gone(str(found.path), "no connection")
+            assert await next_event() == Gone(str(found.path), "no connection", BACKOFF_S)
             wanted = False
 
 

@@ -99,10 +99,11 @@ async def follow_all(
     refreshed: Callable[[], anyio.Event],
     wanted: Callable[[str], bool],
     since: Mapping[str, int] | None = None,
+    inspects: Callable[[str], str | None] = lambda key: None,
 ) -> None:
     """Dispatch a Found for each worker that `find` returns, now or later, and `follow` it for as long
-    as it is wanted. Never returns. `wanted` is told a worker's key; `since` has the keys of workers
-    whose blocks are known up to a number."""
+    as it is wanted. Never returns. `wanted` and `inspects` are told a worker's key; `since` has the keys
+    of workers whose blocks are known up to a number."""
     import anyio
 
     from openrtc_top._state import Found
@@ -112,7 +113,15 @@ async def follow_all(
 
     async def follow_one(worker: WorkerSocket, key: str) -> None:
         try:
-            await follow(worker, interval_s, dispatch, refreshed, lambda: wanted(key), known.pop(key, 0))
+            await follow(
+                worker,
+                interval_s,
+                dispatch,
+                refreshed,
+                lambda: wanted(key),
+                known.pop(key, 0),
+                lambda: inspects(key),
+            )
         finally:
             followed.discard(key)
 
@@ -143,17 +152,20 @@ async def follow(
     refreshed: Callable[[], anyio.Event],
     wanted: Callable[[], bool],
     since: int = 0,
+    inspects: Callable[[], str | None] = lambda: None,
 ) -> None:
     """Dispatch a Frame each interval, and at once when `refreshed()` is set; Blocked when blocks have
     ended; Gone while the worker cannot be reached. Returns when it is not wanted any more.
 
     Each snapshot is asked for, so a view that falls behind gets fewer of them and never old ones. Of
-    the blocks that the first one tells of, those up to number `since` are left out.
+    the blocks that the first one tells of, those up to number `since` are left out. While `inspects` names
+    a session, an Inspected of it follows each Frame.
     """
     import anyio
 
     from openrtc_introspect_core import connect
-    from openrtc_top._state import Frame, Gone
+    from openrtc_top._inspect import inspect
+    from openrtc_top._state import Frame, Gone, Inspected
 
     key = str(worker.path)
     told = _Told(seq=since)
@@ -167,15 +179,17 @@ async def follow(
                     dispatch(Frame(key, snapshot))
                     delay = BACKOFF_S
                     await _tell_blocks(client, key, snapshot, told, dispatch)
+                    if (session_id := inspects()) is not None:
+                        dispatch(Inspected(key, session_id, await inspect(client, session_id)))
                     now = anyio.current_time()
                     due = max(due + interval_s, now)
                     with anyio.move_on_after(due - now):
                         await refreshed().wait()
                         due = anyio.current_time()
         except (ConnectionFailed, OSError):
-            dispatch(Gone(key, "no connection"))
+            dispatch(Gone(key, "no connection", delay))
         except IntrospectError as error:
-            dispatch(Gone(key, str(error)))
+            dispatch(Gone(key, str(error), delay))
         await anyio.sleep(delay)
         delay = min(delay * 2, BACKOFF_MOST_S)
 

@@ -10,13 +10,15 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 
 import anyio
 
+from openrtc_top._config import ConfigError, write_columns
 from openrtc_top._connection import Find, follow_all
 from openrtc_top._keys import KeyDecoder
-from openrtc_top._state import Event, Key, Shown, State, Tick, reduce
+from openrtc_top._state import Event, Key, Noticed, Shown, State, Tick, reduce
 from openrtc_top._terminal import Terminal
 from openrtc_top._view import render
 
@@ -26,23 +28,38 @@ REDRAW_S = 0.04
 """Frames that come closer together than this are drawn as one."""
 
 
-def run(state: State, find: Find, *, rate: float, color: bool, seconds: float | None = None) -> int:
+Remember = Callable[[tuple[str, ...]], None]
+"""Keeps the chosen columns for the next time. Raises ConfigError."""
+
+
+def run(
+    state: State,
+    find: Find,
+    *,
+    rate: float,
+    color: bool,
+    ascii: bool = False,
+    seconds: float | None = None,
+    remember: Remember = write_columns,
+) -> int:
     """Show the workers that `find` returns, again and again, until quit. Returns the exit code."""
     try:
         keys: int | None = sys.stdin.fileno() if sys.stdin and sys.stdin.isatty() else None
     except (OSError, ValueError):
         keys = None
-    with Terminal(sys.stdout, keys, color=color) as terminal:
-        return anyio.run(_Live(state, find, terminal, rate).run, seconds)
+    with Terminal(sys.stdout, keys, color=color, ascii=ascii) as terminal:
+        return anyio.run(_Live(state, find, terminal, rate, remember).run, seconds)
 
 
 class _Live:
-    def __init__(self, state: State, find: Find, terminal: Terminal, rate: float) -> None:
+    def __init__(self, state: State, find: Find, terminal: Terminal, rate: float, remember: Remember) -> None:
         self._state = reduce(state, Tick(time.monotonic()))
         self._find = find
         self._terminal = terminal
         self._interval_s = 1 / rate
         self._exit_code = 0
+        self._remember = remember
+        self._remembered = state.columns
 
     async def run(self, seconds: float | None) -> int:
         self._changed = anyio.Event()
@@ -58,7 +75,8 @@ class _Live:
                         self._interval_s,
                         self._dispatch,
                         refreshed=lambda: self._refreshed,
-                        wanted=lambda key: self._state.worker(key) is not None,
+                        wanted=lambda key: self._state.follows(key),
+                        inspects=lambda key: self._state.inspects(key),
                     )
                 )
                 tasks.start_soon(self._tick)
@@ -72,8 +90,17 @@ class _Live:
         if self._state.refreshes != before.refreshes:
             self._refreshed.set()
             self._refreshed = anyio.Event()
+        if self._state.columns != self._remembered and (self._state.chooser is None or self._state.done):
+            self._keep_columns()
         if self._state is not before:
             self._changed.set()
+
+    def _keep_columns(self) -> None:
+        self._remembered = self._state.columns
+        try:
+            self._remember(self._remembered)
+        except ConfigError as error:
+            self._state = reduce(self._state, Noticed(f"the columns are not remembered: {error}"))
 
     async def _draw(self) -> None:
         while not self._state.done:

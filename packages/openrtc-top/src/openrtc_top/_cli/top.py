@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from openrtc_top._cli.options import Sockets, Workers, parse_rate, parse_sort, parse_status
+from openrtc_top._cli.options import Sockets, Workers, parse_columns, parse_rate, parse_sort, parse_status
 from openrtc_top._cli.outcome import (
     NO_WORKER,
     OK,
+    USAGE,
     escaped,
+    fail,
     is_terminal,
     put,
+    say,
     wants_color,
     width,
 )
 from openrtc_top._cli.target import find_workers, read_workers
+from openrtc_top._columns import DEFAULT, IDS
+from openrtc_top._encoding import encodable
 from openrtc_top._rows import SORTS, STATUSES, Filter, Row, Sort, arrange
 
 if TYPE_CHECKING:
@@ -74,6 +80,21 @@ def top(
     tenant: Annotated[
         str | None, typer.Option("--tenant", metavar="NAME", help="Only sessions of this tenant.")
     ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            "--columns",
+            metavar="NAMES",
+            parser=parse_columns,
+            help=f"These columns, in this order, with commas between them: {', '.join(IDS)}.",
+        ),
+    ] = None,
+    ascii: Annotated[
+        bool,
+        typer.Option(
+            "--ascii", metavar="", help="Nothing but ASCII characters; in the table ? stands for what they cannot tell."
+        ),
+    ] = False,
     sockets: Sockets = None,
     workers: Workers = None,
 ) -> None:
@@ -81,32 +102,61 @@ def top(
 
     Which one holds the event loop now, which one blocked it, and what each costs.
 
-    Keys: q quit, s sort, f filter by status, r refresh, ? the others, and what the columns mean.
+    Keys: q quit, s sort, / filter, Enter a session's page, ? the others, and what the columns mean.
     """
+    if columns and as_json:
+        raise fail("--columns chooses what the table shows, and --json prints none; give one of them", USAGE)
     chosen = Filter(None if status == "all" else status, agent, tenant)
     found = find_workers(sockets or (), workers or ())
     live = is_terminal() and not once and not as_json
     if live and not sockets:
-        raise typer.Exit(watch(_state(sort, chosen), found, sockets or (), workers or (), refresh_rate))
+        raise typer.Exit(
+            watch(live_state(sort, chosen, columns), found, sockets or (), workers or (), refresh_rate, ascii=ascii)
+        )
     snapshots = read_workers(found)
     failed = len(snapshots) < len(found)
     if live:
         if failed:
             raise typer.Exit(NO_WORKER)
-        state = _state(sort, chosen, snapshots)
-        raise typer.Exit(watch(state, found, sockets or (), (), refresh_rate))
+        state = live_state(sort, chosen, columns, snapshots)
+        raise typer.Exit(watch(state, found, sockets or (), (), refresh_rate, ascii=ascii))
     if as_json:
         for _, snapshot in snapshots:
-            put(json_line(snapshot, chosen, SORTS[sort] if sort else None))
+            line = json_line(snapshot, chosen, SORTS[sort] if sort else None)
+            put(json.dumps(json.loads(line), separators=(",", ":")) if ascii else line)
     elif snapshots:
-        print_once(with_blocks(_state(sort, chosen, snapshots), snapshots))
+        print_once(with_blocks(_state(sort, chosen, columns, snapshots), snapshots), ascii=ascii)
     raise typer.Exit(NO_WORKER if not snapshots or (failed and sockets) else OK)
 
 
-def _state(sort: str | None, chosen: Filter, snapshots: Sequence[tuple[WorkerSocket, Snapshot]] = ()) -> State:
+def live_state(
+    sort: str | None, chosen: Filter, columns: str | None, snapshots: Sequence[tuple[WorkerSocket, Snapshot]] = ()
+) -> State:
+    """With the columns that were chosen the last time, unless some were named now."""
+    from openrtc_top._config import ConfigError, read_columns
+
+    state = _state(sort, chosen, columns, snapshots)
+    if columns:
+        return state
+    try:
+        return replace(state, columns=read_columns())
+    except ConfigError as error:
+        say(f"warning: {error}; the default columns are shown")
+        return replace(state, notice=f"{error}; the default columns are shown")
+
+
+def _state(
+    sort: str | None, chosen: Filter, columns: str | None, snapshots: Sequence[tuple[WorkerSocket, Snapshot]] = ()
+) -> State:
     from openrtc_top._state import Frame, State, reduce
 
-    state = State(sort=SORTS[sort or DEFAULT_SORT], filter=chosen)
+    named = tuple(columns.split(",")) if columns else DEFAULT
+    state = State(
+        sort=SORTS[sort or DEFAULT_SORT],
+        filter=chosen,
+        columns=named,
+        always=frozenset(named) if columns else frozenset(),
+    )
     for worker, snapshot in snapshots:
         state = reduce(state, Frame(str(worker.path), snapshot))
     return state
@@ -128,13 +178,14 @@ def with_blocks(state: State, snapshots: Sequence[tuple[WorkerSocket, Snapshot]]
     return state
 
 
-def print_once(state: State) -> None:
+def print_once(state: State, *, ascii: bool = False) -> None:
     """Print what the live view would show, all rows of it."""
     from openrtc_top._view import render_once, to_text
 
     columns = width()
     screen = render_once(state, columns)
-    put(to_text(screen, columns, len(screen.lines), color=wants_color()))
+    text = to_text(screen, columns, len(screen.lines), color=wants_color())
+    put(encodable(text, "ascii") if ascii else text)
 
 
 def json_line(snapshot: Snapshot, chosen: Filter, sort: Sort | None) -> str:
@@ -143,7 +194,8 @@ def json_line(snapshot: Snapshot, chosen: Filter, sort: Sort | None) -> str:
 
     text = to_json(snapshot).decode()
     if chosen or sort:
-        rows = [Row("", session) for session in snapshot.sessions if chosen.accepts(session)]
+        accepts = chosen.test()
+        rows = [Row("", session) for session in snapshot.sessions if accepts(session)]
         kept = [row.session.session_id for row in (arrange(rows, sort) if sort else rows)]
         document = json.loads(text)
         by_id = {session["session_id"]: session for session in document["sessions"]}
@@ -153,7 +205,13 @@ def json_line(snapshot: Snapshot, chosen: Filter, sort: Sort | None) -> str:
 
 
 def watch(
-    state: State, found: Sequence[WorkerSocket], sockets: Sequence[Path], workers: Sequence[str], rate: float
+    state: State,
+    found: Sequence[WorkerSocket],
+    sockets: Sequence[Path],
+    workers: Sequence[str],
+    rate: float,
+    *,
+    ascii: bool = False,
 ) -> int:
     """The live view. Workers that start later are found too, unless sockets were named."""
     from openrtc_top._connection import find
@@ -162,4 +220,4 @@ def watch(
 
     for worker in found:
         state = reduce(state, Found(str(worker.path), worker.name, worker.pid))
-    return run(state, lambda: found if sockets else find(workers), rate=rate, color=wants_color())
+    return run(state, lambda: found if sockets else find(workers), rate=rate, color=wants_color(), ascii=ascii)
