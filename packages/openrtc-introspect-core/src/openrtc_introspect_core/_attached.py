@@ -7,6 +7,7 @@ here, so that a block on one loop says nothing of any other.
 from __future__ import annotations
 
 import threading
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from ._clock import Clock
@@ -63,6 +64,8 @@ class AttachedLoop:
         )
         self.name = f"{self.hook.kind}-{number}"
         """Unlike that of any other loop of this introspector."""
+        self.step_s = 0.0
+        """Seconds that metering adds to one step; 0 before it was measured."""
         self._clock = clock
         self._watchdog = watchdog
         self._sampler = sampler
@@ -86,6 +89,10 @@ class AttachedLoop:
         )
         self.hook.on_moved = self._moved
         self.times = LoopTimes(self.hook, settings.cpu)
+
+    def measure_step(self) -> None:
+        """What metering adds to a step on this kind of loop: about a millisecond's work, on any thread."""
+        self.step_s = self.hook.step_cost(Ledger(ContextVar("calibration"), self._clock, float("inf")))
 
     def attach(self) -> None:
         self.hook.attach()

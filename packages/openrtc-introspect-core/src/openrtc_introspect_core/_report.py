@@ -42,16 +42,6 @@ if TYPE_CHECKING:
 _ROWS_PER_BREATH = 128
 
 
-@dataclass(slots=True)
-class Costs:
-    """What introspection itself has used so far."""
-
-    step_s: float = 0.0
-    """Seconds that metering adds to one step, measured at the start."""
-    thread_s: float = 0.0
-    """CPU seconds of the service thread, the other threads' not included."""
-
-
 class Moment(NamedTuple):
     """What the ledgers say at one moment, a few microseconds long."""
 
@@ -81,13 +71,14 @@ class Reporter:
     threads: Sequence[ParkingThread]
     """Introspection's own, besides the service's."""
     notes: Callable[[], list[str]]
-    costs: Costs = field(default_factory=Costs)
+    service_cpu_s: float = 0.0
+    """CPU seconds that the service thread has used."""
     draining: bool = False
     epoch: str = field(default_factory=lambda: uuid.uuid4().hex[:16])
     _kind: str = ""
     _started: float = 0.0
     _spent: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
-    _gone_steps: int = 0
+    _gone_cost_s: float = 0.0
     _gone_cpu_s: float = 0.0
     _memory_due: float = float("-inf")
     _mark_due: float = float("-inf")
@@ -109,7 +100,7 @@ class Reporter:
     def let_go(self, loop: AttachedLoop) -> None:
         """The loop is attached no more: what it has cost stays in the totals."""
         self._kind = self._kind or loop.hook.kind
-        self._gone_steps += loop.times.mark(loop.ledger.standing()).steps
+        self._gone_cost_s += loop.times.mark(loop.ledger.standing()).steps * loop.step_s
         self._gone_cpu_s += loop.cpu_s() or 0.0
 
     # --- once a second ---------------------------------------------------------------------------
@@ -141,12 +132,12 @@ class Reporter:
         return self._gone_cpu_s + sum(known) + self._threads_cpu() if len(known) == len(self.loops) else None
 
     def _threads_cpu(self) -> float:
-        return self.costs.thread_s + sum(thread.cpu_s for thread in self.threads)
+        return self.service_cpu_s + sum(thread.cpu_s for thread in self.threads)
 
     def _cost(self, moment: Moment) -> float:
         cost = self._threads_cpu()
         if self.settings.cpu == "exact":
-            cost += (self._gone_steps + sum(mark.steps for _, _, mark in moment.loops)) * self.costs.step_s
+            cost += self._gone_cost_s + sum(mark.steps * loop.step_s for loop, _, mark in moment.loops)
         return cost
 
     # --- on demand -------------------------------------------------------------------------------
