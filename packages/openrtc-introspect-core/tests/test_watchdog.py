@@ -348,3 +348,28 @@ def test_a_session_that_ends_with_its_block_was_watched_until_then(on_any_loop: 
 
     worst = max(on_any_loop(main()), key=lambda block: block.duration_ms)
     assert worst.cause in ("native", "descheduled")
+
+
+def test_a_starved_look_that_finds_nothing_is_evidence_of_what_is_booked_right_after(
+    on_timed_loops: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What held the GIL let go of it for the watchdog first: the loop's thread books its late awakening later."""
+    asleep(monkeypatch)
+    monkeypatch.setattr(Watchdog, "is_alive", lambda self: True)
+
+    async def main() -> Any:
+        clock = FakeClock(100.0)
+        async with Introspector(socket_path=False, clock=clock) as introspector:
+            watch = introspector._loops[0].watch
+            assert watch is not None
+            with introspector.session("a", agent_name="a"):
+                clock.advance(0.3)
+                watch._hook.busy_since, watch._ledger.running = None, None  # as it is while the loop waits
+                watch.look(0.2)
+                watch.due = clock() + 0.045
+                return watch.unseen(100.0, 100.3), watch.unseen(99.0, 100.05), watch.unseen(100.35, 100.4)
+
+    seen, before, after = on_timed_loops(main())
+    assert seen is not None
+    assert ([round(each, 6) for each in (*seen.dues, *seen.late)], seen.starved(100.3)) == ([100.1, 0.2], True)
+    assert (before, after) == (None, None)

@@ -24,7 +24,7 @@ from ._errors import StateError
 from ._heartbeat import Heartbeat
 from ._hook import LONG_S, LoopHook, Stall
 from ._ledger import Ledger
-from ._meter import MeteredCoroutine, drive
+from ._meter import MeteredCoroutine, drive, step_cost
 from ._sessions import Account, Session
 from ._victims import QueuesOfLoop
 
@@ -230,6 +230,9 @@ class AsyncioHook(LoopHook):
     def sessions_live(self, some: bool) -> None:
         if self._heartbeat is not None:
             self._on_its_thread(self._heartbeat.start if some else self._heartbeat.stop)
+
+    def step_cost(self, books: Ledger) -> float:
+        return step_cost(books)
 
     # --- iterations ------------------------------------------------------------------------------
 
