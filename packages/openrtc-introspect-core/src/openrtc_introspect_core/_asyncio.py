@@ -246,11 +246,14 @@ class AsyncioHook:
         def timed_run_forever() -> None:
             # The loop was stopped until now: that was no iteration, and blocked nobody.
             now = clock()
-            if self.busy_since is not None and ledger.idle is not None:
-                ledger.idle += now - self.busy_since
+            if ledger.idle is not None:
+                ledger.idle += now - (self.waiting_since if self.busy_since is None else self.busy_since)
             self.busy_since = now
             self.thread_id = threading.get_ident()
-            run_forever()
+            try:
+                run_forever()
+            finally:
+                self._stopped(clock())
 
         self._wrap(selector, "select", timed_select)
         self._wrap(self.loop, "run_forever", timed_run_forever)
@@ -263,6 +266,15 @@ class AsyncioHook:
                 delattr(owner, name)
 
         self._unwrap.append(unwrap)
+
+    def _stopped(self, now: float) -> None:
+        """The loop runs no more: its last iteration ends without a wait. Until it runs again, it idles."""
+        self._between_steps()
+        if self.busy_since is not None and now - self.busy_since > LONG_S:
+            self._iterated(self.busy_since, now)
+        self.ledger.steps.clear()
+        self.waiting_since = now
+        self.busy_since = None
 
     def _after_block(self, ready: Any) -> None:
         then, self.after_block = self.after_block, None
