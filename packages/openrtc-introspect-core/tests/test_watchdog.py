@@ -179,6 +179,30 @@ def test_a_task_that_is_not_metered_is_found_by_its_handle(
     assert block.cause != "callback"
 
 
+def test_a_task_that_an_introspector_of_before_has_metered_is_known(run_on_asyncio: Run) -> None:
+    """It meters nothing any more, and its frame does not hide whose step it is."""
+
+    async def main() -> Any:
+        go = asyncio.Event()
+
+        async def work() -> None:
+            await go.wait()
+            time.sleep(0.4)
+
+        async with Introspector(socket_path=False):
+            task = asyncio.create_task(work(), name="old")
+            await asyncio.sleep(0.001)
+        async with Introspector(socket_path=False) as introspector:
+            with introspector.session("innocent", agent_name="a"):
+                go.set()
+                await task
+                await asyncio.sleep(0.001)
+            return introspector.blocks()
+
+    (block,) = run_on_asyncio(main())
+    assert (block.session_id, block.task_name, block.cause) == (None, "old", "sync-call")
+
+
 def test_a_burst_blames_nobody_and_names_who_took_part(run_virtually: Run) -> None:
     """Each within the threshold, together over it."""
 

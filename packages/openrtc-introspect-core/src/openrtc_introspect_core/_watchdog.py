@@ -150,6 +150,9 @@ class Watchdog(ParkingThread):
         # First of all, where it is: whatever gives the GIL away, as reading a file does, lets a starved
         # watchdog's one chance pass.
         calls, end = take(sys._current_frames().get(self._hook.thread_id), ENDS)
+        if standing.running is None:  # in a step that another introspector has metered, or has left metered
+            while end is not None and end.f_code is not HANDLE_RUN:
+                end = end.f_back
         handle = end.f_locals.get("self") if end is not None and end.f_code is HANDLE_RUN else None
         del end
         same_step = standing.running is not None and self._ledger.standing().since == standing.since
