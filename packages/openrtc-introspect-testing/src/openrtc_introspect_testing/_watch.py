@@ -38,14 +38,14 @@ class Watch(Introspector):
     It measures in real time on any loop: time that a FakeLoop only pretends to spend blocks nobody.
     """
 
-    def __init__(self, threshold_ms: float, *, logs: bool = False) -> None:
+    def __init__(self, threshold_ms: float) -> None:
         super().__init__(name="pytest", socket_path=False, slow_session_threshold_ms=threshold_ms)
         self.folder = Path.cwd()
         """What the blocks' files are told from."""
         self.loop: asyncio.AbstractEventLoop | None = None
         self._read = 0
-        if not logs:  # what is found is told once, by the test's failure
-            self._blocks._log = lambda block, now: None  # type: ignore[method-assign]
+        # What is found is told once, by the test's failure.
+        self._blocks._log = lambda block, now: None  # type: ignore[method-assign]
 
     def attach(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         super().attach(loop)
@@ -117,7 +117,7 @@ class Watcher:
     def introspector(self) -> Watch:
         """One that is attached to the running loop, or else to the first loop that runs from now on."""
         if self._handed_out is None:
-            watch = self._handed_out = Watch(self.threshold_ms, logs=True)
+            watch = self._handed_out = Watch(self.threshold_ms)
             running = asyncio._get_running_loop()
             if running is not None:
                 self._attach(watch, running)
