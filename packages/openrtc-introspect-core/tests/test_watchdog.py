@@ -179,6 +179,7 @@ def test_a_task_that_is_not_metered_is_found_by_its_handle(
     assert block.cause != "callback"
 
 
+@pytest.mark.slow
 def test_a_task_that_an_introspector_of_before_has_metered_is_known(run_on_asyncio: Run) -> None:
     """It meters nothing any more, and its frame does not hide whose step it is."""
 
@@ -274,6 +275,7 @@ def test_without_sessions_it_sleeps(run_on_asyncio: Run) -> None:
     assert run_on_asyncio(main()) == (False, True, False)
 
 
+@pytest.mark.slow
 def test_a_broken_watchdog_is_switched_off_and_told_once(
     run_on_asyncio: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -308,6 +310,7 @@ def test_switched_off_there_is_no_watchdog(run_virtually: Run) -> None:
     assert run_virtually(main()) == ["openrtc-introspect"]
 
 
+@pytest.mark.slow
 def test_a_real_blocking_call_is_found_with_its_line(run: Run) -> None:
     """The whole path, on real time: session, task, line, and for how long at the least."""
 
@@ -332,6 +335,7 @@ def test_a_real_blocking_call_is_found_with_its_line(run: Run) -> None:
     assert block.location.file.endswith("test_watchdog.py")
 
 
+@pytest.mark.slow
 def test_a_session_that_ends_with_its_block_was_watched_until_then(run: Run) -> None:
     """C code that keeps the GIL, in the last step of the only session: the line or not, the cause is known."""
 

@@ -300,6 +300,28 @@ def test_a_marked_test_in_which_no_loop_was_watched_is_told_of(pytester: pytest.
     result.stdout.fnmatch_lines(["marked, but no asyncio event loop was watched in: *::test_menu"])
 
 
+def test_a_loop_that_cannot_be_watched_is_told_of_and_the_test_goes_on(pytester: pytest.Pytester, suite: Run) -> None:
+    """Such as one that takes no task factory."""
+    pytester.makepyfile(
+        """
+    import asyncio
+    import pytest
+
+    class Loop(asyncio.SelectorEventLoop):
+        def set_task_factory(self, factory):
+            raise NotImplementedError
+
+    @pytest.mark.no_slow_sessions
+    def test_menu():
+        with asyncio.Runner(loop_factory=Loop) as runner:
+            assert runner.run(asyncio.sleep(0, "slept")) == "slept"
+    """
+    )
+    result = suite()
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["could not be watched: *.Loop: NotImplementedError()"])
+
+
 # --- leaving no trace --------------------------------------------------------------------------------
 
 
@@ -523,7 +545,7 @@ ONE = (
 )
 REPORT = [
     "*= slow sessions =*",
-    "3 blocks of more than 400 ms at 1 places, in 3 of 4 tests that ran an event loop",
+    "3 blocks of more than 400 ms at 1 place, in 3 of 4 tests that ran an event loop",
     f"* ms     3×  *.py:{LOOK_UP} in look_up  (sync-call)",
     "*time.sleep(0.5)",
     "*tests: *::test_menu[[]0], *::test_menu[[]1], *::test_menu[[]2]",

@@ -25,6 +25,7 @@ class Suite:
         self._found: list[tuple[str, Finding]] = []
         self._watched: dict[str, int] = {}
         """Tests that should have been watched, and the loops that ran in them."""
+        self._faults: dict[str, None] = {}
         self._deselected = 0
         self._whole = False
 
@@ -37,6 +38,7 @@ class Suite:
         told: dict[str, Any] | None = getattr(report, "slow_sessions", None)
         if told is None or not told["told"]:
             return
+        self._faults.update(dict.fromkeys(told["faults"]))
         self._found += [(report.nodeid, Finding(**each)) for each in told["found"]]
         if report.outcome == "skipped":
             self._watched.pop(report.nodeid, None)
@@ -78,6 +80,7 @@ class Suite:
         unwatched = [nodeid for nodeid, loops in self._watched.items() if not loops]
         if unwatched and self._threshold_ms is None:
             lines.append(f"marked, but no asyncio event loop was watched in: {_shortened(unwatched)}")
+        lines += [f"could not be watched: {fault}" for fault in self._faults]
         for entry in self._stale():
             verdict = "fails the run" if self._config.getini("slow_sessions_strict") else "take it out"
             lines.append(f"slow_sessions_allow: nothing matched {entry.text!r}: {verdict}")
@@ -92,8 +95,8 @@ class Suite:
         tests = len({nodeid for nodeid, _ in counting})
         watched = sum(1 for loops in self._watched.values() if loops)
         lines = [
-            f"{len(counting)} blocks of more than {self._threshold_ms:g} ms at {len(groups)} places, in {tests} of "
-            f"{watched} tests that ran an event loop"
+            f"{_counted(len(counting), 'block')} of more than {self._threshold_ms:g} ms at "
+            f"{_counted(len(groups), 'place')}, in {tests} of {_counted(watched, 'test')} that ran an event loop"
         ]
         for group in groups:
             worst = group[0]
@@ -118,6 +121,10 @@ class Suite:
             )
             lines.append(f"no test's doing: {len(nobodys)} ({', '.join(str(cause) for cause in causes)})")
         return lines
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _shortened(names: Iterable[str]) -> str:

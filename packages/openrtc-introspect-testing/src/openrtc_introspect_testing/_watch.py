@@ -84,6 +84,8 @@ class Watcher:
         self.threshold_ms = threshold_ms
         self.loops = 0
         """How many loops have been watched."""
+        self.faults: list[str] = []
+        """What kept loops from being watched."""
         self._root = root
         self._watches: list[Watch] = []
         self._by_loop: dict[asyncio.AbstractEventLoop, Watch] = {}
@@ -158,7 +160,11 @@ class Watcher:
             return False
         if threading.current_thread().name.startswith(_OUR_THREADS) or loop.is_closed() or loop.is_running():
             return False
-        self._attach(waits or Watch(self.threshold_ms), loop)
+        try:
+            self._attach(waits or Watch(self.threshold_ms), loop)
+        except Exception as error:  # the test is not to suffer from it
+            self.faults.append(f"{type(loop).__module__}.{type(loop).__qualname__}: {error!r}")
+            return False
         return True
 
     def _attach(self, watch: Watch, loop: asyncio.AbstractEventLoop) -> None:

@@ -161,7 +161,12 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
         found = item.stash.get(_found, [])
         item.stash[_found] = []
         # An attribute of plain values travels with the report from pytest-xdist's workers.
-        report.slow_sessions = {"found": [asdict(each) for each in found], "loops": watcher.loops, "told": told}
+        report.slow_sessions = {
+            "found": [asdict(each) for each in found],
+            "loops": watcher.loops,
+            "faults": watcher.faults,
+            "told": told,
+        }
     return report
 
 
