@@ -209,11 +209,11 @@ class Watcher:
         self._patch.setattr(SessionScope, "__exit__", left)
 
     def _mirror_of(self, scope: SessionScope) -> SessionScope | None:
-        """The same session, of the watch on the loop that `scope` belongs to; None where there is none."""
-        introspector = scope._introspector
-        hook = introspector._hook
-        watch = self._by_loop.get(hook.loop) if hook is not None else None
-        if watch is None or isinstance(introspector, Watch) or scope._session is not None:
+        """The same session, of the watch on the loop that runs here; None where there is none."""
+        running = asyncio._get_running_loop()
+        loops = [running] if running is not None else list(self._by_loop)
+        watch = self._by_loop.get(loops[0]) if len(loops) == 1 else None
+        if watch is None or isinstance(scope._introspector, Watch) or scope._session is not None:
             return None
         try:
             return Introspector.session(
