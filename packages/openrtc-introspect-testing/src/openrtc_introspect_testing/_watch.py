@@ -47,9 +47,10 @@ class Watch(Introspector):
         # What is found is told once, by the test's failure.
         self._blocks._log = lambda block, now: None  # type: ignore[method-assign]
 
-    def attach(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
-        super().attach(loop)
-        self.loop = loop if loop is not None else asyncio.get_running_loop()
+    def begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Attaches to the one loop that it watches."""
+        self.attach(loop)
+        self.loop = loop
         self._sessions_live(True)
 
     def session(self, session_id: str, **kwargs: Any) -> SessionScope:
@@ -171,7 +172,7 @@ class Watcher:
         before = self._by_loop.get(loop)
         if before is not None:
             _end(before)
-        watch.attach(loop)
+        watch.begin(loop)
         with self._lock:
             self.loops += before is None
             ended = [each for each in self._by_loop if each.is_closed()]
