@@ -219,6 +219,9 @@ class AsyncioHook(LoopHook):
         return self.tags.get(task) if task is not None else None
 
     def seen_running(self, end: FrameType | None) -> Any:
+        if self.ledger.running is None:  # in a step that another introspector has metered, or has left metered
+            while end is not None and end.f_code is not HANDLE_RUN:
+                end = end.f_back
         return end.f_locals.get("self") if end is not None and end.f_code is HANDLE_RUN else None
 
     def whose(self, seen: Any) -> tuple[Session | None, str | None]:
@@ -279,7 +282,10 @@ class AsyncioHook(LoopHook):
             self.busy_since = now
             if self.thread_id != threading.get_ident():
                 self._moved_here()
-            run_forever()
+            try:
+                run_forever()
+            finally:
+                self._stopped(clock())
 
         self._wrap(selector, "select", timed_select)
         self._wrap(self.loop, "run_forever", timed_run_forever)
@@ -292,6 +298,15 @@ class AsyncioHook(LoopHook):
                 delattr(owner, name)
 
         self._unwrap.append(unwrap)
+
+    def _stopped(self, now: float) -> None:
+        """The loop runs no more: its last iteration ends without a wait. Until it runs again, it idles."""
+        self._between_steps()
+        if self.busy_since is not None and now - self.busy_since > LONG_S:
+            self._iterated(self.busy_since, now)
+        self.ledger.steps.clear()
+        self.waiting_since = now
+        self.busy_since = None
 
     def beat(self, due: float, now: float) -> None:
         """The heartbeat fired at `now` and was due at `due`."""
