@@ -10,15 +10,21 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import anyio
 
-from openrtc_top._connection import Find, follow_all
+from openrtc_top._connection import follow_all
 from openrtc_top._keys import KeyDecoder
 from openrtc_top._state import Event, Key, Shown, State, Tick, reduce
 from openrtc_top._terminal import Terminal
 from openrtc_top._view import render
+from openrtc_top._workers import Find
+
+if TYPE_CHECKING:
+    from openrtc_top._via import Via
 
 ESCAPE_S = 0.05
 """A lone ESC that nothing follows for this long was the Escape key."""
@@ -26,20 +32,23 @@ REDRAW_S = 0.04
 """Frames that come closer together than this are drawn as one."""
 
 
-def run(state: State, find: Find, *, rate: float, color: bool, seconds: float | None = None) -> int:
-    """Show the workers that `find` returns, again and again, until quit. Returns the exit code."""
+def run(
+    state: State, find: Find, *, rate: float, color: bool, seconds: float | None = None, vias: Sequence[Via] = ()
+) -> int:
+    """Show the workers that `find` and the `vias` offer, again and again, until quit. Returns the exit code."""
     try:
         keys: int | None = sys.stdin.fileno() if sys.stdin and sys.stdin.isatty() else None
     except (OSError, ValueError):
         keys = None
     with Terminal(sys.stdout, keys, color=color) as terminal:
-        return anyio.run(_Live(state, find, terminal, rate).run, seconds)
+        return anyio.run(_Live(state, find, terminal, rate, vias).run, seconds)
 
 
 class _Live:
-    def __init__(self, state: State, find: Find, terminal: Terminal, rate: float) -> None:
+    def __init__(self, state: State, find: Find, terminal: Terminal, rate: float, vias: Sequence[Via] = ()) -> None:
         self._state = reduce(state, Tick(time.monotonic()))
         self._find = find
+        self._vias = vias
         self._terminal = terminal
         self._interval_s = 1 / rate
         self._exit_code = 0
@@ -59,6 +68,7 @@ class _Live:
                         self._dispatch,
                         refreshed=lambda: self._refreshed,
                         wanted=lambda key: self._state.worker(key) is not None,
+                        vias=self._vias,
                     )
                 )
                 tasks.start_soon(self._tick)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from openrtc_top._blocklist import BlockList
 from openrtc_top._blocks import Entry, entries, in_order, later
 from openrtc_top._rows import CYCLE, SORTS, STATUSES, Filter, Row, Sort, arrange
+from openrtc_top._workers import named
 
 if TYPE_CHECKING:
     from openrtc_introspect_core.wire import Block, Snapshot, WorkerInfo
@@ -30,6 +31,15 @@ class Found:
     worker: str
     name: str
     pid: int | None = None
+    origin: str | None = None
+    """Where it runs, or whose it is, if not here and ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """Nothing is to be shown of this any more: what it stood for is there now."""
+
+    worker: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +88,7 @@ class Shown:
     page: int
 
 
-Event = Found | Frame | Blocked | Gone | Key | Tick | Shown
+Event = Found | Dropped | Frame | Blocked | Gone | Key | Tick | Shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +97,7 @@ class Worker:
 
     key: str
     name: str
+    """What it calls itself, after its origin and a colon where it has one."""
     pid: int | None = None
     snapshot: Snapshot | None = None
     history: tuple[tuple[int, float], ...] = ()
@@ -98,6 +109,8 @@ class Worker:
     gone: str | None = None
     """Why it cannot be read now. None: it can, or it was not tried yet."""
     gone_at: float | None = None
+    origin: str | None = None
+    """Where it runs, or whose it is, if not here and ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +180,11 @@ def reduce(state: State, event: Event) -> State:
             lost = state.worker(key) or Worker(key, name=key)
             since = state.now if lost.gone_at is None else lost.gone_at
             return _put(state, replace(lost, gone=reason, gone_at=since))
-        case Found(key, name, pid):
-            return state if state.worker(key) else _put(state, Worker(key, name, pid))
+        case Found(key, name, pid, origin):
+            return state if state.worker(key) else _put(state, Worker(key, named(origin, name), pid, origin=origin))
+        case Dropped(key):
+            others = tuple(worker for worker in state.workers if worker.key != key)
+            return state if others == state.workers else _derive(replace(state, workers=others))
         case Tick(now):
             return _forget(replace(state, now=now))
         case Shown(top, page):
@@ -214,7 +230,9 @@ def _heard(state: State, frame: Frame) -> Worker:
         second = int(snapshot.taken_at)
         kept = [point for point in history if second - HISTORY_S < point[0] < second]
         history = (*kept, (second, busy))
-    return Worker(frame.worker, info.name, info.pid, snapshot, history, blocks, heard_at=state.now)
+    origin = before.origin if before else None
+    name = named(origin, info.name)
+    return Worker(frame.worker, name, info.pid, snapshot, history, blocks, heard_at=state.now, origin=origin)
 
 
 def _forget(state: State) -> State:

@@ -124,14 +124,11 @@ def _all_dirs() -> list[Path]:
 def _live_in(directory: Path, owner: int | None = None) -> list[WorkerSocket]:
     """The workers of a directory that follows the rules; of another user's, those that are that user's."""
     owner = _uid() if owner is None else owner
-    found = []
-    try:
+    found: list[WorkerSocket] = []
+    with contextlib.suppress(OSError):  # it is none of theirs, or gone meanwhile
         _check_directory(directory, private=True, owner=owner)
-        for path in sorted(directory.glob("*.sock")):
-            if os.lstat(path).st_uid == owner and _state_of(path) == "live":
-                found.append(parse_name(path))
-    except OSError:  # it is none of theirs, or gone meanwhile
-        pass
+        paths = sorted(directory.glob("*.sock"))
+        found.extend(parse_name(path) for path in paths if os.lstat(path).st_uid == owner and _state_of(path) == "live")
     return found
 
 

@@ -11,27 +11,30 @@ import typer
 from openrtc_top._blocks import Choice, entries
 from openrtc_top._cli.blocklog import BlockLog
 from openrtc_top._cli.outcome import OK, say
-from openrtc_top._connection import Find, follow_all
+from openrtc_top._cli.target import Target
+from openrtc_top._connection import follow_all
 from openrtc_top._state import Blocked, Event, Found, Frame, Gone
+from openrtc_top._workers import named
 
 POLL_S = 0.5
 
 
-def print_new(log: BlockLog, choice: Choice, find: Find, known: Mapping[str, int]) -> int:
+def print_new(log: BlockLog, choice: Choice, looked_at: Target, known: Mapping[str, int]) -> int:
     """Print the blocks above the known numbers, by worker's key. Returns the exit code."""
     try:
-        return anyio.run(_Feed(log, choice, find, known).run)
+        return anyio.run(_Feed(log, choice, looked_at, known).run)
     except KeyboardInterrupt:
         return OK
 
 
 class _Feed:
-    def __init__(self, log: BlockLog, choice: Choice, find: Find, known: Mapping[str, int]) -> None:
+    def __init__(self, log: BlockLog, choice: Choice, looked_at: Target, known: Mapping[str, int]) -> None:
         self._log = log
         self._choice = choice
-        self._find = find
+        self._looked_at = looked_at
         self._known = known
         self._names: dict[str, str] = {}
+        self._origins: dict[str, str | None] = {}
         self._lost: set[str] = set()
         self._exit_code = OK
 
@@ -39,14 +42,20 @@ class _Feed:
         never = anyio.Event()
         with anyio.CancelScope() as self._scope:
             await follow_all(
-                self._find,
+                self._looked_at.find,
                 POLL_S,
                 self._dispatch,
                 refreshed=lambda: never,
-                wanted=lambda key: Path(key).exists(),  # its worker removes it, or whoever finds it dead
+                wanted=self._wanted,
                 since=self._known,
+                vias=self._looked_at.vias,
             )
         return self._exit_code
+
+    def _wanted(self, key: str) -> bool:
+        if self._looked_at.vias:
+            return any(key == str(worker.path) for via in self._looked_at.vias for worker in via.workers)
+        return Path(key).exists()  # its worker removes it, or whoever finds it dead
 
     def _dispatch(self, event: Event) -> None:
         try:
@@ -57,10 +66,11 @@ class _Feed:
 
     def _tell(self, event: Event) -> None:
         match event:
-            case Found(key, name):
-                self._names[key] = name
+            case Found(key, name, _, origin):
+                self._origins[key] = origin
+                self._names[key] = named(origin, name)
             case Frame(key, snapshot):
-                self._names[key] = snapshot.worker.name
+                self._names[key] = named(self._origins[key], snapshot.worker.name)
                 if key in self._lost:
                     self._lost.discard(key)
                     say(f"{self._names[key]}: connected again")

@@ -87,3 +87,17 @@ Workers = Annotated[
     list[str] | None,
     typer.Option("--worker", metavar="NAME|PID", help="Only this worker. Can be given several times."),
 ]
+Vias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--via",
+        metavar="COMMAND",
+        help="The workers of another host, instead of this one's: the command with `openrtc relay` behind it is run "
+        'here, as in --via "ssh voice-3" or --via "kubectl exec -i POD --". NAME=COMMAND gives the host another '
+        "name. Can be given several times.",
+    ),
+]
+AllUsers = Annotated[
+    bool,
+    typer.Option("--all-users", metavar="", help="The workers of every user of this machine. Only for root."),
+]

@@ -4,22 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from openrtc_top._cli.options import Sockets, Workers, parse_rate, parse_sort, parse_status
-from openrtc_top._cli.outcome import (
-    NO_WORKER,
-    OK,
-    escaped,
-    is_terminal,
-    put,
-    wants_color,
-    width,
-)
-from openrtc_top._cli.target import find_workers, read_workers
+from openrtc_top._cli.options import AllUsers, Sockets, Vias, Workers, parse_rate, parse_sort, parse_status
+from openrtc_top._cli.outcome import OK, escaped, is_terminal, put, wants_color, width
+from openrtc_top._cli.target import Target, read_workers, target
 from openrtc_top._rows import SORTS, STATUSES, Filter, Row, Sort, arrange
 
 if TYPE_CHECKING:
@@ -76,39 +67,43 @@ def top(
     ] = None,
     sockets: Sockets = None,
     workers: Workers = None,
+    vias: Vias = None,
+    all_users: AllUsers = False,
 ) -> None:
-    """Show the sessions of every worker of this user on this machine.
+    """Show the sessions of every worker of this user on this machine, or behind other commands.
 
     Which one holds the event loop now, which one blocked it, and what each costs.
 
     Keys: q quit, s sort, f filter by status, r refresh, ? the others, and what the columns mean.
     """
     chosen = Filter(None if status == "all" else status, agent, tenant)
-    found = find_workers(sockets or (), workers or ())
+    looked_at = target(sockets, workers, vias, all_users)
     live = is_terminal() and not once and not as_json
-    if live and not sockets:
-        raise typer.Exit(watch(_state(sort, chosen), found, sockets or (), workers or (), refresh_rate))
-    snapshots = read_workers(found)
-    failed = len(snapshots) < len(found)
-    if live:
-        if failed:
-            raise typer.Exit(NO_WORKER)
-        state = _state(sort, chosen, snapshots)
-        raise typer.Exit(watch(state, found, sockets or (), (), refresh_rate))
-    if as_json:
-        for _, snapshot in snapshots:
-            put(json_line(snapshot, chosen, SORTS[sort] if sort else None))
-    elif snapshots:
-        print_once(with_blocks(_state(sort, chosen, snapshots), snapshots))
-    raise typer.Exit(NO_WORKER if not snapshots or (failed and sockets) else OK)
+    if live and not looked_at.sockets:
+        found = [] if looked_at.vias else looked_at.must_find()
+        raise typer.Exit(watch(_state(sort, chosen), found, looked_at, refresh_rate))
+    with looked_at.reached() as found:
+        snapshots = read_workers(found)
+        code = looked_at.code(len(found), len(snapshots))
+        if live and code == OK:
+            raise typer.Exit(watch(_state(sort, chosen, snapshots), found, looked_at, refresh_rate))
+        if as_json:
+            for _, snapshot in snapshots:
+                put(json_line(snapshot, chosen, SORTS[sort] if sort else None))
+        elif snapshots and not live:
+            print_once(with_blocks(_state(sort, chosen, snapshots), snapshots))
+        raise typer.Exit(code)
 
 
 def _state(sort: str | None, chosen: Filter, snapshots: Sequence[tuple[WorkerSocket, Snapshot]] = ()) -> State:
-    from openrtc_top._state import Frame, State, reduce
+    from openrtc_top._state import Found, Frame, State, reduce
+    from openrtc_top._workers import origin
 
     state = State(sort=SORTS[sort or DEFAULT_SORT], filter=chosen)
     for worker, snapshot in snapshots:
-        state = reduce(state, Frame(str(worker.path), snapshot))
+        key = str(worker.path)
+        state = reduce(state, Found(key, worker.name, worker.pid, origin(worker)))
+        state = reduce(state, Frame(key, snapshot))
     return state
 
 
@@ -152,14 +147,12 @@ def json_line(snapshot: Snapshot, chosen: Filter, sort: Sort | None) -> str:
     return escaped(text)
 
 
-def watch(
-    state: State, found: Sequence[WorkerSocket], sockets: Sequence[Path], workers: Sequence[str], rate: float
-) -> int:
+def watch(state: State, found: Sequence[WorkerSocket], looked_at: Target, rate: float) -> int:
     """The live view. Workers that start later are found too, unless sockets were named."""
-    from openrtc_top._connection import find
     from openrtc_top._live import run
     from openrtc_top._state import Found, reduce
+    from openrtc_top._workers import origin
 
     for worker in found:
-        state = reduce(state, Found(str(worker.path), worker.name, worker.pid))
-    return run(state, lambda: found if sockets else find(workers), rate=rate, color=wants_color())
+        state = reduce(state, Found(str(worker.path), worker.name, worker.pid, origin(worker)))
+    return run(state, looked_at.find, rate=rate, color=wants_color(), vias=looked_at.vias)
