@@ -51,7 +51,7 @@ def test_the_worker_speaks_first(worker: FakeWorker, dial: Dial) -> None:
         "worker": "fake",
         "pid": os.getpid(),
         "epoch": "fake",
-        "capabilities": ["snapshot", "watch", "cancel", "blocks", "bye"],
+        "capabilities": ["snapshot", "watch", "cancel", "blocks", "tasks", "stacks", "bye"],
         "limits": json.loads(msgspec.json.encode(Limits())),
     }
 
