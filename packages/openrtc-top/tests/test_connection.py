@@ -18,8 +18,8 @@ from openrtc_introspect_core.wire import Block, Snapshot, WorkerInfo, WorkerSock
 from openrtc_introspect_testing import FakeWorker
 from openrtc_top import _connection
 from openrtc_top._connection import find, follow, read, read_all, read_all_blocks, reason
+from openrtc_top._sockets import choose, given
 from openrtc_top._state import Blocked, Event, Frame, Gone
-from openrtc_top._workers import choose, given
 
 StartWorker = Callable[..., subprocess.Popen[bytes]]
 WORKERS = [

@@ -29,7 +29,7 @@ from openrtc_top._relay_protocol import (
     from_worker,
     to_worker,
 )
-from openrtc_top._workers import given
+from openrtc_top._sockets import given
 
 DOCS = Path(__file__).parents[3] / "docs" / "relay.md"
 EXAMPLES = [

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from openrtc_introspect_core import ConnectionFailed, IntrospectError
 from openrtc_introspect_core.wire import Block, Snapshot, WorkerSocket, discover, discover_all
-from openrtc_top._workers import Find, RemoteWorker, choose, origin
+from openrtc_top._sockets import Find, RemoteWorker, choose, origin
 
 if TYPE_CHECKING:
     import anyio

@@ -18,10 +18,10 @@ import anyio
 
 from openrtc_top._connection import follow_all
 from openrtc_top._keys import KeyDecoder
+from openrtc_top._sockets import Find
 from openrtc_top._state import Event, Key, Shown, State, Tick, reduce
 from openrtc_top._terminal import Terminal
 from openrtc_top._view import render
-from openrtc_top._workers import Find
 
 if TYPE_CHECKING:
     from openrtc_top._via import Via

@@ -33,12 +33,12 @@ from openrtc_top._relay_protocol import (
     decode_from_client,
     from_worker,
 )
-from openrtc_top._workers import owner_name
+from openrtc_top._sockets import owner_name
 
 if TYPE_CHECKING:
     from anyio.abc import ByteStream
 
-    from openrtc_top._workers import Find
+    from openrtc_top._sockets import Find
 
 RESCAN_S = 2.0
 _READ_BYTES = 256 * 1024

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from openrtc_top._blocklist import BlockList
 from openrtc_top._blocks import Entry, entries, in_order, later
 from openrtc_top._rows import CYCLE, SORTS, STATUSES, Filter, Row, Sort, arrange
-from openrtc_top._workers import named
+from openrtc_top._sockets import named
 
 if TYPE_CHECKING:
     from openrtc_introspect_core.wire import Block, Snapshot, WorkerInfo

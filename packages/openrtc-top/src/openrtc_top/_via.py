@@ -35,7 +35,7 @@ from openrtc_top._relay_protocol import (
     decode_relay_hello,
     to_worker,
 )
-from openrtc_top._workers import RemoteWorker, choose
+from openrtc_top._sockets import RemoteWorker, choose
 
 if TYPE_CHECKING:
     from anyio.abc import Process, TaskStatus

@@ -13,8 +13,8 @@ from openrtc_top._cli.blocklog import BlockLog
 from openrtc_top._cli.outcome import OK, say
 from openrtc_top._cli.target import Target
 from openrtc_top._connection import follow_all
+from openrtc_top._sockets import named
 from openrtc_top._state import Blocked, Event, Found, Frame, Gone
-from openrtc_top._workers import named
 
 POLL_S = 0.5
 

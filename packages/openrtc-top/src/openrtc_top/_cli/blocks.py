@@ -11,7 +11,7 @@ from openrtc_top._blocks import CAUSES, Choice, Entry, entries, in_order
 from openrtc_top._cli.options import AllUsers, Sockets, Vias, Workers, parse_cause, parse_count
 from openrtc_top._cli.outcome import NO_WORKER, OK, USAGE, fail, put
 from openrtc_top._cli.target import read_workers, target
-from openrtc_top._workers import shown_name
+from openrtc_top._sockets import shown_name
 
 if TYPE_CHECKING:
     from openrtc_introspect_core.wire import Block, Snapshot, WorkerSocket

@@ -54,8 +54,8 @@ def demo(
 
 def _live(socket: Path, seconds: float | None) -> int:
     from openrtc_top._live import run
+    from openrtc_top._sockets import given
     from openrtc_top._state import State
-    from openrtc_top._workers import given
 
     worker = given(socket)
     return run(State(), lambda: [worker], rate=1.0, color=wants_color(), seconds=seconds)
@@ -64,8 +64,8 @@ def _live(socket: Path, seconds: float | None) -> int:
 def _once(socket: Path, seconds: float | None) -> int:
     from openrtc_top._cli.top import print_once, with_blocks
     from openrtc_top._connection import read
+    from openrtc_top._sockets import given
     from openrtc_top._state import Frame, State, reduce
-    from openrtc_top._workers import given
 
     worker = given(socket)
     state = State()

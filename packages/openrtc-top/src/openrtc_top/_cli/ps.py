@@ -11,7 +11,7 @@ import typer
 from openrtc_top._cli.options import AllUsers, Sockets, Vias, Workers
 from openrtc_top._cli.outcome import NO_WORKER, OK, escaped, fail, put, wants_color
 from openrtc_top._cli.target import target
-from openrtc_top._workers import RemoteWorker, owner_name
+from openrtc_top._sockets import RemoteWorker, owner_name
 
 if TYPE_CHECKING:
     from openrtc_introspect_core.wire import Snapshot, WorkerSocket

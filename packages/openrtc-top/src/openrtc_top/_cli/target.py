@@ -35,7 +35,7 @@ class Target:
     def find(self) -> list[WorkerSocket]:
         """The workers of this machine that are there now."""
         from openrtc_top._connection import find
-        from openrtc_top._workers import given
+        from openrtc_top._sockets import given
 
         if self.sockets:
             return [given(path) for path in dict.fromkeys(self.sockets)]

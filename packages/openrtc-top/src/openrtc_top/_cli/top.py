@@ -96,8 +96,8 @@ def top(
 
 
 def _state(sort: str | None, chosen: Filter, snapshots: Sequence[tuple[WorkerSocket, Snapshot]] = ()) -> State:
+    from openrtc_top._sockets import origin
     from openrtc_top._state import Found, Frame, State, reduce
-    from openrtc_top._workers import origin
 
     state = State(sort=SORTS[sort or DEFAULT_SORT], filter=chosen)
     for worker, snapshot in snapshots:
@@ -150,8 +150,8 @@ def json_line(snapshot: Snapshot, chosen: Filter, sort: Sort | None) -> str:
 def watch(state: State, found: Sequence[WorkerSocket], looked_at: Target, rate: float) -> int:
     """The live view. Workers that start later are found too, unless sockets were named."""
     from openrtc_top._live import run
+    from openrtc_top._sockets import origin
     from openrtc_top._state import Found, reduce
-    from openrtc_top._workers import origin
 
     for worker in found:
         state = reduce(state, Found(str(worker.path), worker.name, worker.pid, origin(worker)))
