@@ -37,6 +37,8 @@ def test_keys(start_worker: StartWorker, in_terminal: InTerminal) -> None:
     terminal.press("ff")
     terminal.wait_for(shows("status slow", "no session passes the filter"))
     terminal.press("?")
+    terminal.wait_for(shows("turn the order round"))
+    terminal.press("G")
     terminal.wait_for(shows("an equal share of the process's memory"))
     terminal.press("\x1b")
     terminal.wait_for(lambda screen: "equal share" not in screen)

@@ -326,7 +326,7 @@ def test_the_window_moves_only_as_far_as_needed(sessions: list[SessionRow], make
             state = after(Key(key), state=state)
             screen = render(state, (120, 26))
             state = after(Shown(screen.top, screen.page), state=state)
-        return state.top
+        return state.table.top
 
     page = render(state, (120, 26)).page
     assert draw(*["down"] * page) == 0

@@ -206,7 +206,7 @@ def test_columns_that_only_some_have(make_snapshot: MakeSnapshot, make_session: 
     """heap and delayed are there as soon as one session has a value, 0 included."""
     assert after(Frame("w", make_snapshot(make_session("a")))).extras == frozenset()
     both = make_snapshot(make_session("a", heap_mb=0.0), make_session("b", delayed_s=0.0))
-    assert after(Frame("w", both)).extras == {"heap", "delayed"}
+    assert after(Frame("w", both)).extras == {"heap_mb", "delayed"}
 
 
 def test_a_filter_from_the_command_line_stays(three: Snapshot) -> None:
@@ -228,15 +228,15 @@ def test_blocks_add_up_until_the_worker_restarts(make_snapshot: MakeSnapshot, ma
 def test_b_opens_the_blocks(make_snapshot: MakeSnapshot, make_past: MakeBlock) -> None:
     """b and Escape lead back to the sessions, whose selection is as it was; q quits from there too."""
     state = after(Frame("w", make_snapshot()), Blocked("w", [make_past(1)]), Key("b"))
-    assert state.blocks.open
-    assert not after(Key("b"), state=state).blocks.open
-    assert not after(Key("escape"), state=state).blocks.open
+    assert state.view == "blocks"
+    assert after(Key("b"), state=state).view == "sessions"
+    assert after(Key("escape"), state=state).view == "sessions"
     assert after(Key("s"), Key("f"), Key("i"), state=state) == state
     assert after(Key("q"), state=state).done
     helped = after(Key("?"), state=state)
     assert helped.help
     closed = after(Key("escape"), state=helped)
-    assert (closed.help, closed.blocks.open) == (False, True)
+    assert (closed.help, closed.view) == (None, "blocks")
 
 
 def test_moving_in_the_blocks(make_snapshot: MakeSnapshot, make_past: MakeBlock) -> None:
@@ -255,7 +255,7 @@ def test_moving_in_the_blocks(make_snapshot: MakeSnapshot, make_past: MakeBlock)
     assert at("end", "pageup", "up") == 18
     state = after(Key("down"), Key("down"), Blocked("w", [make_past(31)]), state=state)
     assert state.blocks.index(state.entries()) == 2
-    assert state.top == 0
+    assert state.table.top == 0
 
 
 def test_the_stack_of_a_block(make_snapshot: MakeSnapshot, make_past: MakeBlock) -> None:
@@ -267,7 +267,7 @@ def test_the_stack_of_a_block(make_snapshot: MakeSnapshot, make_past: MakeBlock)
     assert state.blocks.index(state.entries()) == 0
     assert not after(Key("t"), state=state).blocks.stack
     state = after(Key("escape"), state=state)
-    assert (state.blocks.stack, state.blocks.open) == (False, True)
+    assert (state.blocks.stack, state.view) == (False, "blocks")
 
 
 def test_a_selected_block_that_ends(make_snapshot: MakeSnapshot, make_block: MakeBlock, make_past: MakeBlock) -> None:
@@ -279,7 +279,7 @@ def test_a_selected_block_that_ends(make_snapshot: MakeSnapshot, make_block: Mak
     assert state.blocks.index(state.entries()) == 1
     state = after(Frame("w", make_snapshot(epoch="second")), state=state)
     assert state.blocks.index(state.entries()) is None
-    assert after(Key("down"), state=state).blocks.selected is None
+    assert after(Key("down"), state=state).blocks.cursor.chosen is None
 
 
 _SESSIONS = st.lists(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from openrtc_introspect_core import ConnectionFailed, IntrospectError
 from openrtc_introspect_core.wire import Block, Snapshot, WorkerSocket, discover, discover_all
-from openrtc_top._sockets import Find, RemoteWorker, choose, origin
+from openrtc_top._sockets import Find, RemoteWorker, choose, host
 
 if TYPE_CHECKING:
     import anyio
@@ -176,7 +176,7 @@ async def follow_all(
             key = str(worker.path)
             if key not in followed:
                 followed.add(key)
-                dispatch(Found(key, worker.name, worker.pid, origin(worker)))
+                dispatch(Found(key, worker.name, worker.pid, host(worker)))
                 tasks.start_soon(follow_one, worker, key)
 
     def offered(via: Via) -> None:
@@ -242,7 +242,7 @@ async def follow(
                         await refreshed().wait()
                         due = anyio.current_time()
         except (IntrospectError, OSError) as error:
-            dispatch(Gone(key, reason(error)))
+            dispatch(Gone(key, reason(error), delay))
         await anyio.sleep(delay)
         delay = min(delay * 2, BACKOFF_MOST_S)
 

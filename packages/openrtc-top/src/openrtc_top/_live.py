@@ -10,16 +10,17 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
 
+from openrtc_top._config import ConfigError, write_columns
 from openrtc_top._connection import follow_all
 from openrtc_top._keys import KeyDecoder
 from openrtc_top._sockets import Find
-from openrtc_top._state import Event, Key, Shown, State, Tick, reduce
+from openrtc_top._state import Event, Key, Noticed, Shown, State, Tick, reduce
 from openrtc_top._terminal import Terminal
 from openrtc_top._view import render
 
@@ -32,8 +33,19 @@ REDRAW_S = 0.04
 """Frames that come closer together than this are drawn as one."""
 
 
+Remember = Callable[[tuple[str, ...]], None]
+"""Keeps the chosen columns for the next time. Raises ConfigError."""
+
+
 def run(
-    state: State, find: Find, *, rate: float, color: bool, seconds: float | None = None, vias: Sequence[Via] = ()
+    state: State,
+    find: Find,
+    *,
+    rate: float,
+    color: bool,
+    seconds: float | None = None,
+    remember: Remember = write_columns,
+    vias: Sequence[Via] = (),
 ) -> int:
     """Show the workers that `find` and the `vias` offer, again and again, until quit. Returns the exit code."""
     try:
@@ -41,17 +53,27 @@ def run(
     except (OSError, ValueError):
         keys = None
     with Terminal(sys.stdout, keys, color=color) as terminal:
-        return anyio.run(_Live(state, find, terminal, rate, vias).run, seconds)
+        return anyio.run(_Live(state, find, terminal, rate, remember, vias).run, seconds)
 
 
 class _Live:
-    def __init__(self, state: State, find: Find, terminal: Terminal, rate: float, vias: Sequence[Via] = ()) -> None:
+    def __init__(
+        self,
+        state: State,
+        find: Find,
+        terminal: Terminal,
+        rate: float,
+        remember: Remember,
+        vias: Sequence[Via],
+    ) -> None:
         self._state = reduce(state, Tick(time.monotonic()))
         self._find = find
         self._vias = vias
         self._terminal = terminal
         self._interval_s = 1 / rate
         self._exit_code = 0
+        self._remember = remember
+        self._remembered = state.columns
 
     async def run(self, seconds: float | None) -> int:
         self._changed = anyio.Event()
@@ -67,7 +89,7 @@ class _Live:
                         self._interval_s,
                         self._dispatch,
                         refreshed=lambda: self._refreshed,
-                        wanted=lambda key: self._state.worker(key) is not None,
+                        wanted=lambda key: self._state.follows(key),
                         vias=self._vias,
                     )
                 )
@@ -82,8 +104,17 @@ class _Live:
         if self._state.refreshes != before.refreshes:
             self._refreshed.set()
             self._refreshed = anyio.Event()
+        if self._state.columns != self._remembered and (self._state.chooser is None or self._state.done):
+            self._keep_columns()
         if self._state is not before:
             self._changed.set()
+
+    def _keep_columns(self) -> None:
+        self._remembered = self._state.columns
+        try:
+            self._remember(self._remembered)
+        except ConfigError as error:
+            self._state = reduce(self._state, Noticed(f"the columns are not remembered: {error}"))
 
     async def _draw(self) -> None:
         while not self._state.done:

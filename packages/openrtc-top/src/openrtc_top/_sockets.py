@@ -42,7 +42,7 @@ def choose(workers: Sequence[_W], wanted: Sequence[str]) -> list[_W]:
     return [
         worker
         for worker in workers
-        if accepted & {worker.name, str(worker.pid or worker.name), f"{origin(worker)}:{worker.name}"}
+        if accepted & {worker.name, str(worker.pid or worker.name), f"{host(worker)}:{worker.name}"}
     ]
 
 
@@ -59,18 +59,18 @@ def owner_name(worker: WorkerSocket) -> str | None:
         return str(worker.owner)
 
 
-def origin(worker: WorkerSocket) -> str | None:
-    """What stands before the worker's name to tell where it runs. None: here, and it is ours."""
+def host(worker: WorkerSocket) -> str | None:
+    """Where a view says the worker runs: the host, or the user it belongs to, or both. None: here, and it is ours."""
     if isinstance(worker, RemoteWorker):
         return f"{worker.user}@{worker.via.label}" if worker.user else worker.via.label
     return owner_name(worker)
 
 
-def named(origin: str | None, name: str) -> str:
+def named(host: str | None, name: str) -> str:
     """What a view calls a worker: its name, after where it runs."""
-    return name if origin is None else f"{origin}:{name}"
+    return name if host is None else f"{host}:{name}"
 
 
 def shown_name(worker: WorkerSocket, name: str) -> str:
     """What a view calls this worker, which calls itself `name`."""
-    return named(origin(worker), name)
+    return named(host(worker), name)

@@ -34,7 +34,7 @@ class _Feed:
         self._looked_at = looked_at
         self._known = known
         self._names: dict[str, str] = {}
-        self._origins: dict[str, str | None] = {}
+        self._hosts: dict[str, str | None] = {}
         self._lost: set[str] = set()
         self._exit_code = OK
 
@@ -66,11 +66,11 @@ class _Feed:
 
     def _tell(self, event: Event) -> None:
         match event:
-            case Found(key, name, _, origin):
-                self._origins[key] = origin
-                self._names[key] = named(origin, name)
+            case Found(key, name, _, host):
+                self._hosts[key] = host
+                self._names[key] = named(host, name)
             case Frame(key, snapshot):
-                self._names[key] = named(self._origins[key], snapshot.worker.name)
+                self._names[key] = named(self._hosts[key], snapshot.worker.name)
                 if key in self._lost:
                     self._lost.discard(key)
                     say(f"{self._names[key]}: connected again")

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from openrtc_top._blocks import CAUSES
+from openrtc_top._columns import IDS, known
 from openrtc_top._rows import SORTS, STATUSES, WIRE_NAMES
 
 RATE_LEAST = 0.5
@@ -77,6 +78,17 @@ def parse_cause(text: str) -> str:
     if text not in CAUSES:
         raise typer.BadParameter(f"{text!r}; accepted are {', '.join(CAUSES)}")
     return text
+
+
+def parse_columns(text: str) -> str:
+    """Names of columns, with commas between them."""
+    columns = []
+    for name in text.split(","):
+        column = known(name.strip())
+        if column is None:
+            raise typer.BadParameter(f"{name.strip()!r}; accepted are {', '.join(IDS)}")
+        columns.append(column)
+    return ",".join(dict.fromkeys(columns))
 
 
 Sockets = Annotated[

@@ -4,13 +4,34 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from openrtc_top._cli.options import AllUsers, Sockets, Vias, Workers, parse_rate, parse_sort, parse_status
-from openrtc_top._cli.outcome import OK, escaped, is_terminal, put, wants_color, width
+from openrtc_top._cli.options import (
+    AllUsers,
+    Sockets,
+    Vias,
+    Workers,
+    parse_columns,
+    parse_rate,
+    parse_sort,
+    parse_status,
+)
+from openrtc_top._cli.outcome import (
+    OK,
+    USAGE,
+    escaped,
+    fail,
+    is_terminal,
+    put,
+    say,
+    wants_color,
+    width,
+)
 from openrtc_top._cli.target import Target, read_workers, target
+from openrtc_top._columns import DEFAULT, IDS
 from openrtc_top._rows import SORTS, STATUSES, Filter, Row, Sort, arrange
 
 if TYPE_CHECKING:
@@ -65,6 +86,15 @@ def top(
     tenant: Annotated[
         str | None, typer.Option("--tenant", metavar="NAME", help="Only sessions of this tenant.")
     ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            "--columns",
+            metavar="NAME,…",
+            parser=parse_columns,
+            help=f"These columns of the table, in this order: {', '.join(IDS)}.",
+        ),
+    ] = None,
     sockets: Sockets = None,
     workers: Workers = None,
     vias: Vias = None,
@@ -74,35 +104,61 @@ def top(
 
     Which one holds the event loop now, which one blocked it, and what each costs.
 
-    Keys: q quit, s sort, f filter by status, r refresh, ? the others, and what the columns mean.
+    Keys: q quit, s sort, / filter, Enter a session's page, ? the others, and what the columns mean.
     """
+    if columns and as_json:
+        raise fail("--columns chooses what the table shows, and --json prints none; give one of them", USAGE)
     chosen = Filter(None if status == "all" else status, agent, tenant)
     looked_at = target(sockets, workers, vias, all_users)
     live = is_terminal() and not once and not as_json
     if live and not looked_at.sockets:
         found = [] if looked_at.vias else looked_at.must_find()
-        raise typer.Exit(watch(_state(sort, chosen), found, looked_at, refresh_rate))
+        raise typer.Exit(watch(live_state(sort, chosen, columns), found, looked_at, refresh_rate))
     with looked_at.reached() as found:
         snapshots = read_workers(found)
         code = looked_at.code(len(found), len(snapshots))
         if live and code == OK:
-            raise typer.Exit(watch(_state(sort, chosen, snapshots), found, looked_at, refresh_rate))
+            raise typer.Exit(watch(live_state(sort, chosen, columns, snapshots), found, looked_at, refresh_rate))
         if as_json:
             for _, snapshot in snapshots:
                 put(json_line(snapshot, chosen, SORTS[sort] if sort else None))
         elif snapshots and not live:
-            print_once(with_blocks(_state(sort, chosen, snapshots), snapshots))
+            print_once(with_blocks(_state(sort, chosen, columns, snapshots), snapshots))
         raise typer.Exit(code)
 
 
-def _state(sort: str | None, chosen: Filter, snapshots: Sequence[tuple[WorkerSocket, Snapshot]] = ()) -> State:
-    from openrtc_top._sockets import origin
+def live_state(
+    sort: str | None, chosen: Filter, columns: str | None, snapshots: Sequence[tuple[WorkerSocket, Snapshot]] = ()
+) -> State:
+    """With the columns that were chosen the last time, unless some were named now."""
+    from openrtc_top._config import ConfigError, read_columns
+
+    state = _state(sort, chosen, columns, snapshots)
+    if columns:
+        return state
+    try:
+        return replace(state, columns=read_columns())
+    except ConfigError as error:
+        say(f"warning: {error}; the default columns are shown")
+        return replace(state, notice=f"{error}; the default columns are shown")
+
+
+def _state(
+    sort: str | None, chosen: Filter, columns: str | None, snapshots: Sequence[tuple[WorkerSocket, Snapshot]] = ()
+) -> State:
+    from openrtc_top._sockets import host
     from openrtc_top._state import Found, Frame, State, reduce
 
-    state = State(sort=SORTS[sort or DEFAULT_SORT], filter=chosen)
+    named = tuple(columns.split(",")) if columns else DEFAULT
+    state = State(
+        sort=SORTS[sort or DEFAULT_SORT],
+        filter=chosen,
+        columns=named,
+        always=frozenset(named) if columns else frozenset(),
+    )
     for worker, snapshot in snapshots:
         key = str(worker.path)
-        state = reduce(state, Found(key, worker.name, worker.pid, origin(worker)))
+        state = reduce(state, Found(key, worker.name, worker.pid, host(worker)))
         state = reduce(state, Frame(key, snapshot))
     return state
 
@@ -138,7 +194,8 @@ def json_line(snapshot: Snapshot, chosen: Filter, sort: Sort | None) -> str:
 
     text = to_json(snapshot).decode()
     if chosen or sort:
-        rows = [Row("", session) for session in snapshot.sessions if chosen.accepts(session)]
+        accepts = chosen.test()
+        rows = [Row("", session) for session in snapshot.sessions if accepts(session)]
         kept = [row.session.session_id for row in (arrange(rows, sort) if sort else rows)]
         document = json.loads(text)
         by_id = {session["session_id"]: session for session in document["sessions"]}
@@ -150,9 +207,9 @@ def json_line(snapshot: Snapshot, chosen: Filter, sort: Sort | None) -> str:
 def watch(state: State, found: Sequence[WorkerSocket], looked_at: Target, rate: float) -> int:
     """The live view. Workers that start later are found too, unless sockets were named."""
     from openrtc_top._live import run
-    from openrtc_top._sockets import origin
+    from openrtc_top._sockets import host
     from openrtc_top._state import Found, reduce
 
     for worker in found:
-        state = reduce(state, Found(str(worker.path), worker.name, worker.pid, origin(worker)))
+        state = reduce(state, Found(str(worker.path), worker.name, worker.pid, host(worker)))
     return run(state, looked_at.find, rate=rate, color=wants_color(), vias=looked_at.vias)
