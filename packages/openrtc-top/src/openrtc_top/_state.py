@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FORGET_GONE_S", "HISTORY_S", "Blocked", "Dropped", "Event", "Found", "Frame", "Gone", "Inspected", "Key",
-    "Noticed", "Shown", "State", "Tick", "Worker", "busy_pct", "reduce",
+    "Noticed", "Shown", "State", "Tick", "Worker", "Workers", "after", "busy_pct", "reduce",
 ]  # fmt: skip
 
 
@@ -302,13 +302,14 @@ def reduce(state: State, event: Event) -> State:
                 return state
             return replace(state, page=replace(state.page, told=told))
     before = state.workers if state.unseen is None else state.unseen
-    after = _after(before, event, state.now)
-    if after is before:
+    workers = after(before, event, state.now)
+    if workers is before:
         return state
-    return state.showing(after) if state.unseen is None else replace(state, unseen=after)
+    return state.showing(workers) if state.unseen is None else replace(state, unseen=workers)
 
 
-def _after(workers: Workers, event: Event, now: float) -> Workers:
+def after(workers: Workers, event: Event, now: float) -> Workers:
+    """The workers after something was heard of one, whatever the view shows."""
     match event:
         case Frame(key, snapshot):
             return _workers.heard(workers, key, snapshot, now)

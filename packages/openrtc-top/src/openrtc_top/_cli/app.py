@@ -13,6 +13,7 @@ from openrtc_top._cli.blocks import blocks
 from openrtc_top._cli.demo import demo
 from openrtc_top._cli.outcome import OK, USAGE, fail
 from openrtc_top._cli.ps import ps
+from openrtc_top._cli.record import record
 from openrtc_top._cli.relay import relay
 from openrtc_top._cli.top import top
 
@@ -93,5 +94,6 @@ _LOOK = "Look at running workers"
 app.command("top", rich_help_panel=_LOOK, epilog=EPILOG)(top)
 app.command("blocks", rich_help_panel=_LOOK, epilog=EPILOG)(blocks)
 app.command("ps", rich_help_panel=_LOOK, epilog=EPILOG)(ps)
-app.command("relay", rich_help_panel="Elsewhere", epilog=EPILOG)(relay)
+app.command("record", rich_help_panel="Elsewhere, and later", epilog=EPILOG)(record)
+app.command("relay", rich_help_panel="Elsewhere, and later", epilog=EPILOG)(relay)
 app.command("demo", rich_help_panel="Try it", epilog=EPILOG)(demo)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import anyio
 import typer
@@ -46,16 +45,11 @@ class _Feed:
                 POLL_S,
                 self._dispatch,
                 refreshed=lambda: never,
-                wanted=self._wanted,
+                wanted=self._looked_at.wanted,
                 since=self._known,
                 vias=self._looked_at.vias,
             )
         return self._exit_code
-
-    def _wanted(self, key: str) -> bool:
-        if self._looked_at.vias:
-            return any(key == str(worker.path) for via in self._looked_at.vias for worker in via.workers)
-        return Path(key).exists()  # its worker removes it, or whoever finds it dead
 
     def _dispatch(self, event: Event) -> None:
         try:

@@ -17,6 +17,9 @@ from openrtc_top._rows import SORTS, STATUSES, WIRE_NAMES
 RATE_LEAST = 0.5
 RATE_MOST = 10.0
 SECONDS_MOST = 86400.0
+INTERVAL_LEAST = 0.1
+INTERVAL_MOST = 30.0
+"""A connection that asks for nothing is closed after a minute."""
 SESSIONS_MOST = 1000
 COUNT_MOST = 10**12
 
@@ -29,6 +32,11 @@ def parse_rate(given: str | float) -> float:
 def parse_seconds(given: str | float) -> float:
     """A duration."""
     return _number(given, 0.1, SECONDS_MOST, "seconds")
+
+
+def parse_interval(given: str | float) -> float:
+    """Seconds between two frames."""
+    return _number(given, INTERVAL_LEAST, INTERVAL_MOST, "seconds")
 
 
 def parse_sessions(given: str | int) -> int:

@@ -41,6 +41,12 @@ class Target:
             return [given(path) for path in dict.fromkeys(self.sockets)]
         return [] if self.vias else find(self.names, all_users=self.all_users)
 
+    def wanted(self, key: str) -> bool:
+        """Whether a worker is still worth asking after: its host offers it, or its socket is there."""
+        if self.vias:
+            return any(key == str(worker.path) for via in self.vias for worker in via.workers)
+        return Path(key).exists()  # its worker removes it, or whoever finds it dead
+
     def must_find(self) -> list[WorkerSocket]:
         """The same; that there is none is the command's end."""
         if found := self.find():

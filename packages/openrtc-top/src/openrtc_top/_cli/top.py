@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,6 +21,7 @@ from openrtc_top._cli.options import (
     parse_status,
 )
 from openrtc_top._cli.outcome import (
+    NO_WORKER,
     OK,
     USAGE,
     escaped,
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from openrtc_top._state import State
 
 DEFAULT_SORT = "cpu_pct"
+DEFAULT_RATE = 1.0
 
 
 def top(
@@ -56,14 +59,14 @@ def top(
         ),
     ] = False,
     refresh_rate: Annotated[
-        float,
+        float | None,
         typer.Option(
             "--refresh-rate",
             metavar="HZ",
             parser=parse_rate,
-            help="Frames per second of the live view, 0.5 to 10.",
+            help="Frames per second of the live view, 0.5 to 10. Without it: 1.",
         ),
-    ] = 1.0,
+    ] = None,
     sort: Annotated[
         str | None,
         typer.Option(
@@ -99,6 +102,14 @@ def top(
     workers: Workers = None,
     vias: Vias = None,
     all_users: AllUsers = False,
+    recording: Annotated[
+        Path | None,
+        typer.Option(
+            "--replay",
+            metavar="FILE",
+            help="Show what `openrtc record` wrote, instead of running workers. With --once, --json: its last frame.",
+        ),
+    ] = None,
 ) -> None:
     """Show the sessions of every worker of this user on this machine, or behind other commands.
 
@@ -109,22 +120,59 @@ def top(
     if columns and as_json:
         raise fail("--columns chooses what the table shows, and --json prints none; give one of them", USAGE)
     chosen = Filter(None if status == "all" else status, agent, tenant)
-    looked_at = target(sockets, workers, vias, all_users)
     live = is_terminal() and not once and not as_json
+    if recording is not None:
+        if sockets or workers or vias or all_users or refresh_rate is not None:
+            problem = (
+                "--replay shows what was recorded, as it was recorded: --socket, --worker, --via, --all-users and "
+            )
+            raise fail(problem + "--refresh-rate do not go with it", USAGE)
+        raise typer.Exit(_replay(recording, live, as_json, sort, chosen, columns))
+    looked_at = target(sockets, workers, vias, all_users)
+    rate = refresh_rate or DEFAULT_RATE
     if live and not looked_at.sockets:
         found = [] if looked_at.vias else looked_at.must_find()
-        raise typer.Exit(watch(live_state(sort, chosen, columns), found, looked_at, refresh_rate))
+        raise typer.Exit(watch(live_state(sort, chosen, columns), found, looked_at, rate))
     with looked_at.reached() as found:
         snapshots = read_workers(found)
         code = looked_at.code(len(found), len(snapshots))
         if live and code == OK:
-            raise typer.Exit(watch(live_state(sort, chosen, columns, snapshots), found, looked_at, refresh_rate))
+            raise typer.Exit(watch(live_state(sort, chosen, columns, snapshots), found, looked_at, rate))
         if as_json:
             for _, snapshot in snapshots:
                 put(json_line(snapshot, chosen, SORTS[sort] if sort else None))
         elif snapshots and not live:
             print_once(with_blocks(_state(sort, chosen, columns, snapshots), snapshots))
         raise typer.Exit(code)
+
+
+def _replay(file: Path, live: bool, as_json: bool, sort: str | None, chosen: Filter, columns: str | None) -> int:
+    """Show a recording, or its last frame. Returns the exit code."""
+    from openrtc_top._config import write_columns
+    from openrtc_top._replay import run, show
+    from openrtc_top._tape import NotARecording, Tape
+
+    try:
+        tape = Tape(file)
+    except NotARecording as error:
+        raise fail(f"{str(file)!r} {error}", USAGE) from None
+    except OSError as error:
+        raise fail(f"cannot read {str(file)!r}: {error.strerror}", USAGE) from None
+    with tape:
+        if not tape.times:
+            raise fail(f"{str(file)!r} is a recording without a frame in it", NO_WORKER)
+        if live:
+            return run(live_state(sort, chosen, columns), tape, color=wants_color(), remember=write_columns)
+        state = show(_state(sort, chosen, columns), tape, len(tape.times) - 1)
+        if as_json:
+            for worker in state.workers:
+                if worker.snapshot is not None:
+                    put(json_line(worker.snapshot, chosen, SORTS[sort] if sort else None))
+        else:
+            print_once(state)
+        if tape.cut_off:
+            say(f"note: {file} is cut off; this is its last whole frame")
+        return OK
 
 
 def live_state(
