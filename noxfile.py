@@ -204,7 +204,7 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def picture(session: nox.Session) -> None:
-    """docs/images/top.svg, from a real run."""
+    """The pictures in docs/images, from a real run."""
     install(session, CORE, TOP)
     session.run("python", "docs/pictures.py", *session.posargs)
 

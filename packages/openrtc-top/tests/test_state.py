@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openrtc_introspect_core.wire import Block, LoopTime, SessionRow, Snapshot
+from openrtc_introspect_core.wire import Block, LoopTime, SessionRow, Snapshot, WorkerInfo
+from openrtc_top._page import Inspection
 from openrtc_top._rows import CYCLE, STATUSES, Filter
 from openrtc_top._state import (
     FORGET_GONE_S,
@@ -18,13 +19,16 @@ from openrtc_top._state import (
     Found,
     Frame,
     Gone,
+    Inspected,
     Key,
+    Noticed,
     Shown,
     State,
     Tick,
     busy_pct,
     reduce,
 )
+from openrtc_top._view import render
 
 MakeSession = Callable[..., SessionRow]
 MakeSnapshot = Callable[..., Snapshot]
@@ -288,45 +292,52 @@ _SESSIONS = st.lists(
         session_id=st.sampled_from("abcdefgh"),
         agent_name=st.sampled_from(["x", "y"]),
         cpu_pct=st.none() | st.floats(0, 100),
+        heap_mb=st.none() | st.just(1.0),
         status=st.sampled_from(STATUSES),
     ),
     unique_by=lambda session: session.session_id,
 )
-_KEYS = st.sampled_from(
-    ["s", "f", "i", "r", "b", "t", "?", "escape", "up", "down", "pageup", "pagedown", "home", "end", "x", "enter"]
-)
+_NAMED = ["escape", "up", "down", "pageup", "pagedown", "home", "end", "enter", "backspace", "space", "ctrl-u", "tab"]
+_KEYS = st.sampled_from([*"sfirbtw/?pcxdJKjkgGaq", *_NAMED])
 _BLOCKS = st.lists(st.builds(Block, seq=st.integers(1, 50), started_at=st.integers(0, 9).map(float)), min_size=1)
+_TOLD = st.builds(Inspection, tasks=st.none() | st.just(()), stack=st.none() | st.just(()), problem=st.text(max_size=3))
 _EVENTS = st.lists(
-    st.tuples(st.sampled_from("vw"), _SESSIONS)
-    | st.tuples(st.just(0), _BLOCKS)
-    | _KEYS
-    | st.floats(0, 200)
-    | st.tuples(st.integers(0, 9), st.just(5))
+    st.builds(
+        lambda key, sessions, at: Frame(
+            key, Snapshot(worker=WorkerInfo(name=key, pid=1), sessions=sessions, taken_at=float(at))
+        ),
+        st.sampled_from("vw"),
+        _SESSIONS,
+        st.integers(0, 90),
+    )
+    | st.builds(Blocked, st.sampled_from("vwx"), _BLOCKS)
+    | st.builds(Gone, st.sampled_from("vwx"), st.text(max_size=3), st.none() | st.floats(0, 5))
+    | st.builds(Found, st.sampled_from("vwx"), st.sampled_from("vwx"), st.none() | st.just(7))
+    | st.builds(Inspected, st.sampled_from("vw"), st.sampled_from("abcdefgh"), _TOLD)
+    | st.builds(Noticed, st.text(max_size=5))
+    | st.builds(Key, _KEYS)
+    | st.builds(Tick, st.floats(0, 2000))
 )
 
 
-@given(events=_EVENTS)
-def test_any_events(events: list[object]) -> None:
-    """Whatever comes, nothing raises, and the selected session is the one at its index."""
-    from openrtc_introspect_core.wire import WorkerInfo
-
+@given(events=_EVENTS, size=st.tuples(st.integers(1, 130), st.integers(1, 40)))
+def test_any_events(events: list[Event], size: tuple[int, int]) -> None:
+    """Whatever comes, nothing raises, the selection stays on its session, and the screen fits the terminal."""
     state = State()
     for event in events:
-        match event:
-            case (str() as key, list() as sessions):
-                state = reduce(state, Frame(key, Snapshot(worker=WorkerInfo(name=key, pid=1), sessions=sessions)))
-            case str() as key:
-                before = state.selected
-                state = reduce(state, Key(key))
-                if key in ("s", "i") and before:
-                    assert state.selected == before
-            case float() as now:
-                state = reduce(state, Tick(now))
-            case (0, list() as blocks):
-                state = reduce(state, Blocked("v", blocks))
-            case (int() as top, int() as page):
-                state = reduce(state, Shown(top, page))
+        before = state
+        state = reduce(state, event)
         if state.selected:
             assert state.rows[state.selected_at].identity == state.selected
+        if isinstance(event, Frame) and before.selected:  # it moves on only when the session has ended
+            ended = before.selected not in {row.identity for row in state.rows}
+            assert ended or state.selected in (before.selected, before.wish)
+        if isinstance(event, Key) and event.name in ("s", "i") and before.view == "sessions":
+            assert before.editing or state.selected == before.selected
+        assert all(row.identity in state.pins for row in state.rows[: state.pinned])
         index = state.blocks.index(state.entries())
         assert index is None or index < len(state.entries())
+        screen = render(state, size)
+        assert len(screen.lines) <= size[1]
+        assert all(line.width <= size[0] for line in screen.lines)
+        state = reduce(state, Shown(screen.top, screen.page))

@@ -151,10 +151,11 @@ async def follow_all(
     wanted: Callable[[str], bool],
     since: Mapping[str, int] | None = None,
     vias: Sequence[Via] = (),
+    inspects: Callable[[str], str | None] = lambda key: None,
 ) -> None:
     """Dispatch a Found for each worker that `find` or one of the `vias` offers, now or later, and `follow`
-    it for as long as it is wanted. Never returns. `wanted` is told a worker's key; `since` has the keys of
-    workers whose blocks are known up to a number.
+    it for as long as it is wanted. Never returns. `wanted` and `inspects` are told a worker's key; `since` has
+    the keys of workers whose blocks are known up to a number.
 
     A host that offers no worker is told of as one that is Gone, and Dropped when it offers some.
     """
@@ -167,7 +168,15 @@ async def follow_all(
 
     async def follow_one(worker: WorkerSocket, key: str) -> None:
         try:
-            await follow(worker, interval_s, dispatch, refreshed, lambda: wanted(key), known.pop(key, 0))
+            await follow(
+                worker,
+                interval_s,
+                dispatch,
+                refreshed,
+                lambda: wanted(key),
+                known.pop(key, 0),
+                lambda: inspects(key),
+            )
         finally:
             followed.discard(key)
 
@@ -211,16 +220,19 @@ async def follow(
     refreshed: Callable[[], anyio.Event],
     wanted: Callable[[], bool],
     since: int = 0,
+    inspects: Callable[[], str | None] = lambda: None,
 ) -> None:
     """Dispatch a Frame each interval, and at once when `refreshed()` is set; Blocked when blocks have
     ended; Gone while the worker cannot be reached. Returns when it is not wanted any more.
 
     Each snapshot is asked for, so a view that falls behind gets fewer of them and never old ones. Of
-    the blocks that the first one tells of, those up to number `since` are left out.
+    the blocks that the first one tells of, those up to number `since` are left out. While `inspects` names
+    a session, an Inspected of it follows each Frame.
     """
     import anyio
 
-    from openrtc_top._state import Frame, Gone
+    from openrtc_top._inspect import inspect
+    from openrtc_top._state import Frame, Gone, Inspected
 
     key = str(worker.path)
     told = _Told(seq=since)
@@ -236,6 +248,8 @@ async def follow(
                     delay = BACKOFF_S
                     with anyio.fail_after(patience_s(worker)):
                         await _tell_blocks(client, key, snapshot, told, dispatch)
+                        if (session_id := inspects()) is not None:
+                            dispatch(Inspected(key, session_id, await inspect(client, session_id)))
                     now = anyio.current_time()
                     due = max(due + interval_s, now)
                     with anyio.move_on_after(due - now):

@@ -45,12 +45,13 @@ def run(
     *,
     rate: float,
     color: bool,
+    ascii: bool = False,
     seconds: float | None = None,
     remember: Remember = write_columns,
     vias: Sequence[Via] = (),
 ) -> int:
     """Show the workers that `find` and the `vias` offer, again and again, until quit. Returns the exit code."""
-    with Terminal(sys.stdout, keyboard(), color=color) as terminal:
+    with Terminal(sys.stdout, keyboard(), color=color, ascii=ascii) as terminal:
         return anyio.run(Live(state, find, terminal, rate, remember, vias).run, seconds)
 
 
@@ -105,6 +106,7 @@ class Live:
                 self._dispatch,
                 refreshed=lambda: self._refreshed,
                 wanted=lambda key: self._state.follows(key),
+                inspects=lambda key: self._state.inspects(key),
                 vias=self._vias,
             )
         )

@@ -29,9 +29,9 @@ def show(state: State, tape: Tape, frame: int) -> State:
     return replace(state, now=tape.times[frame], unseen=None).showing(tape.workers(frame))
 
 
-def run(state: State, tape: Tape, *, color: bool, remember: Remember) -> int:
+def run(state: State, tape: Tape, *, color: bool, ascii: bool, remember: Remember) -> int:
     """Replay on the terminal until quit. Returns the exit code."""
-    with Terminal(sys.stdout, keyboard(), color=color) as terminal:
+    with Terminal(sys.stdout, keyboard(), color=color, ascii=ascii) as terminal:
         return anyio.run(_Replay(state, tape, terminal, remember).run, None)
 
 

@@ -231,7 +231,8 @@ class State:
             pins.setdefault(key, set()).add(session_id)
         rows: list[Row] = []
         longest = dict(self.longest)
-        extras = {"worker"} if len(self.workers) > 1 else set()
+        alone = self.only is not None and all(key == self.only for key, _ in self.pins)
+        extras = {"worker"} if len(self.workers) > 1 and not alone else set()
         for worker in self.workers:
             if worker.snapshot is None:
                 continue
@@ -305,7 +306,11 @@ def reduce(state: State, event: Event) -> State:
     workers = after(before, event, state.now)
     if workers is before:
         return state
-    return state.showing(workers) if state.unseen is None else replace(state, unseen=workers)
+    if state.unseen is not None:
+        return replace(state, unseen=workers)
+    if isinstance(event, Blocked):  # no row follows from them
+        return replace(state, workers=workers)
+    return state.showing(workers)
 
 
 def after(workers: Workers, event: Event, now: float) -> Workers:

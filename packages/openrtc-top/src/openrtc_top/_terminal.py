@@ -24,10 +24,14 @@ _TO_END = "\x1b[K"
 
 
 class Terminal:
-    """A context manager around the live view. `keys` is the descriptor keys are read from, or None."""
+    """A context manager around the live view. `keys` is the descriptor keys are read from, or None.
 
-    def __init__(self, out: TextIO, keys: int | None, *, color: bool) -> None:
+    With `ascii` nothing beyond ASCII is written, whatever the encoding of `out` could hold.
+    """
+
+    def __init__(self, out: TextIO, keys: int | None, *, color: bool, ascii: bool = False) -> None:
         self.keys = keys
+        self._encoding = "ascii" if ascii else out.encoding
         self._out = out
         self._color = color
         self._before: list[Any] | None = None
@@ -72,7 +76,7 @@ class Terminal:
         columns, height = self.size()
         lines = []
         for line in screen.lines[:height]:
-            text = encodable(line_to_text(line, columns, color=self._color), self._out.encoding)
+            text = encodable(line_to_text(line, columns, color=self._color), self._encoding)
             # Erasing after the last column would erase what stands in it.
             lines.append(text if line.width >= columns else text + _TO_END)
         lines += [_TO_END] * (height - len(lines))

@@ -34,6 +34,7 @@ from openrtc_top._cli.outcome import (
 )
 from openrtc_top._cli.target import Target, read_workers, target
 from openrtc_top._columns import DEFAULT, IDS
+from openrtc_top._encoding import encodable
 from openrtc_top._rows import SORTS, STATUSES, Filter, Row, Sort, arrange
 
 if TYPE_CHECKING:
@@ -93,11 +94,17 @@ def top(
         str | None,
         typer.Option(
             "--columns",
-            metavar="NAME,…",
+            metavar="NAMES",
             parser=parse_columns,
-            help=f"These columns of the table, in this order: {', '.join(IDS)}.",
+            help=f"These columns, in this order, with commas between them: {', '.join(IDS)}.",
         ),
     ] = None,
+    ascii: Annotated[
+        bool,
+        typer.Option(
+            "--ascii", metavar="", help="Nothing but ASCII characters; in the table ? stands for what they cannot tell."
+        ),
+    ] = False,
     sockets: Sockets = None,
     workers: Workers = None,
     vias: Vias = None,
@@ -127,26 +134,28 @@ def top(
                 "--replay shows what was recorded, as it was recorded: --socket, --worker, --via, --all-users and "
             )
             raise fail(problem + "--refresh-rate do not go with it", USAGE)
-        raise typer.Exit(_replay(recording, live, as_json, sort, chosen, columns))
+        raise typer.Exit(_replay(recording, live, as_json, sort, chosen, columns, ascii=ascii))
     looked_at = target(sockets, workers, vias, all_users)
     rate = refresh_rate or DEFAULT_RATE
     if live and not looked_at.sockets:
         found = [] if looked_at.vias else looked_at.must_find()
-        raise typer.Exit(watch(live_state(sort, chosen, columns), found, looked_at, rate))
+        raise typer.Exit(watch(live_state(sort, chosen, columns), found, looked_at, rate, ascii=ascii))
     with looked_at.reached() as found:
         snapshots = read_workers(found)
         code = looked_at.code(len(found), len(snapshots))
         if live and code == OK:
-            raise typer.Exit(watch(live_state(sort, chosen, columns, snapshots), found, looked_at, rate))
+            raise typer.Exit(watch(live_state(sort, chosen, columns, snapshots), found, looked_at, rate, ascii=ascii))
         if as_json:
             for _, snapshot in snapshots:
-                put(json_line(snapshot, chosen, SORTS[sort] if sort else None))
+                put(json_line(snapshot, chosen, SORTS[sort] if sort else None, ascii=ascii))
         elif snapshots and not live:
-            print_once(with_blocks(_state(sort, chosen, columns, snapshots), snapshots))
+            print_once(with_blocks(_state(sort, chosen, columns, snapshots), snapshots), ascii=ascii)
         raise typer.Exit(code)
 
 
-def _replay(file: Path, live: bool, as_json: bool, sort: str | None, chosen: Filter, columns: str | None) -> int:
+def _replay(
+    file: Path, live: bool, as_json: bool, sort: str | None, chosen: Filter, columns: str | None, *, ascii: bool
+) -> int:
     """Show a recording, or its last frame. Returns the exit code."""
     from openrtc_top._config import write_columns
     from openrtc_top._replay import run, show
@@ -162,14 +171,15 @@ def _replay(file: Path, live: bool, as_json: bool, sort: str | None, chosen: Fil
         if not tape.times:
             raise fail(f"{str(file)!r} is a recording without a frame in it", NO_WORKER)
         if live:
-            return run(live_state(sort, chosen, columns), tape, color=wants_color(), remember=write_columns)
+            state = live_state(sort, chosen, columns)
+            return run(state, tape, color=wants_color(), ascii=ascii, remember=write_columns)
         state = show(_state(sort, chosen, columns), tape, len(tape.times) - 1)
         if as_json:
             for worker in state.workers:
                 if worker.snapshot is not None:
-                    put(json_line(worker.snapshot, chosen, SORTS[sort] if sort else None))
+                    put(json_line(worker.snapshot, chosen, SORTS[sort] if sort else None, ascii=ascii))
         else:
-            print_once(state)
+            print_once(state, ascii=ascii)
         if tape.cut_off:
             say(f"note: {file} is cut off; this is its last whole frame")
         return OK
@@ -227,16 +237,17 @@ def with_blocks(state: State, snapshots: Sequence[tuple[WorkerSocket, Snapshot]]
     return state
 
 
-def print_once(state: State) -> None:
+def print_once(state: State, *, ascii: bool = False) -> None:
     """Print what the live view would show, all rows of it."""
     from openrtc_top._view import render_once, to_text
 
     columns = width()
     screen = render_once(state, columns)
-    put(to_text(screen, columns, len(screen.lines), color=wants_color()))
+    text = to_text(screen, columns, len(screen.lines), color=wants_color())
+    put(encodable(text, "ascii") if ascii else text)
 
 
-def json_line(snapshot: Snapshot, chosen: Filter, sort: Sort | None) -> str:
+def json_line(snapshot: Snapshot, chosen: Filter, sort: Sort | None, *, ascii: bool = False) -> str:
     """A snapshot in the wire's form, with only the chosen sessions; no sort: in the worker's order."""
     from openrtc_introspect_core.wire import to_json
 
@@ -249,10 +260,10 @@ def json_line(snapshot: Snapshot, chosen: Filter, sort: Sort | None) -> str:
         by_id = {session["session_id"]: session for session in document["sessions"]}
         document["sessions"] = [by_id[session_id] for session_id in kept]
         text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
-    return escaped(text)
+    return json.dumps(json.loads(text), separators=(",", ":")) if ascii else escaped(text)
 
 
-def watch(state: State, found: Sequence[WorkerSocket], looked_at: Target, rate: float) -> int:
+def watch(state: State, found: Sequence[WorkerSocket], looked_at: Target, rate: float, *, ascii: bool = False) -> int:
     """The live view. Workers that start later are found too, unless sockets were named."""
     from openrtc_top._live import run
     from openrtc_top._sockets import host
@@ -260,4 +271,4 @@ def watch(state: State, found: Sequence[WorkerSocket], looked_at: Target, rate: 
 
     for worker in found:
         state = reduce(state, Found(str(worker.path), worker.name, worker.pid, host(worker)))
-    return run(state, looked_at.find, rate=rate, color=wants_color(), vias=looked_at.vias)
+    return run(state, looked_at.find, rate=rate, color=wants_color(), ascii=ascii, vias=looked_at.vias)

@@ -235,7 +235,8 @@ def _one_of(state: State, worker: Worker, width: int, longest: int) -> Line:
 def _notes(state: State, worker: Worker, width: int) -> list[Line]:
     name = f"{clip(visible(worker.name), NAME_MOST)}: " if len(state.workers) > 1 else ""
     notes = []
-    if worker.gone is None and worker.heard_at is not None and state.now - worker.heard_at > SILENT_S:
+    silent = worker.gone is None and not state.paused
+    if silent and worker.heard_at is not None and state.now - worker.heard_at > SILENT_S:
         notes.append(f"no answer for {state.now - worker.heard_at:.0f} s, this is its last snapshot")
     if worker.snapshot:
         notes += worker.snapshot.worker.notes

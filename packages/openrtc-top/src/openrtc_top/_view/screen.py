@@ -107,6 +107,8 @@ def _above(state: State, width: int, *, tall: bool) -> list[Line]:
         mark = badge(state)
         title, *rest = page_header(state, state.page, max(0, width - mark.width))
         return [mark.join(title).cropped(width), *rest, *alerts(state, width, tall=False)]
+    if state.view == "workers":  # the list tells what the header would
+        return [*header(state, width, tall=tall)[:1], *alerts(state, width, tall=tall)]
     return header(state, width, tall=tall)
 
 
@@ -136,18 +138,20 @@ def _sessions(state: State, width: int, room: int) -> Body:
 def _footer(state: State, body: Body, width: int, *, tall: bool) -> list[Line]:
     left, hints = _about(state)
     counted = _counted(body, "rows" if _lists(state) else "lines")
-    if state.editing:
-        return [spread(left, counted, width), _hints(hints, width)] if tall else [left.cropped(width)]
     if tall:
         return [spread(left, counted, width), _hints(hints, width)]
+    if state.editing:
+        return [spread(left, counted, width)]
     if left.width + counted.width + 20 <= width and _lists(state):
         return [spread(left, counted.add(" ? help  q quit ", DIM), width)]
-    return [_hints(hints, width)] if not _lists(state) else [spread(left, counted, width)]
+    if _lists(state):
+        return [spread(left, counted, width)]
+    return [spread(_hints(hints, max(0, width - counted.width - 2)), counted, width)]
 
 
 def _lists(state: State) -> bool:
-    """Whether what is looked at is a list of rows, and no text."""
-    return state.help is None and (state.chooser is not None or state.page is None)
+    """Whether what is looked at is a list of rows, and nothing that lies over it."""
+    return state.help is None and state.chooser is None and state.page is None
 
 
 def _about(state: State) -> tuple[Line, _Hints]:

@@ -64,6 +64,9 @@ def _own(worker: Worker, session_id: str) -> list[Entry]:
 def _title(page: SessionPage, worker: Worker | None, width: int) -> Line:
     row = page.session
     status, style = _status(page, worker)
+    held = next((entry for entry in _own(worker, row.session_id) if entry.block.in_progress), None) if worker else None
+    if held is not None and not page.ended:
+        status = f"{status} {quantity.span(held.lasted_ms)}"
     parts = [
         (0, Line(" ").add(clip(visible(row.session_id), max(12, width // 2)), BOLD)),
         (2, Line("· ", DIM).add(clip(visible(row.agent_name), 24))),
@@ -141,7 +144,9 @@ def _tasks(page: SessionPage, width: int) -> list[Line]:
         return [Line(" tasks", HEADING), Line("   asking …", DIM)]
     if told.tasks is None:
         return [Line(" tasks", HEADING), Line(clip(f"   {visible(told.problem)}", width), DIM)]
-    count = f"{len(told.tasks)}" + ("+" if told.truncated else "")
+    if not told.tasks:
+        return [Line(" tasks", HEADING).add("  none", DIM)]
+    count = f"{len(told.tasks)}" + (", of more" if told.truncated else "")
     heading = Line(" tasks", HEADING).add(f"  {count}", DIM)
     return [heading, *tree_lines(grow(told.tasks), width)]
 
