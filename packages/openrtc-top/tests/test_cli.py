@@ -86,7 +86,17 @@ def test_no_arguments_is_help() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["top", "--help"], ["ps", "-h"], ["blocks", "-h"], ["demo", "--help"]]
+    "arguments",
+    [
+        ["--help"],
+        ["top", "--help"],
+        ["ps", "-h"],
+        ["blocks", "-h"],
+        ["demo", "--help"],
+        ["tasks", "-h"],
+        ["record", "-h"],
+        ["relay", "-h"],
+    ],
 )
 def test_help(arguments: list[str]) -> None:
     """Each word has help, which tells the exit codes."""

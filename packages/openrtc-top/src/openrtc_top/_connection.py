@@ -97,14 +97,14 @@ def ask(worker: WorkerSocket, question: Question[_T]) -> _T:
         raise ConnectionFailed(told) from None
 
 
-def read(worker: WorkerSocket) -> Snapshot | Exception:
-    """One snapshot, or why there is none."""
+def read(worker: WorkerSocket, timeout_s: float = READ_TIMEOUT_S) -> Snapshot | Exception:
+    """One snapshot, or why there is none; a worker of this machine must answer within so many seconds."""
     from openrtc_introspect_core import read_snapshot
 
     try:
         if isinstance(worker, RemoteWorker):
             return ask(worker, lambda client: client.snapshot())
-        return read_snapshot(worker.path, timeout_s=READ_TIMEOUT_S)  # no event loop: sooner there
+        return read_snapshot(worker.path, timeout_s=timeout_s)  # no event loop: sooner there
     except (IntrospectError, OSError) as error:
         return error
 
@@ -121,9 +121,11 @@ def read_blocks(worker: WorkerSocket, since: int = 0) -> list[Block] | Exception
         return error
 
 
-def read_all(workers: Sequence[WorkerSocket]) -> list[tuple[WorkerSocket, Snapshot | Exception]]:
+def read_all(
+    workers: Sequence[WorkerSocket], timeout_s: float = READ_TIMEOUT_S
+) -> list[tuple[WorkerSocket, Snapshot | Exception]]:
     """One snapshot of each."""
-    return _each(workers, read)
+    return _each(workers, partial(read, timeout_s=timeout_s))
 
 
 def read_all_blocks(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from openrtc_top._blocks import CAUSES, Choice, Entry, entries, in_order
+from openrtc_top._cli import complete
 from openrtc_top._cli.options import AllUsers, Sockets, Vias, Workers, parse_cause, parse_count
 from openrtc_top._cli.outcome import NO_WORKER, OK, USAGE, fail, put
 from openrtc_top._cli.target import read_workers, target
@@ -41,13 +42,20 @@ def blocks(
         typer.Option(
             "--session",
             metavar="ID",
+            autocompletion=complete.session,
             help="Only blocks of this session; with --victims also those that it waited for. "
             "Can be given several times.",
         ),
     ] = None,
     cause: Annotated[
         str | None,
-        typer.Option("--cause", metavar="CAUSE", parser=parse_cause, help=f"Only these: {', '.join(CAUSES)}."),
+        typer.Option(
+            "--cause",
+            metavar="CAUSE",
+            parser=parse_cause,
+            autocompletion=complete.words(CAUSES),
+            help=f"Only these: {', '.join(CAUSES)}.",
+        ),
     ] = None,
     limit: Annotated[
         int | None,

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from openrtc_top._blocks import CAUSES
+from openrtc_top._cli import complete
 from openrtc_top._columns import IDS, known
 from openrtc_top._rows import SORTS, STATUSES, WIRE_NAMES
 
@@ -105,7 +106,12 @@ Sockets = Annotated[
 ]
 Workers = Annotated[
     list[str] | None,
-    typer.Option("--worker", metavar="NAME|PID", help="Only this worker. Can be given several times."),
+    typer.Option(
+        "--worker",
+        metavar="NAME|PID",
+        autocompletion=complete.worker,
+        help="Only this worker. Can be given several times.",
+    ),
 ]
 Vias = Annotated[
     list[str] | None,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from openrtc_top._cli import complete
 from openrtc_top._cli.options import (
     AllUsers,
     Sockets,
@@ -74,6 +75,7 @@ def top(
             "--sort",
             metavar="COLUMN",
             parser=parse_sort,
+            autocompletion=complete.words(SORTS),
             help=f"{', '.join(SORTS)}. Numbers from the greatest down. Without it: {DEFAULT_SORT}.",
         ),
     ] = None,
@@ -83,12 +85,17 @@ def top(
             "--status",
             metavar="STATUS",
             parser=parse_status,
+            autocompletion=complete.words((*STATUSES, "all")),
             help=f"Only sessions that are {', '.join(STATUSES[:-1])} or {STATUSES[-1]}.",
         ),
     ] = "all",
-    agent: Annotated[str | None, typer.Option("--agent", metavar="NAME", help="Only sessions of this agent.")] = None,
+    agent: Annotated[
+        str | None,
+        typer.Option("--agent", metavar="NAME", autocompletion=complete.agent, help="Only sessions of this agent."),
+    ] = None,
     tenant: Annotated[
-        str | None, typer.Option("--tenant", metavar="NAME", help="Only sessions of this tenant.")
+        str | None,
+        typer.Option("--tenant", metavar="NAME", autocompletion=complete.tenant, help="Only sessions of this tenant."),
     ] = None,
     columns: Annotated[
         str | None,
@@ -96,6 +103,7 @@ def top(
             "--columns",
             metavar="NAMES",
             parser=parse_columns,
+            autocompletion=complete.listed(IDS),
             help=f"These columns, in this order, with commas between them: {', '.join(IDS)}.",
         ),
     ] = None,
