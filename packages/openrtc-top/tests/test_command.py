@@ -23,7 +23,7 @@ RELAY = ["openrtc", "relay"]
         ("sh -c 'exec \"$@\"' --", "sh", ["sh", "-c", 'exec "$@"', "--", *RELAY]),
         ("/usr/bin/env", "env", ["/usr/bin/env", *RELAY]),
         ("ssh relay", "relay", ["ssh", "relay", *RELAY]),
-        ("env HOME=/srv nice", "nice", ["env", "HOME=/srv", "nice", *RELAY]),
+        ("env HOME=/srv nice", "env", ["env", "HOME=/srv", "nice", *RELAY]),
     ],
 )
 def test_a_relay_is_put_behind_the_command(given: str, label: str, words: list[str]) -> None:
@@ -37,7 +37,7 @@ def test_a_relay_is_put_behind_the_command(given: str, label: str, words: list[s
         ("ssh voice-3 /opt/venv/bin/openrtc relay", "voice-3"),
         ("ssh voice-3 openrtc relay --worker chat", "voice-3"),
         ("ssh voice-3 'cd /srv && exec openrtc relay'", "voice-3"),
-        ("ssh voice-3 python3 -m openrtc_top relay", "python3"),
+        ("ssh voice-3 env LANG=C /usr/bin/python3 -m openrtc_top relay", "voice-3"),
         ("eu=ssh a openrtc-top relay", "eu"),
     ],
 )

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 RELAY = ("openrtc", "relay")
 _NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)=(.*)", re.DOTALL)
 _NAME = re.compile(r"[A-Za-z0-9._/@][A-Za-z0-9._/@:+-]*")
+_RUNNER = re.compile(r"(.*/)?(env|exec|nice|sudo|uvx|python[0-9.]*)")
+"""What may stand between the host and the relay."""
 _OPENRTC = re.compile(r"(^|/)openrtc\S*$")
 _OWN_RELAY = re.compile(r"\bopenrtc\S*\s+relay\b")
 _LONGEST_LABEL = 32
@@ -38,9 +40,9 @@ def parse(text: str) -> tuple[str, list[str]]:
 
 
 def label(words: Sequence[str]) -> str:
-    """The last word before the relay's own that can be a name, without a user's: the host, or the pod."""
+    """The last word before the relay's own that can be a host's or a pod's name, without a user's."""
     before = itertools.takewhile(lambda word: not (_OWN_RELAY.search(word) or _OPENRTC.search(word)), words)
-    plain = [word for word in before if _NAME.fullmatch(word)]
+    plain = [word for word in before if _NAME.fullmatch(word) and not _RUNNER.fullmatch(word)]
     return (plain or words)[-1 if plain else 0].rpartition("@")[2].rpartition("/")[2][:_LONGEST_LABEL] or "remote"
 
 

@@ -25,7 +25,8 @@ _CHUNK_BYTES = 1 << 20
 _FIRST_LINE_BYTES = 4096
 _ROWS_KEPT = 200_000
 """So many sessions are kept decoded, for going back and forth."""
-_LEAST_KEPT = 4
+_LEAST_KEPT = 12
+_AHEAD = 8
 _MEMORY_S = HISTORY_S + 2
 """How far back a worker's snapshots can be seen: by the second of its own clock."""
 
@@ -55,16 +56,26 @@ class Tape:
 
     def workers(self, frame: int) -> Workers:
         """What the workers were at this frame, 0 being the first."""
-        if (known := self._kept.get(frame)) is not None:
+        if frame in self._kept:
             self._kept.move_to_end(frame)
-            return known
-        index = self._index
-        before = self._kept.get(frame - 1)
-        start = 0 if before is None else index.ends[frame - 1]
-        workers: Workers = before or ()
+            return self._kept[frame]
+        # Whoever goes back wants the frames before this one next: what leads to it is kept as well.
+        first = max(0, frame - _AHEAD)
+        known = next((earlier for earlier in range(frame - 1, first - 1, -1) if earlier in self._kept), None)
+        if known is None:
+            known = first
+            self._keep(first, self._read(0, first, ()))
+        workers = self._kept[known]
+        for later in range(known + 1, frame + 1):
+            workers = self._read(self._index.ends[later - 1], later, workers)
+            self._keep(later, workers)
+        return workers
+
+    def _read(self, start: int, frame: int, workers: Workers) -> Workers:
+        """The workers at this frame, from what they were at the line `start`."""
         reader = Reader()
-        for number in index.read_for(start, index.ends[frame]):
-            self._file.seek(index.offsets[number])
+        for number in self._index.read_for(start, self._index.ends[frame]):
+            self._file.seek(self._index.offsets[number])
             entry = read_entry(self._file.readline())
             if entry is None:  # the file is another one by now
                 continue
@@ -72,7 +83,6 @@ class Tape:
             if number >= start:
                 workers = after(workers, Tick(entry.at), entry.at)
                 workers = workers if event is None else after(workers, event, entry.at)
-        self._keep(frame, workers)
         return workers
 
     def _keep(self, frame: int, workers: Workers) -> None:

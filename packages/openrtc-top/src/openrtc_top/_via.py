@@ -25,6 +25,7 @@ from openrtc_introspect_core import ConnectionFailed, ProtocolError
 from openrtc_introspect_core.wire import LineBuffer, encode, greet
 from openrtc_top._relay_protocol import (
     MAX_FROM_RELAY,
+    MAX_WORKERS,
     Close,
     Closed,
     FromWorker,
@@ -192,7 +193,7 @@ class Via:
                         socket=offer.socket,
                         via=self,
                     )
-                    for offer in offers
+                    for offer in offers[:MAX_WORKERS]
                 ]
                 self.workers = choose(offered, self.wanted)
                 changed()
