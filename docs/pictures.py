@@ -55,7 +55,7 @@ async def watched(socket: Path, seconds: float) -> State:
                 tasks.cancel_scope.cancel()
 
         never = anyio.Event()
-        tasks.start_soon(follow, worker, 0.1, dispatch, lambda: never, lambda: True, 0, lambda: state.inspects(key))
+        tasks.start_soon(follow, worker, 0.25, dispatch, lambda: never, lambda: True, 0, lambda: state.inspects(key))
     return state
 
 

@@ -26,7 +26,19 @@ NAMES = {
     "ctrl-c": "Ctrl-C",
     "escape": "Esc",
 }
-ALL_KEYS = {*MOVES, *_press._TABLE, *_press._EVERYWHERE, *_press.BACK, "ctrl-c", "t", "x", "J", "K", "d"}
+ALL_KEYS = {
+    *MOVES,
+    *_press.ALIASES,
+    *_press._TABLE,
+    *_press._EVERYWHERE,
+    *_press.BACK,
+    "ctrl-c",
+    "t",
+    "x",
+    "J",
+    "K",
+    "d",
+}
 
 pytestmark = pytest.mark.skipif(not PAGE.exists(), reason="the documentation is not here")
 
@@ -49,7 +61,7 @@ def test_each_key(key: str) -> None:
     name = NAMES.get(key, key if len(key) == 1 else key.title())
     assert f"`{name}`" in section("Keys")
     told = " ".join(f"{keys} {meaning}" for keys, meaning in KEYS)
-    assert re.search(rf"(^|[ ,;]){re.escape(name)}([ ,;.]|$)", told)
+    assert re.search(rf"(^|[ ,;]){re.escape(name)}([ ,;.:]|$)", told)
 
 
 def test_each_option() -> None:

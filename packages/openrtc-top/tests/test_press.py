@@ -317,3 +317,16 @@ def test_a_notice_goes_with_the_next_key(abc: State) -> None:
 def test_the_cycle_begins_where_it_was_told(abc: State) -> None:
     """s goes on from the order of the command line."""
     assert after(Key("s"), state=State(sort=SORTS["agent"])).sort.name == "session"
+
+
+def test_hands_that_know_htop(abc: State) -> None:
+    """P, M and T sort at once, the function keys do what they do there; in the filter letters are letters."""
+    assert [after(Key(key), state=abc).sort.name for key in "PMT"] == ["cpu_pct", "mem_mb", "duration_s"]
+    assert after(Key("I"), state=abc).inverted
+    assert after(Key("f1"), state=abc).help is not None
+    assert after(Key("h"), Key("h"), state=abc).help is None
+    assert after(Key("f4"), state=abc).editing
+    assert after(Key("f10"), state=abc).done
+    typing = typed("/PhI\\", abc)
+    assert (typing.filter.text, typing.help) == ("PhI\\", None)
+    assert not after(Key("f10"), state=typing).done

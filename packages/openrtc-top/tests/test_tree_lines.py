@@ -68,8 +68,14 @@ def test_rings_and_shared_tasks_are_told() -> None:
         " └─ d  waiting",
         " e     waiting  → d, shown elsewhere",
         " a     waiting",
-        " └─ b  waiting  ↻ waits for a above: a ring",
+        " └─ b  waiting  ↻ waits for a: a ring",
     ]
+
+
+def test_many_shared_tasks_are_counted() -> None:
+    """The first three are named."""
+    tasks = [FakeTask(0, "a"), FakeTask(9, "b"), *[FakeTask(number, f"t{number}", [0, 9]) for number in range(1, 6)]]
+    assert lines(tasks)[-1] == " b      waiting  → t1, t2, t3 and 2 more, shown elsewhere"
 
 
 def test_no_tasks_and_too_many() -> None:

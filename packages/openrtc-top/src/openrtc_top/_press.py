@@ -24,6 +24,9 @@ TEXT_MOST = 200
 """So many characters of a filter are kept."""
 BACK = ("escape", "backspace")
 
+ALIASES = {"f1": "?", "h": "?", "f2": "c", "f3": "/", "f4": "/", "\\": "/", "f6": "s", "I": "i", "f10": "q"}
+"""What hands that know htop do without looking."""
+
 Action = Callable[["State"], "State"]
 
 
@@ -33,6 +36,8 @@ def press(state: State, key: str) -> State:
         state = replace(state, notice="")
     if key == "ctrl-c":
         return replace(state, done=True)
+    if not state.editing:
+        key = ALIASES.get(key, key)
     after = _topmost(state)(state, key)
     if after is not None:
         return after
@@ -63,10 +68,13 @@ def _table(state: State, key: str) -> State | None:
     return action(state) if action else None
 
 
+def _sort(name: str) -> Action:
+    return lambda state: replace(state, sort=SORTS[name], inverted=False).derived()
+
+
 def _cycle_sort(state: State) -> State:
     name = state.sort.name
-    following = CYCLE[(CYCLE.index(name) + 1) % len(CYCLE)] if name in CYCLE else CYCLE[0]
-    return replace(state, sort=SORTS[following], inverted=False).derived()
+    return _sort(CYCLE[(CYCLE.index(name) + 1) % len(CYCLE)] if name in CYCLE else CYCLE[0])(state)
 
 
 def _cycle_status(state: State) -> State:
@@ -111,6 +119,9 @@ def _step_back(state: State) -> State:
 
 _TABLE: dict[str, Action] = {
     "s": _cycle_sort,
+    "P": _sort("cpu_pct"),
+    "M": _sort("mem_mb"),
+    "T": _sort("duration_s"),
     "f": _cycle_status,
     "i": lambda state: replace(state, inverted=not state.inverted).derived(),
     "/": lambda state: replace(state, editing=True),

@@ -5,7 +5,7 @@ tasks may wait for each other in a ring. Each task gets exactly one place:
 
 - a task that no other one waits for is a root;
 - a task that several wait for stands below the first of them, and the others name it (`elsewhere`);
-- a task that waits for one above itself closes a ring, and names that one (`ring`);
+- where tasks wait for each other in a ring, those that close it name the one they wait for (`ring`);
 - of a ring that nothing leads to, the task listed first is the root.
 
 So there are never more branches than tasks. Nothing here recurses: a chain may be thousands long.
@@ -13,7 +13,7 @@ So there are never more branches than tasks. Nothing here recurses: a chain may 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
@@ -55,9 +55,9 @@ class Branch(Generic[T_co]):
     last: tuple[bool, ...] = ()
     """From the root's children down to this task: whether it is the last one below its parent. Empty: a root."""
     ring: tuple[T_co, ...] = ()
-    """Tasks above it, or itself, that it waits for: a ring, which nothing in it will end."""
+    """Tasks it waits for that wait for it in turn, and have their place already: nothing in a ring will end it."""
     elsewhere: tuple[T_co, ...] = ()
-    """Tasks it waits for that have their place below another one."""
+    """Other tasks it waits for that have their place below another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,33 +79,50 @@ def grow(tasks: Sequence[T], most: int = MOST) -> Tree[T]:
             if waiter in known:  # the others are not of this session, or were left out by the worker
                 below[waiter].append(task)
                 waited_for.add(task.id)
+    rings = _rings(known, below)
     placed: set[int] = set()
     branches: list[Branch[T]] = []
     roots = [task for task in known.values() if task.id not in waited_for]
     for root in (*roots, *known.values()):  # after the roots, what only rings lead to
-        if root.id not in placed:
-            _place(root, below, placed, branches, most)
+        if root.id in placed:
+            continue
+        placed.add(root.id)
+        waiting: list[tuple[T, tuple[bool, ...]]] = [(root, ())]
+        while waiting and len(branches) < most:
+            task, last = waiting.pop()
+            children = [child for child in below[task.id] if child.id not in placed]
+            others = [child for child in below[task.id] if child.id in placed]
+            placed.update(child.id for child in children)
+            ring = tuple(child for child in others if rings[child.id] == rings[task.id])
+            elsewhere = tuple(child for child in others if rings[child.id] != rings[task.id])
+            branches.append(Branch(task, last, ring, elsewhere))
+            waiting += [(child, (*last, child is children[-1])) for child in reversed(children)]
     return Tree(tuple(branches), len(known) - len(branches))
 
 
-def _place(root: T, below: dict[int, list[T]], placed: set[int], branches: list[Branch[T]], most: int) -> None:
-    """The root and everything that can be reached from it and has no place yet, depth first."""
-    placed.add(root.id)
-    above: list[int] = []
-    waiting: list[tuple[T, tuple[bool, ...]]] = [(root, ())]
-    while waiting and len(branches) < most:
-        task, last = waiting.pop()
-        del above[len(last) :]
-        above.append(task.id)
-        path = set(above)
-        children, ring, elsewhere = [], [], []
-        for child in below[task.id]:
-            if child.id in path:
-                ring.append(child)
-            elif child.id in placed:
-                elsewhere.append(child)
+def _rings(known: Mapping[int, T], below: Mapping[int, Sequence[T]]) -> dict[int, int]:
+    """For each task a number that it shares with those that it waits for and that wait for it in turn:
+    the strongly connected components, by Kosaraju's two walks."""
+    finished: list[int] = []
+    seen: set[int] = set()
+    for start in known:
+        walk = [(start, iter(below[start]))] if start not in seen else []
+        seen.add(start)
+        while walk:
+            task_id, children = walk[-1]
+            child = next((child for child in children if child.id not in seen), None)
+            if child is None:
+                finished.append(task_id)
+                walk.pop()
             else:
-                placed.add(child.id)
-                children.append(child)
-        branches.append(Branch(task, last, tuple(ring), tuple(elsewhere)))
-        waiting += [(child, (*last, child is children[-1])) for child in reversed(children)]
+                seen.add(child.id)
+                walk.append((child.id, iter(below[child.id])))
+    rings: dict[int, int] = {}
+    for ring in reversed(finished):
+        reached = [ring]
+        while reached:
+            task_id = reached.pop()
+            if task_id not in rings:
+                rings[task_id] = ring
+                reached += [waiter for waiter in known[task_id].awaited_by if waiter in known and waiter not in rings]
+    return rings

@@ -192,7 +192,7 @@ def _history(worker: Worker, width: int) -> str:
 
 
 def _several(state: State, width: int, mark: Line, most: int) -> list[Line]:
-    infos = [worker.snapshot.worker for worker in state.workers if worker.snapshot]
+    infos = [worker.snapshot.worker for worker in state.workers if worker.snapshot and worker.gone is None]
     sessions = sum(info.sessions for info in infos)
     title = Line(" openrtc top", BOLD).add(" · ", DIM).add(f"{len(state.workers)} workers")
     gone = sum(worker.gone is not None for worker in state.workers)

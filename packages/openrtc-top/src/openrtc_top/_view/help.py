@@ -15,7 +15,7 @@ KEYS = (
     ("Esc  Backspace", "back to the table; there Esc clears the filter, the choice of a worker, the selection"),
     ("/", "filter as you type, by id, agent and tenant; Enter keeps it, Esc clears it"),
     ("f", "show all, active, slow, blocked, draining, errored in turn"),
-    ("s", "sort by mem(MB), cpu%, dur, agent, session in turn"),
+    ("s", "sort by mem(MB), cpu%, dur, agent, session in turn; P M T: by cpu%, mem(MB), dur"),
     ("i", "turn the order round"),
     ("p", "pin the session to the top, whatever the order and the filter; again: let it go"),
     ("c", "choose the columns: Space switches one, J K move it, d brings back the defaults; remembered"),
@@ -23,7 +23,7 @@ KEYS = (
     ("w", "the workers; there Enter shows only the selected one's sessions, x takes one that is gone off"),
     ("Space", "pause: this view stands still, the workers do not notice"),
     ("r", "ask the workers for a snapshot now"),
-    ("?", "this page"),
+    ("?", "this page; as in htop, F1 h are ?, F2 c, F3 F4 \\ are /, F6 s, I i, F10 q"),
 )
 MARKS = (
     ("n/a  ~  ≤", "not known; an estimate; at most"),

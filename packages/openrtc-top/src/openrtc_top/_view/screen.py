@@ -163,7 +163,7 @@ def _about(state: State) -> tuple[Line, _Hints]:
     if state.page is not None:
         return Line(" session", DIM), _PAGE_HINTS
     if state.view == "blocks":
-        return Line(" blocks, newest first", DIM), _BLOCK_HINTS
+        return _worker(state, Line(" blocks, newest first", DIM)), _BLOCK_HINTS
     if state.view == "workers":
         return Line(" workers", DIM), _WORKER_HINTS
     if state.editing:
@@ -175,18 +175,21 @@ def _sorting(state: State) -> Line:
     order = " inverted" if state.inverted else ""
     line = Line(" sort ", DIM).add(BY_ID[state.sort.name].title + order, BOLD).add(" · status ", DIM)
     line.add(state.filter.status or "all", BOLD)
-    only = state.worker(state.only) if state.only is not None else None
-    text = f'"{state.filter.text}"' if state.filter.text else None
-    told = (
-        ("agent", state.filter.agent),
-        ("tenant", state.filter.tenant),
-        ("worker", only.name if only else None),
-        ("filter", text),
-    )
-    for name, value in told:
+    for name, value in (("agent", state.filter.agent), ("tenant", state.filter.tenant)):
         if value is not None:
-            line.add(f" · {name} ", DIM).add(clip(visible(value), 24), BOLD)
-    return line
+            _named(line, name, value)
+    _worker(state, line)
+    return _named(line, "filter", f'"{state.filter.text}"') if state.filter.text else line
+
+
+def _worker(state: State, line: Line) -> Line:
+    """The line, and the worker that what is shown is narrowed to."""
+    only = state.worker(state.only) if state.only is not None else None
+    return _named(line, "worker", only.name) if only else line
+
+
+def _named(line: Line, name: str, value: str) -> Line:
+    return line.add(f" · {name} ", DIM).add(clip(visible(value), 24), BOLD)
 
 
 def _counted(body: Body, noun: str = "rows") -> Line:

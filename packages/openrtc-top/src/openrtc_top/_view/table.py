@@ -93,6 +93,8 @@ FORMS = {
     "steps": Form(7, _plain(lambda row: _count(row.steps))),
     "tasks": Form(5, _plain(lambda row: str(row.tasks))),
 }
+SESSION_LEAST = 16
+"""So much of an id is shown even if other columns have to go for it."""
 _TEXT_MOST = {"session": 40, "agent": 24, "tenant": 24, "worker": 24}
 DROPPED_FIRST = ("number", "steps", "cpu_s", "worst_delay", "tasks", "delayed", "heap_mb", "peak_mb", "tenant", "worst")
 DROPPED_LAST = ("worker", "blocks", "agent", "duration_s", "mem_mb")
@@ -120,10 +122,13 @@ def wanted(state: State) -> list[str]:
 def layout(width: int, columns: Sequence[str], longest: Mapping[str, int]) -> Layout:
     """Choose the columns: first some are left out, then the gaps and the bar shrink, then the rest."""
     kept = list(columns)
+    least = {column: FORMS[column].width for column in kept}
+    if "session" in least:  # cut off, ids can no longer be told apart
+        least["session"] = max(least["session"], min(longest.get("session", 0), SESSION_LEAST))
     gap, bar = 2, BAR_LEAST if "cpu_pct" in kept else 0
 
     def room() -> int:
-        needed = sum(FORMS[column].width for column in kept) + gap * (len(kept) + (bar > 0))
+        needed = sum(least[column] for column in kept) + gap * (len(kept) + (bar > 0))
         return width - needed - bar
 
     def drop(these: Sequence[str]) -> None:
@@ -141,7 +146,7 @@ def layout(width: int, columns: Sequence[str], longest: Mapping[str, int]) -> La
     drop(DROPPED_LAST)
     drop(kept[:0:-1])  # what is left and still too much goes from the right
 
-    widths = {column: FORMS[column].width for column in kept}
+    widths = {column: least[column] for column in kept}
     wanting = {
         column: min(longest.get(column, 0), most) - widths[column]
         for column, most in _TEXT_MOST.items()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from openrtc_top._tree import Branch, Task, Tree
 from openrtc_top._view.line import Line, cells, clip, fitted, visible
 from openrtc_top._view.place import place
-from openrtc_top._view.style import BAD, BOLD, DIM, PLAIN, WARN
+from openrtc_top._view.style import ACCENT, BAD, BOLD, DIM, PLAIN
 
 DEEPEST = 12
 """Below this many levels the guides stop growing, and the depth is told as a number."""
@@ -16,6 +16,7 @@ _STATE = 7
 _NAME_MOST = 36
 _NAME_LEAST = 12
 _THEN = " › "
+_NAMED_MOST = 3
 _PLACE_MOST = 60
 
 
@@ -39,13 +40,19 @@ def name(task: Task) -> str:
     return visible(task.coroutine if (automatic or not task.name) and task.coroutine else task.name)
 
 
+def _names(tasks: Sequence[Task]) -> str:
+    """The first few names."""
+    told = ", ".join(name(task) for task in tasks[:_NAMED_MOST])
+    return told if len(tasks) <= _NAMED_MOST else f"{told} and {len(tasks) - _NAMED_MOST} more"
+
+
 def _line(branch: Branch[Task], text: str, wide: int, width: int | None) -> Line:
     task = branch.task
-    style = {"running": BOLD, "ready": WARN}.get(task.state, PLAIN)
+    style = {"running": BOLD, "ready": ACCENT}.get(task.state, PLAIN)
     line = Line(" ").add(fitted(text, wide), style)
     line.add("  ").add(fitted(visible(task.state), _STATE), style if task.state != "waiting" else DIM)
-    marks = [f"↻ waits for {name(other)} above: a ring" for other in branch.ring]
-    marks += [f"→ {name(other)}, shown elsewhere" for other in branch.elsewhere]
+    marks = [f"↻ waits for {_names(branch.ring)}: a ring"] if branch.ring else []
+    marks += [f"→ {_names(branch.elsewhere)}, shown elsewhere"] if branch.elsewhere else []
     told = "  ".join(marks)
     room = None if width is None else max(0, width - line.width - 2 - (cells(told) + 2 if told else 0))
     where = _chain(task, room)
