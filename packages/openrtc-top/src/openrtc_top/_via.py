@@ -51,6 +51,7 @@ HELLO_S = 30.0
 SILENCE_S = 15.0
 """A relay that says nothing for so long is out of reach: it gives a sign of life every two seconds."""
 END_S = 1.0
+_END_TOLD_S = 10.0
 _READ_BYTES = 256 * 1024
 _STDERR_BYTES = 4096
 _LONGEST_PROBLEM = 200
@@ -151,7 +152,7 @@ class Via:
             with anyio.CancelScope(shield=True):
                 await _end(process)
         if problem is not None:
-            return problem
+            return f"{problem}; it said: {said.last}" if said.last else problem
         if said.last:
             return said.last
         code = process.returncode or 0
@@ -287,7 +288,7 @@ class _Channel(ByteStream):
         try:
             await self._link.send(message)
         except OSError:
-            with anyio.move_on_after(2 * END_S):  # the command ends; why, is known when it has
+            with anyio.move_on_after(_END_TOLD_S):  # the command ends; why, is known when it has
                 await self._ended.wait()
             raise anyio.BrokenResourceError from ConnectionError(self._why)
 
