@@ -20,9 +20,9 @@ import anyio
 import pytest
 from typer.testing import CliRunner
 
-from openrtc_introspect_core.wire import Block, Snapshot
+from openrtc_introspect_core.wire import Block, Snapshot, WorkerSocket
 from openrtc_introspect_testing import FakeWorker
-from openrtc_top import _via
+from openrtc_top import _connection, _via
 from openrtc_top._cli.app import app
 from openrtc_top._connection import follow_all
 from openrtc_top._state import Blocked, Dropped, Event, Found, Frame, Gone
@@ -111,6 +111,19 @@ def test_all_users_is_for_root(monkeypatch: pytest.MonkeyPatch) -> None:
     result = CliRunner().invoke(app, ["ps", "--all-users"])
     assert result.exit_code == 2
     assert result.stderr.startswith("error: --all-users is for root, this is user id 1000")
+
+
+def test_all_users(worker: FakeWorker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another user's worker is shown under that user's name, or number where it has no name."""
+    assert worker.path is not None
+    theirs = WorkerSocket(worker.path, "voice-a", 7, owner=4_000_000_000)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(_connection, "discover_all", lambda: [theirs])
+    told = json.loads(CliRunner().invoke(app, ["ps", "--json", "--all-users"]).stdout)
+    assert (told["name"], told["user"], told["host"]) == ("voice-a", "4000000000", None)
+    table = CliRunner().invoke(app, ["top", "--once", "--all-users", "--columns", "worker,session"])
+    assert (table.exit_code, table.stderr) == (0, "")
+    assert "4000000000:voice-a" in table.stdout
 
 
 class Followed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -48,11 +49,10 @@ def choose(workers: Sequence[_W], wanted: Sequence[str]) -> list[_W]:
 
 def owner_name(worker: WorkerSocket) -> str | None:
     """The user that the worker belongs to, where it was looked up and is not our own."""
-    import os
-    import pwd
-
     if worker.owner is None or worker.owner == os.geteuid():
         return None
+    import pwd
+
     try:
         return pwd.getpwuid(worker.owner).pw_name
     except KeyError:  # no user of this machine has the number
