@@ -70,7 +70,6 @@ def test_nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     ("typed", "offered"),
     [
         ("openrtc bl", ["blocks"]),
-        ("openrtc top --status dr", ["draining"]),
         ("openrtc top --columns session,ag", ["session,agent"]),
     ],
 )

@@ -22,6 +22,8 @@ from typer.testing import CliRunner
 from openrtc_introspect_core.wire import Block, SessionRow, Snapshot
 from openrtc_introspect_testing import FakeWorker
 from openrtc_top._cli.app import app
+from openrtc_top._recording import Scribe
+from openrtc_top._state import Blocked, Found, Frame
 from openrtc_top._tape import Tape
 
 InTerminal = Callable[..., Any]  # a FakeTerminal, see conftest.py
@@ -205,37 +207,36 @@ def test_a_recording_without_a_frame(worker: FakeWorker, tmp_path: Path) -> None
     assert "without a frame in it" in result.stderr
 
 
-def test_scrubbing(worker: FakeWorker, tmp_path: Path, in_terminal: InTerminal) -> None:
+def test_scrubbing(
+    make_snapshot: Callable[..., Snapshot],
+    make_session: Callable[..., SessionRow],
+    make_past: Callable[..., Block],
+    tmp_path: Path,
+    in_terminal: InTerminal,
+) -> None:
     """The live view on a file: play, stop, step, leap; the view's own keys work, and a page says what is missing."""
-    file = tmp_path / "x"
-    record_some(worker, file, frames=10)
-    with Tape(file) as tape:
-        count = len(tape.times)
-    file.write_bytes(file.read_bytes()[:-5])
-    terminal = in_terminal("top", "--replay", str(file))
-    terminal.wait_for(lambda screen: f"frame {count} of {count}" in screen and "the end: cut off here" in screen)
-    terminal.press("{")
-    terminal.wait_for(lambda screen: f"frame 1 of {count}" in screen and "stopped" in screen)
-    terminal.press("\x1b[C")
-    terminal.wait_for(lambda screen: f"frame 2 of {count}" in screen)
-    terminal.press("\x1b[D")
-    terminal.wait_for(lambda screen: f"frame 1 of {count}" in screen)
-    terminal.press("]")
-    terminal.wait_for(lambda screen: f"frame 1 of {count}" not in screen)
-    terminal.press("}")
-    terminal.wait_for(lambda screen: f"frame {count} of {count}" in screen)
-    terminal.press("b")
-    terminal.wait_for(lambda screen: "in lookup_menu" in screen and "sync-call" in screen)
-    terminal.press("b{")
-    terminal.press("\r")
-    terminal.wait_for(lambda screen: "a recording does not hold the tasks and stacks" in screen)
-    terminal.press("q")
-    terminal.press("/ [")
-    terminal.wait_for(lambda screen: "no session passes" in screen and f"frame 1 of {count}" in screen)
-    terminal.press("\x1b")
-    terminal.wait_for(lambda screen: "job-1" in screen)
-    terminal.press("++ ")
-    terminal.wait_for(lambda screen: f"frame {count} of {count}" in screen)
+    scribe = Scribe()
+    lines = [scribe.begin(0.0, 0.02), scribe.line(Found("w", "voice-a"), 0.0)]
+    for frame in range(10):
+        snapshot = make_snapshot(make_session("job-1"), taken_at=1000.0 + frame)
+        lines.append(scribe.line(Frame("w", snapshot), 1000.0 + frame / 50))
+    lines.append(scribe.line(Blocked("w", [make_past(1)]), 1000.2))
+    (tmp_path / "x").write_bytes(b"".join(lines))
+    terminal = in_terminal("top", "--replay", str(tmp_path / "x"))
+    terminal.wait_for(lambda screen: "frame 10 of 10" in screen and "the end: cut off here" in screen)
+    for keys, shown in (
+        ("{", "frame 1 of 10  stopped"),
+        ("\x1b[C", "frame 2 of 10"),
+        ("\x1b[D", "frame 1 of 10"),
+        ("]", "frame 10 of 10"),
+        ("b", "in lookup_menu"),
+        ("b{\r", "a recording does not hold the tasks and stacks"),
+        ("q/ [", "no session passes"),
+        ("\x1b", "job-1"),
+        ("++ ", "frame 10 of 10"),
+    ):
+        terminal.press(keys)
+        terminal.wait_for(lambda screen, shown=shown: shown in screen)
     terminal.press("q")
     assert terminal.wait_for_end() == 0
     assert terminal.attributes_now == terminal.attributes

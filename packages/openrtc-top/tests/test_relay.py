@@ -173,11 +173,15 @@ async def test_a_client_of_another_language(line: bytes) -> None:
     """Ends the relay with an error."""
     relay_reads, client_writes = os.pipe()
     client_reads, relay_writes = os.pipe()
-    with open(relay_reads), open(client_reads), open(relay_writes, "w"), open(client_writes, "wb") as client:
+    with (
+        open(relay_reads),
+        open(client_reads),
+        open(relay_writes, "w"),
+        open(client_writes, "wb", buffering=0) as client,
+    ):
         with anyio.fail_after(20):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(anyio.to_thread.run_sync, client.write, line)
-                tasks.start_soon(anyio.to_thread.run_sync, client.flush)
                 with pytest.raises(ProtocolError):
                     await relay(list, relay_reads, relay_writes, print)
 

@@ -29,9 +29,9 @@ def written(path: Path, *events: tuple[float, Event], end: bool = True) -> Path:
 
 @pytest.fixture
 def night(tmp_path: Path, make_snapshot: MakeSnapshot, make_session: Callable[..., SessionRow]) -> Path:
-    """Two workers for three minutes, once in two seconds; one blocks, dies and is started anew."""
+    """Two workers for three minutes, once in four seconds; one blocks, dies and is started anew."""
     events: list[tuple[float, Event]] = [(1000.0, Found("a", "a")), (1000.0, Found("b", "b"))]
-    for second in range(0, 180, 2):
+    for second in range(0, 180, 4):
         at = 1000.0 + second
         epoch = "first" if second < 100 else "second"
         rows = [make_session("one", cpu_pct=float(second)), make_session(f"job-{second}")]
@@ -39,8 +39,8 @@ def night(tmp_path: Path, make_snapshot: MakeSnapshot, make_session: Callable[..
             events.append((at, Frame("a", make_snapshot(*rows, name="a", taken_at=at, epoch=epoch))))
         elif second == 80:
             events.append((at, Gone("a", "it closed the connection")))
-        if second in (10, 40, 120):
-            block = Block(seq={10: 1, 40: 2, 120: 1}[second], session_id="one", duration_ms=80.0)
+        if second in (12, 40, 120):
+            block = Block(seq={12: 1, 40: 2, 120: 1}[second], session_id="one", duration_ms=80.0)
             events.append((at + 0.5, Blocked("a", [block])))
         events.append((at + 1, Frame("b", make_snapshot(name="b", taken_at=at + 1))))
     return written(tmp_path / "night.ortc", *events)
