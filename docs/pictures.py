@@ -14,8 +14,9 @@ from pathlib import Path
 import anyio
 from rich.console import Console
 
-from openrtc_top._connection import follow, given
+from openrtc_top._connection import follow
 from openrtc_top._demo import CULPRIT, demo_worker
+from openrtc_top._sockets import given
 from openrtc_top._state import Event, Found, Inspected, Key, State, Tick, reduce
 from openrtc_top._view import render
 

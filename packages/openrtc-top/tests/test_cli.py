@@ -86,7 +86,17 @@ def test_no_arguments_is_help() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["top", "--help"], ["ps", "-h"], ["blocks", "-h"], ["demo", "--help"]]
+    "arguments",
+    [
+        ["--help"],
+        ["top", "--help"],
+        ["ps", "-h"],
+        ["blocks", "-h"],
+        ["demo", "--help"],
+        ["tasks", "-h"],
+        ["record", "-h"],
+        ["relay", "-h"],
+    ],
 )
 def test_help(arguments: list[str]) -> None:
     """Each word has help, which tells the exit codes."""
@@ -298,7 +308,7 @@ def test_ascii_output(start_worker: StartWorker, openrtc: OpenRTC) -> None:
 def test_ascii_json(start_worker: StartWorker, openrtc: OpenRTC) -> None:
     """What is not ASCII is escaped, and is the same when read again."""
     start_worker("東京", 1)
-    plain, ascii = (openrtc("top", "--json", *option).stdout for option in ([], ["--ascii"]))
+    plain, ascii = (openrtc("top", "--json", "--worker", "東京", *option).stdout for option in ([], ["--ascii"]))
     assert ascii.isascii()
     assert json.loads(ascii)["worker"]["name"] == json.loads(plain)["worker"]["name"] == "東京"
 

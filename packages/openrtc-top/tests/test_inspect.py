@@ -9,9 +9,10 @@ from msgspec import structs
 from openrtc_introspect_core import connect
 from openrtc_introspect_core.wire import Location, Snapshot, TaskInfo, ThreadStack, WorkerInfo
 from openrtc_introspect_testing import FakeWorker
-from openrtc_top._connection import follow, given
+from openrtc_top._connection import follow
 from openrtc_top._inspect import inspect
 from openrtc_top._page import Inspection
+from openrtc_top._sockets import given
 from openrtc_top._state import Event, Frame, Inspected
 
 SNAPSHOT = Snapshot(worker=WorkerInfo(name="fake", pid=1))

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from openrtc_introspect_core.wire import Block, Snapshot
 
 __all__ = [
-    "FORGET_GONE_S", "HISTORY_S", "Blocked", "Event", "Found", "Frame", "Gone", "Inspected", "Key", "Noticed",
-    "Shown", "State", "Tick", "Worker", "busy_pct", "reduce",
+    "FORGET_GONE_S", "HISTORY_S", "Blocked", "Dropped", "Event", "Found", "Frame", "Gone", "Inspected", "Key",
+    "Noticed", "Shown", "State", "Tick", "Worker", "Workers", "after", "busy_pct", "reduce",
 ]  # fmt: skip
 
 
@@ -40,6 +40,13 @@ class Found:
     pid: int | None = None
     host: str | None = None
     """The machine it runs on, as the user called it. None: this one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """What this worker stood for is there itself now: a host that offered none."""
+
+    worker: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +113,7 @@ class Noticed:
     text: str
 
 
-Event = Found | Frame | Blocked | Inspected | Gone | Key | Tick | Shown | Noticed
+Event = Found | Dropped | Frame | Blocked | Inspected | Gone | Key | Tick | Shown | Noticed
 Identity = tuple[str, str]
 """Worker key and session id."""
 
@@ -298,17 +305,18 @@ def reduce(state: State, event: Event) -> State:
                 return state
             return replace(state, page=replace(state.page, told=told))
     before = state.workers if state.unseen is None else state.unseen
-    after = _after(before, event, state.now)
-    if after is before:
+    workers = after(before, event, state.now)
+    if workers is before:
         return state
     if state.unseen is not None:
-        return replace(state, unseen=after)
+        return replace(state, unseen=workers)
     if isinstance(event, Blocked):  # no row follows from them
-        return replace(state, workers=after)
-    return state.showing(after)
+        return replace(state, workers=workers)
+    return state.showing(workers)
 
 
-def _after(workers: Workers, event: Event, now: float) -> Workers:
+def after(workers: Workers, event: Event, now: float) -> Workers:
+    """The workers after something was heard of one, whatever the view shows."""
     match event:
         case Frame(key, snapshot):
             return _workers.heard(workers, key, snapshot, now)
@@ -318,6 +326,8 @@ def _after(workers: Workers, event: Event, now: float) -> Workers:
             return _workers.lost(workers, key, reason, retry_s, now)
         case Found(key, name, pid, host):
             return _workers.found(workers, key, name, pid, host)
+        case Dropped(key):
+            return _workers.dropped(workers, key)
         case Tick():
             return _workers.forget(workers, now)
     return workers

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from openrtc_top._blocks import later
 from openrtc_top._history import HISTORY_S, Points, Second, longer
+from openrtc_top._sockets import named
 
 if TYPE_CHECKING:
     from openrtc_introspect_core.wire import Block, Snapshot, WorkerInfo
@@ -26,6 +27,7 @@ class Worker:
 
     key: str
     name: str
+    """What it calls itself; on another host after the host's name and a colon."""
     pid: int | None = None
     host: str | None = None
     """The machine it runs on, as the user called it. None: this one."""
@@ -55,7 +57,12 @@ def get(workers: Workers, key: str) -> Worker | None:
 
 def found(workers: Workers, key: str, name: str, pid: int | None, host: str | None) -> Workers:
     """With a worker of which nothing else is known yet."""
-    return workers if get(workers, key) else _with(workers, Worker(key, name, pid, host))
+    return workers if get(workers, key) else _with(workers, Worker(key, named(host, name), pid, host))
+
+
+def dropped(workers: Workers, key: str) -> Workers:
+    """Without this one, whatever is known of it."""
+    return tuple(worker for worker in workers if worker.key != key) if get(workers, key) else workers
 
 
 def heard(workers: Workers, key: str, snapshot: Snapshot, now: float) -> Workers:
@@ -72,11 +79,12 @@ def heard(workers: Workers, key: str, snapshot: Snapshot, now: float) -> Workers
         second = int(snapshot.taken_at)
         kept = [point for point in history if second - HISTORY_S < point[0] < second]
         history = (*kept, (second, busy))
-    if before is None or before.snapshot is None:
-        workers = _without_predecessor(workers, key, info)
     host = before.host if before else None
+    name = named(host, info.name)
+    if before is None or before.snapshot is None:
+        workers = _without_predecessor(workers, key, name, info)
     trail = longer(trail, snapshot)
-    return _with(workers, Worker(key, info.name, info.pid, host, snapshot, history, trail, blocks, heard_at=now))
+    return _with(workers, Worker(key, name, info.pid, host, snapshot, history, trail, blocks, heard_at=now))
 
 
 def told(workers: Workers, key: str, blocks: Sequence[Block]) -> Workers:
@@ -109,12 +117,12 @@ def dismissed(workers: Workers, key: str) -> Workers:
     return tuple(other for other in workers if other is not worker)
 
 
-def _without_predecessor(workers: Workers, key: str, info: WorkerInfo) -> Workers:
+def _without_predecessor(workers: Workers, key: str, name: str, info: WorkerInfo) -> Workers:
     """Two workers may have one name, and only one of them died: a newcomer replaces one, if it began later."""
     gone = [
         worker
         for worker in workers
-        if worker.key != key and worker.name == info.name and worker.gone is not None and worker.snapshot is not None
+        if worker.key != key and worker.name == name and worker.gone is not None and worker.snapshot is not None
         if info.started_at >= worker.snapshot.taken_at
     ]
     if not gone:

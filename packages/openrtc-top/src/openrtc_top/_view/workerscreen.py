@@ -47,7 +47,9 @@ def worker_page(state: State, width: int, room: int) -> Body:
 
 def _cells(state: State, worker: Worker, hosts: bool) -> _Cells:
     pid = quantity.UNKNOWN if worker.pid is None else str(worker.pid)
-    first = [(visible(worker.name), BOLD), plain(pid)]
+    # The host has a column of its own here.
+    name = worker.name.removeprefix(f"{worker.host}:") if worker.host else worker.name
+    first = [(visible(name), BOLD), plain(pid)]
     if hosts:
         first.append(plain(visible(worker.host or "this one")))
     if worker.snapshot is None:
