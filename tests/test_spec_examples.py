@@ -100,7 +100,7 @@ def test_each_error_code_is_documented() -> None:
     assert [code for code in codes if code != "code"] == list(ERROR_CODES)
 
 
-@pytest.mark.parametrize("name", ["status", "cpu", "memory", "lag_method"])
+@pytest.mark.parametrize("name", ["status", "cpu", "memory", "lag_method", "isolation"])
 def test_each_value_is_documented(name: str) -> None:
     """Of fields that take one of a few."""
     kind = SessionRow if name == "status" else WorkerInfo

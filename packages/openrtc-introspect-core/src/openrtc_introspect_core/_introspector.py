@@ -20,6 +20,7 @@ from ._clock import Clock, WallTime, perf_counter
 from ._collections import Collections
 from ._detector import Detector
 from ._errors import StateError
+from ._failures import Failures
 from ._ledger import Ledger, Overrun
 from ._meter import step_cost
 from ._report import MARK_INTERVAL_S, Reporter
@@ -112,6 +113,7 @@ class Introspector:
         self._wall = WallTime(clock)
         self._binding: Binding = ContextVar(f"openrtc_session_of_{name}")
         self._sessions = SessionTable()
+        self._failures = Failures()
         self._blocks = BlockLog(self._wall, self._settings.slow_status_s)
         self._ledger = Ledger(self._binding, clock, self._settings.threshold_s, self._step_overran)
         self._detector: Detector | None = None
@@ -119,6 +121,7 @@ class Introspector:
         self._usage: ThreadUsage | None = None
         self._collections: Collections | None = None
         self._notes: dict[str, str] = {}
+        self._host_notes: dict[str, str] = {}
         self._hook: AsyncioHook | None = None
         self._reporter: Reporter | None = None
         self._service: Any = None
@@ -200,6 +203,7 @@ class Introspector:
                 settings=self._settings,
                 wall=self._wall,
                 sessions=self._sessions,
+                failures=self._failures,
                 ledger=self._ledger,
                 hook=hook,
                 blocks=self._blocks,
@@ -313,6 +317,13 @@ class Introspector:
         if self._reporter is not None:
             self._reporter.draining = value
 
+    def note(self, topic: str, text: str | None) -> None:
+        """Shows a line of the host's own among the snapshot's notes, until it is replaced; None takes it away."""
+        if text is None:
+            self._host_notes.pop(topic, None)
+        else:
+            self._host_notes[topic] = text
+
     def session(self, session_id: str, *, agent_name: str, metadata: Mapping[str, Any] | None = None) -> SessionScope:
         """A context manager: what runs inside, and every task created inside, is this session's.
 
@@ -392,4 +403,4 @@ class Introspector:
             logger.warning("introspection of %s: %s", self.name, problem)
 
     def _current_notes(self) -> list[str]:
-        return list(self._notes.values())
+        return [*self._host_notes.values(), *self._notes.values()]

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from ._asyncio import AsyncioHook, loop_name
 from ._blocks import BlockLog
 from ._clock import WallTime
+from ._failures import Failure, Failures
 from ._ledger import Ledger, Standing
 from ._sessions import Session, SessionTable, percent
 from ._settings import Settings
@@ -72,6 +73,7 @@ class Reporter:
     settings: Settings
     wall: WallTime
     sessions: SessionTable
+    failures: Failures
     ledger: Ledger
     hook: AsyncioHook
     blocks: BlockLog
@@ -111,6 +113,7 @@ class Reporter:
             if self.sessions.live:  # without sessions there is no block that it would be evidence for
                 self.detector.pressure.mark()
             self.sessions.retire()
+            self.failures.forget(now)
             standing = self.ledger.standing()
             self._marks = (self._marks[1], self._mark(standing))
             for session in list(self.sessions.live.values()):
@@ -146,20 +149,27 @@ class Reporter:
         """Everything now. `breathe`: give the GIL away now and then, when not on the loop's thread."""
         standing = self.ledger.standing()
         now = standing.now
+        errored = self.failures.shown(now, self.sessions.live)  # first, so that no session is in both
         live = list(self.sessions.live.values())
+        rss_mb = self.memory.rss_mb  # once: it is sampled meanwhile, and rows add up to it
         in_progress = self.detector.in_progress(standing)
         blocked = in_progress.session_id if in_progress is not None else None
         return Snapshot(
             seq=next(self._sequence),
             taken_at=self.wall.at(now),
-            worker=self._worker(standing, len(live)),
-            sessions=self._rows(live, standing, blocked, breathe=breathe),
+            worker=self._worker(standing, len(live), rss_mb),
+            sessions=[
+                *self._rows(live, standing, blocked, rss_mb, breathe=breathe),
+                *(self._errored_row(failure, standing) for failure in errored),
+            ],
             blocks_in_progress=[in_progress] if in_progress is not None else [],
         )
 
-    def _rows(self, live: list[Session], standing: Standing, blocked: str | None, *, breathe: bool) -> list[SessionRow]:
+    def _rows(
+        self, live: list[Session], standing: Standing, blocked: str | None, rss_mb: float, *, breathe: bool
+    ) -> list[SessionRow]:
         now = standing.now
-        share = self.memory.rss_mb / len(live) if live else 0.0
+        share = rss_mb / len(live) if live else 0.0
         metered = self.settings.cpu != "off"
         delays = self.detector.victims.known
         at = self.wall.at
@@ -199,7 +209,31 @@ class Reporter:
                 _breathe()
         return rows
 
-    def _worker(self, standing: Standing, live: int) -> WorkerInfo:
+    def _errored_row(self, failure: Failure, standing: Standing) -> SessionRow:
+        """Of a session that has ended: what it has used, and no share of what there is now."""
+        session = failure.session
+        metered = self.settings.cpu != "off"
+        delays = self.detector.victims.known
+        return SessionRow(
+            session_id=session.session_id,
+            agent_name=session.agent_name,
+            tenant=session.tenant,
+            started_at=self.wall.at(session.started),
+            duration_s=max(0.0, failure.ended_at - session.started),
+            cpu_pct=0.0 if metered else None,
+            cpu_s=self.ledger.busy_of(session, standing) if metered else None,
+            steps=session.steps if metered else None,
+            tasks=session.tasks,
+            peak_mb=session.peak_mb,
+            status="errored",
+            error=failure.error,
+            blocks=session.blocks,
+            worst_block_ms=1000.0 * session.worst_block,
+            delayed_s=session.delayed if delays else None,
+            worst_delay_ms=1000.0 * session.worst_delay if delays else None,
+        )
+
+    def _worker(self, standing: Standing, live: int, rss_mb: float) -> WorkerInfo:
         now = standing.now
         p99, longest, method = self._lag(now)
         mark = self._mark(standing)
@@ -221,7 +255,7 @@ class Reporter:
             errored=self.sessions.errored,
             blocks=self.blocks.last_seq,
             draining=self.draining,
-            rss_mb=self.memory.rss_mb,
+            rss_mb=rss_mb,
             rss_trend_mb_per_min=self.memory.trend_mb_per_min(),
             memory_limit_mb=self.settings.memory_limit_mb,
             loop_time=self._loop_time(before, mark),

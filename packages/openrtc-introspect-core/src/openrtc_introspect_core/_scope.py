@@ -75,6 +75,9 @@ class SessionScope:
             self._hook.leave_scope(session, self._entered)
         except Exception as fault:
             introspector._fault("scopes", f"a session's scope could not be metered: {fault!r}")
-        introspector._sessions.remove(session, errored=isinstance(error, Exception))
+        failed = isinstance(error, Exception)  # a cancellation is none
+        introspector._sessions.remove(session, errored=failed)
+        if error is not None and failed:
+            introspector._failures.add(session, introspector._clock(), error)
         if not introspector._sessions.live:
             introspector._sessions_live(False)

@@ -157,6 +157,51 @@ _UNMETERED_WORKER = WorkerInfo(
     notes=["sampler is switched off: OSError(24, 'Too many open files')"],
 )
 
+_PROCESS_WORKER = WorkerInfo(
+    name="worker-3",
+    pid=4400,
+    epoch="77d20a1f5b3c4e91",
+    loop="asyncio",
+    python="3.14.1",
+    isolation="process",
+    started_at=1760000000.0,
+    uptime_s=20.0,
+    cpu="off",
+    sessions=1,
+    started=2,
+    errored=1,
+    rss_mb=92.5,
+    host=Host(cpu_pct=12.5, cores=8, load_1m=0.75, process_cpu_pct=0.5, threads=3),
+    notes=["process mode"],
+)
+
+_PROCESS_ROWS = [
+    SessionRow(
+        session_id="job-1c33aa",
+        agent_name="support",
+        tenant="acme",
+        started_at=1760000005.0,
+        duration_s=15.0,
+        cpu_pct=2.5,
+        cpu_s=0.75,
+        tasks=None,
+        mem_mb=48.5,
+        peak_mb=50.0,
+    ),
+    SessionRow(
+        session_id="job-9f00e1",
+        agent_name="restaurant",
+        started_at=1760000004.0,
+        duration_s=8.0,
+        cpu_pct=0.0,
+        cpu_s=0.5,
+        tasks=None,
+        peak_mb=44.0,
+        status="errored",
+        error="KeyError: 'menu'",
+    ),
+]
+
 golden_frames: tuple[GoldenFrame, ...] = (
     GoldenFrame(
         "snapshot request",
@@ -217,7 +262,7 @@ golden_frames: tuple[GoldenFrame, ...] = (
             blocks_in_progress=[_IN_PROGRESS],
         ),
         b'{"type":"snapshot","id":1,"seq":58,"taken_at":1760000100.0,"worker":{"name":"worker-1",'
-        b'"pid":4242,"epoch":"5f0c9a3e1b7d4e62","loop":"asyncio","python":"3.13.9",'
+        b'"pid":4242,"epoch":"5f0c9a3e1b7d4e62","loop":"asyncio","python":"3.13.9","isolation":"coroutine",'
         b'"started_at":1760000000.0,"uptime_s":100.0,"cpu":"exact","memory":"share",'
         b'"slow_session_threshold_ms":50.0,"sessions":2,"max_sessions":50,"started":7,"errored":1,'
         b'"blocks":4,"draining":false,"rss_mb":184.5,"rss_trend_mb_per_min":1.25,'
@@ -227,11 +272,11 @@ golden_frames: tuple[GoldenFrame, ...] = (
         b'"load_1m":0.75,"process_cpu_pct":54.0,"other_threads_pct":1.5,"threads":6},"notes":[]},'
         b'"sessions":[{"session_id":"job-c1d550","agent_name":"restaurant","tenant":"acme",'
         b'"started_at":1760000010.0,"duration_s":90.0,"cpu_pct":50.25,"cpu_s":1.5,"steps":2400,'
-        b'"tasks":3,"mem_mb":92.25,"peak_mb":120.0,"heap_mb":null,"status":"blocked","blocks":3,'
+        b'"tasks":3,"mem_mb":92.25,"peak_mb":120.0,"heap_mb":null,"status":"blocked","error":null,"blocks":3,'
         b'"worst_block_ms":320.5,"delayed_s":0.0,"worst_delay_ms":0.0},{"session_id":"job-77aa01",'
         b'"agent_name":"frontdesk","tenant":null,"started_at":1760000070.0,"duration_s":30.0,'
         b'"cpu_pct":1.25,"cpu_s":0.375,"steps":900,"tasks":1,"mem_mb":92.25,"peak_mb":92.25,'
-        b'"heap_mb":null,"status":"active","blocks":0,"worst_block_ms":0.0,"delayed_s":0.30525,"worst_delay_ms":305.25}],'
+        b'"heap_mb":null,"status":"active","error":null,"blocks":0,"worst_block_ms":0.0,"delayed_s":0.30525,"worst_delay_ms":305.25}],'
         b'"blocks_in_progress":[{"seq":0,"session_id":"job-c1d550","agent_name":"restaurant",'
         b'"tenant":"acme","task_name":null,"started_at":1760000099.5,"duration_ms":500.0,'
         b'"in_progress":true,"running_since":1760000099.5,"cause":null,"detail":null,"location":null,"stack":[],'
@@ -242,7 +287,7 @@ golden_frames: tuple[GoldenFrame, ...] = (
         "to client",
         Snapshot(id=2, seq=1, taken_at=1760000000.5, worker=_UNMETERED_WORKER),
         b'{"type":"snapshot","id":2,"seq":1,"taken_at":1760000000.5,"worker":{"name":"worker-2",'
-        b'"pid":4300,"epoch":"0b1d2f3a4c5e6f70","loop":"uvloop","python":"3.11.14",'
+        b'"pid":4300,"epoch":"0b1d2f3a4c5e6f70","loop":"uvloop","python":"3.11.14","isolation":"coroutine",'
         b'"started_at":1760000000.0,"uptime_s":0.5,"cpu":"off","memory":"share",'
         b'"slow_session_threshold_ms":50.0,"sessions":0,"max_sessions":0,"started":0,"errored":0,'
         b'"blocks":0,"draining":true,"rss_mb":64.0,"rss_trend_mb_per_min":null,"memory_limit_mb":0.0,'
@@ -251,6 +296,27 @@ golden_frames: tuple[GoldenFrame, ...] = (
         b'"host":{"cpu_pct":null,"cores":1,"load_1m":null,"process_cpu_pct":null,"other_threads_pct":null,"threads":0},'
         b'"notes":["sampler is switched off: OSError(24, \'Too many open files\')"]},"sessions":[],'
         b'"blocks_in_progress":[]}\n',
+    ),
+    GoldenFrame(
+        "snapshot in process mode, with an errored session",
+        "to client",
+        Snapshot(id=3, seq=12, taken_at=1760000020.0, worker=_PROCESS_WORKER, sessions=_PROCESS_ROWS),
+        b'{"type":"snapshot","id":3,"seq":12,"taken_at":1760000020.0,"worker":{"name":"worker-3","pid":4400,'
+        b'"epoch":"77d20a1f5b3c4e91","loop":"asyncio","python":"3.14.1","isolation":"process",'
+        b'"started_at":1760000000.0,"uptime_s":20.0,"cpu":"off","memory":"share",'
+        b'"slow_session_threshold_ms":50.0,"sessions":1,"max_sessions":0,"started":2,"errored":1,"blocks":0,'
+        b'"draining":false,"rss_mb":92.5,"rss_trend_mb_per_min":null,"memory_limit_mb":0.0,'
+        b'"loop_time":{"sessions_pct":null,"untagged_pct":null,"gc_pct":null,"other_pct":null,'
+        b'"idle_pct":null},"lag_p99_ms":null,"lag_max_ms":null,"lag_method":null,"introspection_pct":null,'
+        b'"host":{"cpu_pct":12.5,"cores":8,"load_1m":0.75,"process_cpu_pct":0.5,"other_threads_pct":null,'
+        b'"threads":3},"notes":["process mode"]},"sessions":[{"session_id":"job-1c33aa",'
+        b'"agent_name":"support","tenant":"acme","started_at":1760000005.0,"duration_s":15.0,"cpu_pct":2.5,'
+        b'"cpu_s":0.75,"steps":null,"tasks":null,"mem_mb":48.5,"peak_mb":50.0,"heap_mb":null,'
+        b'"status":"active","error":null,"blocks":0,"worst_block_ms":0.0,"delayed_s":null,'
+        b'"worst_delay_ms":null},{"session_id":"job-9f00e1","agent_name":"restaurant","tenant":null,'
+        b'"started_at":1760000004.0,"duration_s":8.0,"cpu_pct":0.0,"cpu_s":0.5,"steps":null,"tasks":null,'
+        b'"mem_mb":0.0,"peak_mb":44.0,"heap_mb":null,"status":"errored","error":"KeyError: \'menu\'","blocks":0,'
+        b'"worst_block_ms":0.0,"delayed_s":null,"worst_delay_ms":null}],"blocks_in_progress":[]}\n',
     ),
     GoldenFrame(
         "blocks",
