@@ -244,7 +244,10 @@ def test_the_worker_says_that_it_is_in_process_mode(
             await asyncio.sleep(0.1)
             snapshot = await asyncio.to_thread(read_snapshot, pool.socket_path)
         pool.drain()
-        return snapshot, await asyncio.to_thread(read_snapshot, pool.socket_path)
+        draining = snapshot
+        while not draining.worker.draining:  # readers share a snapshot for some milliseconds
+            draining = await asyncio.to_thread(read_snapshot, pool.socket_path)
+        return snapshot, draining
 
     snapshot, draining = run_on_asyncio(serving(pool, use))
     worker, (row,) = snapshot.worker, snapshot.sessions

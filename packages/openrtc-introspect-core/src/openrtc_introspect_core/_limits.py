@@ -80,13 +80,13 @@ async def end_on_signals(
             name = signal.Signals(number).name
             if heard == 1:
                 limit = "" if timeout_s is None else f", at most {timeout_s:g} s"
+                pool.drain()
                 if pool.active:
                     logger.warning(
                         "pool %s drains on %s: it waits for %s to end%s; a second signal%s cancels what runs",
                         pool.name, name, sessions(pool.active), limit,
                         " (Ctrl-C again)" if number == signal.SIGINT else "",
                     )  # fmt: skip
-                pool.drain()
             else:
                 logger.warning(
                     "pool %s stops on a second signal, %s: cancels %s", pool.name, name, sessions(pool.active)
