@@ -172,10 +172,13 @@ class AgentPool:
         if self._max_sessions and more and len(self._active) + more > self._max_sessions:
             raise StateError(f"pool {self.name!r} is full: max_sessions is {self._max_sessions}")
 
-    async def serve(self, *, handle_signals: bool = False) -> None:
+    async def serve(
+        self, *, handle_signals: bool = False, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+    ) -> None:
         """Runs sessions until `stop`, or `drain` and the end of the last one. Once for each pool.
 
         handle_signals: the first SIGINT or SIGTERM drains, the second stops; needs the main thread.
+        task_status: of a task group's `start`, which then returns once the socket is there.
 
         Raises StateError where it served before or is to start more sessions than max_sessions,
         EndpointError where the socket cannot be made.
@@ -188,12 +191,12 @@ class AgentPool:
         self._served = True
         try:
             async with self._place:
-                await self._serve(handle_signals)
+                await self._serve(handle_signals, task_status)
         finally:
             self._draining = True
             self._abandon_waiting()
 
-    async def _serve(self, handle_signals: bool) -> None:
+    async def _serve(self, handle_signals: bool, task_status: anyio.abc.TaskStatus[None]) -> None:
         async with anyio.create_task_group() as watchers:
             if handle_signals:
                 await watchers.start(end_on_signals, self, self._drain_timeout_s, self._end_by)
@@ -202,6 +205,7 @@ class AgentPool:
                 watchers.start_soon(keep_memory_limit, self, self._memory_limit_mb, place.rss_mb, place.note)
             async with anyio.create_task_group() as self._group:
                 try:
+                    task_status.started()
                     for session in list(self._active.values()):
                         self._group.start_soon(self._host, session, name=f"{session.agent_name} {session.session_id}")
                     for name, agent in self._agents.items():
@@ -254,10 +258,13 @@ class AgentPool:
     def _tell_failure(self, session: PoolSession, error: Exception) -> None:
         line = "session %s of agent %s failed"
         if isinstance(error, SessionFailed):
-            traceback = f"\n{error.traceback.rstrip()}" if error.traceback else ""
-            logger.error(line + ": %s%s", session.session_id, session.agent_name, error, traceback)
+            told = f"\n{error.traceback.rstrip()}" if error.traceback else ""
+            logger.error(line + ": %s%s", session.session_id, session.agent_name, error, told)
         else:
-            logger.error(line, session.session_id, session.agent_name, exc_info=error)
+            traceback = error.__traceback__  # without the frames of ours that led there
+            while traceback is not None and traceback.tb_frame.f_globals.get("__package__") == __package__:
+                traceback = traceback.tb_next
+            logger.error(line, session.session_id, session.agent_name, exc_info=(type(error), error, traceback))
 
     def drain(self) -> None:
         """Takes no new sessions; `serve` returns when those that run have ended, or were cancelled

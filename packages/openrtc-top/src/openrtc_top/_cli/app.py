@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from openrtc_top._cli.blocks import blocks
 from openrtc_top._cli.demo import demo
+from openrtc_top._cli.dev import dev
 from openrtc_top._cli.outcome import OK, USAGE, fail
 from openrtc_top._cli.ps import ps
 from openrtc_top._cli.top import top
@@ -92,4 +93,5 @@ _LOOK = "Look at running workers"
 app.command("top", rich_help_panel=_LOOK, epilog=EPILOG)(top)
 app.command("blocks", rich_help_panel=_LOOK, epilog=EPILOG)(blocks)
 app.command("ps", rich_help_panel=_LOOK, epilog=EPILOG)(ps)
+app.command("dev", rich_help_panel="Host agents", epilog=EPILOG)(dev)
 app.command("demo", rich_help_panel="Try it", epilog=EPILOG)(demo)
