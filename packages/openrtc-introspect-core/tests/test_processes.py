@@ -27,7 +27,9 @@ from openrtc_introspect_core import (
     AgentPool,
     ArgumentError,
     PoolSession,
+    RequestFailed,
     SessionFailed,
+    connect,
     read_snapshot,
 )
 
@@ -261,6 +263,22 @@ def test_the_worker_says_that_it_is_in_process_mode(
     assert note.startswith("process mode: each session is a process of its own, so introspection is skipped")
     assert caplog.messages.count(f"pool apart: {note}") == 1
     assert (draining.worker.draining, draining.sessions[0].status) == (True, "draining")
+
+
+def test_it_is_not_asked_for_what_it_does_not_see(run_on_asyncio: Run, agents: Any) -> None:
+    """The hello leaves tasks and stacks out, and who asks all the same is told so."""
+    pool = AgentPool(isolation="process")
+
+    async def use() -> Any:
+        assert pool.socket_path is not None
+        async with connect(pool.socket_path) as client:
+            assert {"tasks", "stacks"}.isdisjoint(client.hello.capabilities)
+            for question in (client.tasks("job-1"), client.stacks()):
+                with pytest.raises(RequestFailed, match="unsupported: this worker does not answer requests of type"):
+                    await question
+            return (await client.blocks()).blocks, (await client.snapshot()).sessions
+
+    assert run_on_asyncio(serving(pool, use)) == ([], [])
 
 
 def test_without_introspection_process_mode_serves_nothing(

@@ -19,7 +19,7 @@ from ._blocks import BlockLog
 from ._clock import Clock, WallTime, perf_counter
 from ._collections import Collections
 from ._detector import Detector
-from ._errors import StateError
+from ._errors import ArgumentError, StateError
 from ._failures import Failures
 from ._ledger import Ledger, Overrun
 from ._meter import step_cost
@@ -34,6 +34,7 @@ from ._sessions import (
 )
 from ._settings import Settings, SocketPath
 from ._stacks import Places
+from ._tasks import tasks_of
 from ._usage import ThreadUsage
 from ._watchdog import Watchdog
 from .wire._endpoint import file_identity, open_listener, sockets_available
@@ -42,6 +43,7 @@ from .wire._messages import (
     CpuMethod,
     MemoryMethod,
     Snapshot,
+    TaskInfo,
 )
 
 logger = logging.getLogger("openrtc.introspect")
@@ -116,6 +118,7 @@ class Introspector:
         self._failures = Failures()
         self._blocks = BlockLog(self._wall, self._settings.slow_status_s)
         self._ledger = Ledger(self._binding, clock, self._settings.threshold_s, self._step_overran)
+        self._places = Places(self._settings.project_roots)
         self._detector: Detector | None = None
         self._watchdog: Watchdog | None = None
         self._usage: ThreadUsage | None = None
@@ -191,7 +194,7 @@ class Introspector:
                 ledger=self._ledger,
                 log=self._blocks,
                 wall=self._wall,
-                places=Places(self._settings.project_roots),
+                places=self._places,
                 usage=usage,
                 collections=self._collections,
                 watchdog=self._watchdog,
@@ -218,7 +221,7 @@ class Introspector:
             reporter.memory.sample(self._clock(), ())
             self._service = Service(
                 listener=self._socket,
-                source=Served(reporter),
+                source=Served(reporter, self._places),
                 hello=hello(self.name, reporter.epoch),
                 clock=self._clock,
                 interval_s=min(MARK_INTERVAL_S, self._settings.memory_interval_s),
@@ -363,6 +366,16 @@ class Introspector:
     def blocks(self, since: int = 0) -> list[Block]:
         """The last 256 blocks whose number is above `since`, oldest first. From any thread."""
         return self._blocks.since(since)
+
+    def tasks(self, session_id: str) -> list[TaskInfo]:
+        """A live session's tasks by name, at most 500: where each waits, and which waits for which. From any thread.
+
+        Raises ArgumentError where no live session has this id.
+        """
+        session = self._sessions.live.get(session_id)
+        if session is None:
+            raise ArgumentError(f"no live session has the id {session_id!r}")
+        return tasks_of(session, self._attached_hook(), self._places)[0]
 
     # --- what the probes report ------------------------------------------------------------------
 

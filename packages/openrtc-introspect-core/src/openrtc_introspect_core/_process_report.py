@@ -30,7 +30,7 @@ from ._service import Service, hello
 from ._sessions import Session, SessionTable
 from ._settings import Settings
 from .wire._endpoint import file_identity, open_listener, sockets_available
-from .wire._messages import Block, SessionRow, Snapshot, Status, WorkerInfo
+from .wire._messages import Block, SessionRow, Snapshot, Stacks, StacksRequest, Status, Tasks, TasksRequest, WorkerInfo
 
 _INTERVAL_S = 1.0
 _CLOSE_WITHIN_S = 2.0
@@ -104,7 +104,7 @@ class ProcessReport:
         self._service = Service(
             listener=self._listener,
             source=self,
-            hello=hello(self.name, self._epoch),
+            hello=hello(self.name, self._epoch, without=("tasks", "stacks")),
             clock=perf_counter,
             interval_s=_INTERVAL_S,
             idle=lambda: not self._sessions.live,
@@ -168,6 +168,12 @@ class ProcessReport:
 
     def blocks(self, since: int) -> list[Block]:
         return []
+
+    def tasks(self, request: TasksRequest) -> Tasks | None:
+        return None  # nobody is let ask: the hello leaves it out
+
+    def stacks(self, request: StacksRequest) -> Stacks:
+        return Stacks(id=request.id)  # likewise
 
     def snapshot(self) -> Snapshot:
         now = perf_counter()

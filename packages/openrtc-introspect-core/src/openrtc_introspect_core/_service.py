@@ -10,41 +10,70 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 from ._clock import Clock
 from ._report import Reporter
+from ._stacks import Places
+from ._tasks import tasks_of
+from ._threads import thread_stacks
 from ._version import __version__
-from .wire._messages import CAPABILITIES, PROTOCOL_MAJOR, PROTOCOL_MINOR, Block, Hello, Snapshot
+from .wire._messages import (
+    CAPABILITIES,
+    PROTOCOL_MAJOR,
+    PROTOCOL_MINOR,
+    Block,
+    Hello,
+    Snapshot,
+    Stacks,
+    StacksRequest,
+    Tasks,
+    TasksRequest,
+)
 from .wire._server import Server, Source
 
 IDLE_INTERVAL_S = 2.0
 """Between ticks while no session lives."""
 
 
-def hello(name: str, epoch: str) -> Hello:
-    """The first line of a worker of this name."""
+def hello(name: str, epoch: str, without: Container[str] = ()) -> Hello:
+    """The first line of a worker of this name. `without`: types of requests that it does not answer."""
     return Hello(
         protocol=f"{PROTOCOL_MAJOR}.{PROTOCOL_MINOR}",
         worker=name,
         pid=os.getpid(),
         epoch=epoch,
         version=__version__,
-        capabilities=list(CAPABILITIES),
+        capabilities=[each for each in CAPABILITIES if each not in without],
     )
 
 
 class Served:
     """What the service thread serves: snapshots that give the GIL away while they are built."""
 
-    def __init__(self, reporter: Reporter) -> None:
+    def __init__(self, reporter: Reporter, places: Places) -> None:
         self._reporter = reporter
+        self._places = places
 
     def snapshot(self) -> Snapshot:
         return self._reporter.snapshot(breathe=True)
 
     def blocks(self, since: int) -> list[Block]:
         return self._reporter.blocks.since(since)
+
+    def tasks(self, request: TasksRequest) -> Tasks | None:
+        reporter, session_id = self._reporter, request.session_id
+        session = reporter.sessions.live.get(session_id)
+        if session is None:
+            return None
+        now = reporter.wall.at(reporter.ledger.clock())
+        tasks, truncated = tasks_of(session, reporter.hook, self._places)
+        return Tasks(id=request.id, session_id=session_id, taken_at=now, tasks=tasks, truncated=truncated)
+
+    def stacks(self, request: StacksRequest) -> Stacks:
+        reporter = self._reporter
+        now = reporter.wall.at(reporter.ledger.clock())
+        return Stacks(id=request.id, taken_at=now, threads=thread_stacks(reporter.hook, reporter.ledger, self._places))
 
 
 class Service:

@@ -51,7 +51,7 @@ def test_the_worker_speaks_first(worker: FakeWorker, dial: Dial) -> None:
         "worker": "fake",
         "pid": os.getpid(),
         "epoch": "fake",
-        "capabilities": ["snapshot", "watch", "cancel", "blocks", "bye"],
+        "capabilities": ["snapshot", "watch", "cancel", "blocks", "tasks", "stacks", "bye"],
         "limits": json.loads(msgspec.json.encode(Limits())),
     }
 
@@ -556,7 +556,7 @@ class Nothing:
 
 
 def _hello() -> Hello:
-    return Hello(protocol="1.0", worker="w", pid=1)
+    return Hello(protocol="1.0", worker="w", pid=1, capabilities=["snapshot"])
 
 
 def test_running_out_of_files_passes(short_dir: Path, make_snapshot: Make) -> None:

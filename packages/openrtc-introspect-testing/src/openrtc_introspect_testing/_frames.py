@@ -28,6 +28,12 @@ from openrtc_introspect_core.wire import (
     SessionRow,
     Snapshot,
     SnapshotRequest,
+    Stacks,
+    StacksRequest,
+    TaskInfo,
+    Tasks,
+    TasksRequest,
+    ThreadStack,
     WatchRequest,
     WorkerInfo,
 )
@@ -202,6 +208,42 @@ _PROCESS_ROWS = [
     ),
 ]
 
+_TASKS = [
+    TaskInfo(
+        id=1,
+        name="Task-12",
+        coroutine="entrypoint",
+        awaits=[Location("agents/restaurant.py", 18, "entrypoint")],
+        waiting_on="task render",
+    ),
+    TaskInfo(
+        id=2,
+        name="render",
+        coroutine="AgentSession.render",
+        awaits=[
+            Location("agents/session.py", 210, "AgentSession.render"),
+            Location("asyncio/queues.py", 186, "Queue.get"),
+        ],
+        awaited_by=[1],
+    ),
+]
+
+_THREADS = [
+    ThreadStack(
+        name="MainThread",
+        thread_id=139872045,
+        loop=True,
+        session_id="job-c1d550",
+        task_name="Task-12",
+        frames=_BLOCK.stack,
+    ),
+    ThreadStack(
+        name="asyncio_0",
+        thread_id=139872301,
+        frames=[Location("concurrent/futures/thread.py", 90, "_worker")],
+    ),
+]
+
 golden_frames: tuple[GoldenFrame, ...] = (
     GoldenFrame(
         "snapshot request",
@@ -228,6 +270,18 @@ golden_frames: tuple[GoldenFrame, ...] = (
         b'{"type":"blocks","id":"history","since":2}\n',
     ),
     GoldenFrame(
+        "tasks request",
+        "to worker",
+        TasksRequest(id=5, session_id="job-c1d550"),
+        b'{"type":"tasks","id":5,"session_id":"job-c1d550"}\n',
+    ),
+    GoldenFrame(
+        "stacks request",
+        "to worker",
+        StacksRequest(id=6),
+        b'{"type":"stacks","id":6}\n',
+    ),
+    GoldenFrame(
         "bye request",
         "to worker",
         ByeRequest(id=4),
@@ -242,11 +296,11 @@ golden_frames: tuple[GoldenFrame, ...] = (
             pid=4242,
             epoch="5f0c9a3e1b7d4e62",
             version="0.1.0",
-            capabilities=["snapshot", "watch", "cancel", "blocks", "bye"],
+            capabilities=["snapshot", "watch", "cancel", "blocks", "tasks", "stacks", "bye"],
             limits=Limits(),
         ),
         b'{"type":"hello","protocol":"1.0","worker":"worker-1","pid":4242,"epoch":"5f0c9a3e1b7d4e62",'
-        b'"version":"0.1.0","capabilities":["snapshot","watch","cancel","blocks","bye"],'
+        b'"version":"0.1.0","capabilities":["snapshot","watch","cancel","blocks","tasks","stacks","bye"],'
         b'"limits":{"request_bytes":65536,"clients":32,"watches":8,"min_interval_s":0.1,'
         b'"max_interval_s":60.0,"idle_timeout_s":60.0,"write_timeout_s":5.0}}\n',
     ),
@@ -340,6 +394,27 @@ golden_frames: tuple[GoldenFrame, ...] = (
         b'{"type":"blocks","id":3,"blocks":[],"last_seq":0}\n',
     ),
     GoldenFrame(
+        "tasks",
+        "to client",
+        Tasks(id=5, session_id="job-c1d550", taken_at=1760000100.5, tasks=_TASKS),
+        b'{"type":"tasks","id":5,"session_id":"job-c1d550","taken_at":1760000100.5,"tasks":[{"id":1,"name":"Task-12",'
+        b'"coroutine":"entrypoint","state":"waiting","awaits":[{"file":"agents/restaurant.py","line":18,'
+        b'"function":"entrypoint"}],"waiting_on":"task render","awaited_by":[]},{"id":2,"name":"render",'
+        b'"coroutine":"AgentSession.render","state":"waiting","awaits":[{"file":"agents/session.py","line":210,'
+        b'"function":"AgentSession.render"},{"file":"asyncio/queues.py","line":186,"function":"Queue.get"}],'
+        b'"waiting_on":null,"awaited_by":[1]}],"truncated":false}\n',
+    ),
+    GoldenFrame(
+        "stacks",
+        "to client",
+        Stacks(id=6, taken_at=1760000100.75, threads=_THREADS),
+        b'{"type":"stacks","id":6,"taken_at":1760000100.75,"threads":[{"name":"MainThread","thread_id":139872045,'
+        b'"loop":true,"session_id":"job-c1d550","task_name":"Task-12","frames":[{"file":"agents/restaurant.py",'
+        b'"line":17,"function":"on_user_turn"},{"file":"agents/restaurant.py","line":42,"function":"lookup_menu"}]},'
+        b'{"name":"asyncio_0","thread_id":139872301,"loop":false,"session_id":null,"task_name":null,'
+        b'"frames":[{"file":"concurrent/futures/thread.py","line":90,"function":"_worker"}]}]}\n',
+    ),
+    GoldenFrame(
         "done",
         "to client",
         Done(id=2),
@@ -364,10 +439,16 @@ golden_frames: tuple[GoldenFrame, ...] = (
         Error(
             id=6,
             code="unsupported",
-            message="request type 'tasks' is not one of blocks, bye, cancel, snapshot, watch",
+            message="request type 'profile' is not one of blocks, bye, cancel, snapshot, stacks, tasks, watch",
         ),
         b'{"type":"error","id":6,"code":"unsupported",'
-        b'"message":"request type \'tasks\' is not one of blocks, bye, cancel, snapshot, watch"}\n',
+        b'"message":"request type \'profile\' is not one of blocks, bye, cancel, snapshot, stacks, tasks, watch"}\n',
+    ),
+    GoldenFrame(
+        "not-found",
+        "to client",
+        Error(id=8, code="not-found", message="no live session has the id 'job-gone'"),
+        b'{"type":"error","id":8,"code":"not-found","message":"no live session has the id \'job-gone\'"}\n',
     ),
     GoldenFrame(
         "line-too-long",
@@ -416,7 +497,8 @@ refused_lines: tuple[RefusedLine, ...] = (
     RefusedLine("no type", b'{"id":3}', "bad-request", 3),
     RefusedLine("a number as type", b'{"type":3,"id":"x"}', "bad-request", "x"),
     RefusedLine("a reply as request", b'{"type":"hello","id":4}', "unsupported", 4),
-    RefusedLine("an unknown type", b'{"type":"tasks","id":5,"session_id":"job-1"}', "unsupported", 5),
+    RefusedLine("an unknown type", b'{"type":"profile","id":5,"session_id":"job-1"}', "unsupported", 5),
+    RefusedLine("tasks of no session", b'{"type":"tasks","id":12}', "bad-request", 12),
     RefusedLine("text as interval", b'{"type":"watch","id":6,"interval_s":"1"}', "bad-request", 6),
     RefusedLine("too short an interval", b'{"type":"watch","id":7,"interval_s":0.09}', "bad-request", 7),
     RefusedLine("too long an interval", b'{"type":"watch","id":8,"interval_s":61}', "bad-request", 8),

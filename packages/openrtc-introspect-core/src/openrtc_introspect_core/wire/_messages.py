@@ -26,13 +26,17 @@ MAX_WATCHES = 8
 MIN_WATCH_INTERVAL_S = 0.1
 MAX_WATCH_INTERVAL_S = 60.0
 
-CAPABILITIES: tuple[str, ...] = ("snapshot", "watch", "cancel", "blocks", "bye")
+MAX_TASKS = 500
+"""The most tasks of a session that one reply tells of."""
+
+CAPABILITIES: tuple[str, ...] = ("snapshot", "watch", "cancel", "blocks", "tasks", "stacks", "bye")
 """The requests this version's server answers."""
 
 ErrorCode = Literal[
     "bad-json",
     "bad-request",
     "unsupported",
+    "not-found",
     "line-too-long",
     "too-many-clients",
     "too-many-watches",
@@ -46,6 +50,7 @@ CAUSES: tuple[str, ...] = (
 """What a block's cause can be today. A later minor version may add to them: readers take any text."""
 
 Status = Literal["active", "slow", "blocked", "draining", "errored"]
+TaskState = Literal["running", "waiting", "ready"]
 CpuMethod = Literal["exact", "sampled", "off"]
 MemoryMethod = Literal["share", "heap", "traced"]
 LagMethod = Literal["iterations", "heartbeat"]
@@ -237,6 +242,43 @@ class WorkerInfo(Struct, frozen=True, kw_only=True):
     """What the reader of these numbers must know: a probe switched off, a replaced task factory."""
 
 
+class TaskInfo(Struct, frozen=True, kw_only=True):
+    """One live task of a session."""
+
+    id: int
+    """1 and up; within its reply."""
+    name: str
+    coroutine: str = ""
+    """The qualified name of the function that the task runs."""
+    state: TaskState = "waiting"
+    """"running": it holds the loop now; "waiting": for what is not there yet; "ready": it will run
+    as soon as the loop gets to it."""
+    awaits: list[Location] = []
+    """The await chain, from the task's own coroutine inwards: the last is the line where it waits, or
+    runs. The 64 outermost; of a running task the 64 innermost. Empty: it has not begun or has just ended."""
+    waiting_on: str | None = None
+    """What is known of the thing it waits for: a task, a gather, a sleep. Null: nothing more than the line."""
+    awaited_by: list[int] = []
+    """The ids of the tasks of this reply that go on when it is done, or are the host of its task group."""
+
+
+class ThreadStack(Struct, frozen=True, kw_only=True):
+    """Where one thread is."""
+
+    name: str
+    """Empty: Python has no name for it."""
+    thread_id: int
+    """Python's, as `threading.get_ident()` gives it."""
+    loop: bool = False
+    """Whether it is the event loop's."""
+    session_id: str | None = None
+    """The session whose step runs on it. Null: none's, or not the loop's thread."""
+    task_name: str | None = None
+    """The task that runs on it. Null: none does, or not the loop's thread."""
+    frames: list[Location] = []
+    """Innermost last; the 64 innermost."""
+
+
 class Snapshot(Struct, frozen=True, kw_only=True, tag="snapshot"):
     """Everything at one moment. As a reply, `id` is the request's."""
 
@@ -297,6 +339,29 @@ class Blocks(Struct, frozen=True, kw_only=True, tag="blocks"):
     """The newest block's seq, to ask on from; 0 when there was none."""
 
 
+class Tasks(Struct, frozen=True, kw_only=True, tag="tasks"):
+    """The reply to a tasks request."""
+
+    id: RequestId
+    session_id: str
+    taken_at: float = 0.0
+    """Unix time, seconds."""
+    tasks: list[TaskInfo] = []
+    """By name. Of a session without a task, whose scope is open outside of one, none."""
+    truncated: bool = False
+    """Whether there are more than the 500 that are told of."""
+
+
+class Stacks(Struct, frozen=True, kw_only=True, tag="stacks"):
+    """The reply to a stacks request."""
+
+    id: RequestId
+    taken_at: float = 0.0
+    """Unix time, seconds."""
+    threads: list[ThreadStack] = []
+    """The event loop's first."""
+
+
 class Done(Struct, frozen=True, kw_only=True, tag="done"):
     """A watch was cancelled (`id` is the watch's), or a bye was heard."""
 
@@ -311,7 +376,7 @@ class Error(Struct, frozen=True, kw_only=True, tag="error"):
     message: str = ""
 
 
-ServerMessage = Hello | Snapshot | Blocks | Done | Error
+ServerMessage = Hello | Snapshot | Blocks | Tasks | Stacks | Done | Error
 
 
 class SnapshotFrame(Struct, frozen=True, kw_only=True, tag="snapshot"):
@@ -354,13 +419,26 @@ class BlocksRequest(Struct, frozen=True, kw_only=True, tag="blocks"):
     """Only blocks whose seq is greater."""
 
 
+class TasksRequest(Struct, frozen=True, kw_only=True, tag="tasks"):
+    """A live session's tasks, now."""
+
+    id: RequestId
+    session_id: str
+
+
+class StacksRequest(Struct, frozen=True, kw_only=True, tag="stacks"):
+    """The stacks of all threads, now."""
+
+    id: RequestId
+
+
 class ByeRequest(Struct, frozen=True, kw_only=True, tag="bye"):
     """The client is leaving: the server answers "done" and closes."""
 
     id: RequestId
 
 
-Request = SnapshotRequest | WatchRequest | CancelRequest | BlocksRequest | ByeRequest
+Request = SnapshotRequest | WatchRequest | CancelRequest | BlocksRequest | TasksRequest | StacksRequest | ByeRequest
 
 
 class Envelope(Struct):
