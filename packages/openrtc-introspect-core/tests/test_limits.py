@@ -205,23 +205,44 @@ def test_the_second_signal_ends_it_at_once(number: signal.Signals, code: int, st
     assert running.end() == (
         code,
         "cleaned up\n" * 2,
-        f"pool signalled stops on a second signal, {number.name}: cancels 2 sessions\n",
+        f"pool signalled stops on {number.name}, a second signal: cancels 2 sessions\n",
     )
 
 
 @pytest.mark.slow
-def test_the_third_signal_waits_for_nobody(start: Callable[..., Running]) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_third_signal_waits_for_nobody(number: signal.Signals, start: Callable[..., Running]) -> None:
     """Sessions that do not let themselves be cancelled cannot keep the process."""
     running = start("stubborn")
-    for said in ("drains on SIGTERM", "stops on a second signal"):
-        running.kill(signal.SIGTERM)
+    for said in ("drains on", "a second signal: cancels 2 sessions"):
+        running.kill(number)
         assert said in running.said()
     deadline = time.monotonic() + WITHIN_S
     while running.process.poll() is None:  # it may still be about to give the signal back
         assert time.monotonic() < deadline
-        running.kill(signal.SIGTERM)
+        running.kill(number)
         time.sleep(0.05)
-    assert running.process.returncode == -signal.SIGTERM
+    assert running.process.returncode == -number
+
+
+def test_afterwards_signals_do_what_they_did_before(run: Run) -> None:
+    """Whoever goes on after the pool is interrupted as ever."""
+
+    async def main() -> Any:
+        pool = AgentPool(enable_introspection=False)
+        before = signal.getsignal(signal.SIGINT)
+
+        async def work(session: PoolSession) -> None:
+            signal.raise_signal(signal.SIGTERM)
+            await asyncio.sleep(0.01)
+            signal.raise_signal(signal.SIGTERM)
+            await asyncio.sleep(3600)
+
+        pool.add("agent", work, sessions=1)
+        await pool.serve(handle_signals=True)
+        return pool.ended_by, signal.getsignal(signal.SIGINT) == before, signal.getsignal(signal.SIGTERM)
+
+    assert run(main()) == (signal.SIGTERM, True, signal.SIG_DFL)
 
 
 def test_signals_need_the_main_thread() -> None:

@@ -68,6 +68,7 @@ def two_workers(monkeypatch: pytest.MonkeyPatch) -> None:
         (["dev", ".", "--isolation", "thread"], "'thread'; accepted are coroutine, process"),
         (["dev", ".", "--slow-session-threshold-ms", "0"], "'0'; accepted are 0.1 to 8.64e+07 milliseconds"),
         (["dev", ".", "--memory-limit-mb", "-1"], "'-1'; accepted are 0 to 1e+09 MiB"),
+        (["dev", ".", "--tenant", ""], "--tenant takes 1 to 256 printable characters, got ''"),
         (["dev", ".", "--name", ""], "name must have 1 to 256 characters, got an empty one"),
     ],
 )

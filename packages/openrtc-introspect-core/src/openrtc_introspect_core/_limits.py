@@ -71,29 +71,37 @@ async def end_on_signals(
     *,
     task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
-    """The first SIGINT or SIGTERM drains the pool, the second stops it; from then on they do what they did before."""
+    """The first SIGINT or SIGTERM drains the pool, the second stops it, a third ends the process.
+
+    Runs until it is cancelled; then signals do what they did before.
+    """
+    interrupt = signal.getsignal(signal.SIGINT)
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         task_status.started()
-        heard = 0
-        async for number in signals:
-            heard += 1
-            name = signal.Signals(number).name
-            if heard == 1:
-                limit = "" if timeout_s is None else f", at most {timeout_s:g} s"
-                pool.drain()
-                if pool.active:
-                    logger.warning(
-                        "pool %s drains on %s: it waits for %s to end%s; a second signal%s cancels what runs",
-                        pool.name, name, sessions(pool.active), limit,
-                        " (Ctrl-C again)" if number == signal.SIGINT else "",
-                    )  # fmt: skip
-            else:
-                logger.warning(
-                    "pool %s stops on a second signal, %s: cancels %s", pool.name, name, sessions(pool.active)
-                )
-                ended_by(signal.Signals(number))
-                pool.stop()
-                return
+        numbers = aiter(signals)
+        _drain(pool, timeout_s, signal.Signals(await anext(numbers)))
+        number = signal.Signals(await anext(numbers))
+        logger.warning(
+            "pool %s stops on %s, a second signal: cancels %s", pool.name, number.name, sessions(pool.active)
+        )
+        ended_by(number)
+        pool.stop()
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a KeyboardInterrupt would only cancel them once more
+        await anyio.sleep_forever()
+    finally:
+        signal.signal(signal.SIGINT, interrupt)
+
+
+def _drain(pool: Drained, timeout_s: float | None, number: signal.Signals) -> None:
+    pool.drain()
+    if pool.active:
+        limit = "" if timeout_s is None else f", at most {timeout_s:g} s"
+        again = " (Ctrl-C again)" if number == signal.SIGINT else ""
+        logger.warning(
+            "pool %s drains on %s: it waits for %s to end%s; a second signal%s cancels what runs",
+            pool.name, number.name, sessions(pool.active), limit, again,
+        )  # fmt: skip
 
 
 def sessions(count: int) -> str:

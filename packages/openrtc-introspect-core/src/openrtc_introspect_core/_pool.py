@@ -177,7 +177,8 @@ class AgentPool:
     ) -> None:
         """Runs sessions until `stop`, or `drain` and the end of the last one. Once for each pool.
 
-        handle_signals: the first SIGINT or SIGTERM drains, the second stops; needs the main thread.
+        handle_signals: the first SIGINT or SIGTERM drains, the second stops, a third ends the process; needs
+            the main thread.
         task_status: of a task group's `start`, which then returns once the socket is there.
 
         Raises StateError where it served before or is to start more sessions than max_sessions,

@@ -146,6 +146,9 @@ class InProcesses:
                         raise
                     _judge(process, _outcome(ours))
             finally:
+                if process.exitcode is None:  # something of ours failed: it must not outlive that
+                    process.kill()
+                    process.join()
                 process.close()
 
     @contextlib.contextmanager

@@ -76,6 +76,9 @@ def dev(
 
     if not path.exists():
         raise fail(f"no such file or folder: '{path}'", USAGE)
+    for tenant in tenants or ():
+        if not (1 <= len(tenant) <= 256 and tenant.isprintable()):
+            raise fail(f"--tenant takes 1 to 256 printable characters, got {tenant!a:.80}", USAGE)
     if reload and not can_watch():
         raise fail("--reload needs watchfiles: pip install 'openrtc-top[reload]'", USAGE)
     try:
@@ -92,7 +95,10 @@ def dev(
         sys.path.insert(0, str(Path.cwd()))
     if reload:  # what is imported beside the agents changes as well
         sys.dont_write_bytecode = True
-    found = find_agents(path)
+    try:
+        found = find_agents(path)
+    except OSError as error:
+        raise fail(f"cannot read '{path}': {error.strerror or error}", USAGE) from None
     for problem in found.errors:
         say(f"error: {problem}")
     if not reload:
