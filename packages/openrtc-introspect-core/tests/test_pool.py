@@ -295,36 +295,54 @@ def test_the_pool_and_what_it_serves_count_the_same(run: Run) -> None:
 def test_without_introspection_nothing_is_started(run: Run, runtime_dir: Path) -> None:
     """No thread, no socket, no task factory, no hook of any kind; sessions run all the same."""
 
-    def traces() -> Any:
+    def traces() -> set[Any]:
         loop = asyncio.get_running_loop()
         return {
-            "threads": set(threading.enumerate()),
-            "sockets": list(runtime_dir.iterdir()),
-            "task factory": loop.get_task_factory(),
-            "loop": dict(getattr(loop, "__dict__", {})).keys(),
-            "selector": dict(getattr(getattr(loop, "_selector", None), "__dict__", {})).keys(),
-            "collector": list(gc.callbacks),
-            "attached": set(_fork.attached),
+            *threading.enumerate(),
+            *runtime_dir.iterdir(),
+            ("task factory", loop.get_task_factory()),
+            *(("loop", name) for name in getattr(loop, "__dict__", {})),
+            *(("selector", name) for name in getattr(getattr(loop, "_selector", None), "__dict__", {})),
+            *(("collector", callback) for callback in gc.callbacks),
+            *_fork.attached,
         }
 
     async def work(session: PoolSession) -> None:
         seen.append((traces(), current_session()))
         task = asyncio.create_task(asyncio.sleep(0))
         assert type(task.get_coro()) is CoroutineType
+        await task
         pool.drain()
 
-    async def main() -> Any:
+    async def main() -> set[Any]:
         before = traces()
         await pool.serve()
-        return before, traces()
+        return before
 
     pool = AgentPool(enable_introspection=False)
+    seen: list[tuple[set[Any], object]] = []
+    pool.add("agent", work, sessions=1)
+    before = run(main())
+    ((during, session),) = seen
+    assert (during - before, session) == (set(), None)
+    assert (pool.introspector, pool.socket_path) == (None, None)
+
+
+def test_with_introspection_there_are_such_traces(run_on_asyncio: Run, runtime_dir: Path) -> None:
+    """So that the test above sees something where there is something."""
+    pool = AgentPool()
+
+    async def work(session: PoolSession) -> None:
+        loop = asyncio.get_running_loop()
+        names = {thread.name for thread in threading.enumerate()}
+        seen.append((loop.get_task_factory() is None, "openrtc-introspect" in names, len(list(runtime_dir.iterdir()))))
+        assert type(asyncio.current_task().get_coro()) is not CoroutineType  # type: ignore[union-attr]
+        pool.drain()
+
     seen: list[Any] = []
     pool.add("agent", work, sessions=1)
-    before, after = run(main())
-    assert (pool.introspector, pool.socket_path) == (None, None)
-    assert seen == [(before, None)]
-    assert after == before
+    run_on_asyncio(pool.serve())
+    assert seen == [(False, True, 1)]
 
 
 def test_without_introspection_it_runs_on_trio() -> None:

@@ -119,9 +119,8 @@ def test_the_three_commands_to_try_it(
         "  support     1 session  agents/support.py",
         "  skipped agents/menu.py: no `async def entrypoint(session)`",
     ]
-    snapshot = running.snapshot_when(lambda snapshot: any(row.blocks for row in snapshot.sessions))
-    (culprit,) = [row for row in snapshot.sessions if row.blocks]
-    assert (culprit.agent_name, culprit.worst_block_ms >= 300) == ("restaurant", True)
+    snapshot = running.snapshot_when(lambda snapshot: any(row.worst_block_ms >= 300 for row in snapshot.sessions))
+    assert max(snapshot.sessions, key=lambda row: row.worst_block_ms).agent_name == "restaurant"
     # Wide enough for whole names, whatever else may run on this machine.
     once = openrtc("top", "--once", COLUMNS="240")
     assert once.returncode == 0
