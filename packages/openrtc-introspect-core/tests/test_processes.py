@@ -29,6 +29,7 @@ from openrtc_introspect_core import (
     PoolSession,
     RequestFailed,
     SessionFailed,
+    _processes,
     connect,
     read_snapshot,
 )
@@ -189,6 +190,32 @@ def test_how_it_ended_is_told(run: Run, agents: Any, caplog: pytest.LogCaptureFi
     assert record.startswith("session job-fail of agent fail failed: ValueError: mine\nTraceback")
     assert 'in fail\n    raise ValueError("mine")' in record
     assert "_child.py" not in record
+
+
+def test_a_process_that_cannot_be_started_is_a_failure_of_its_session(
+    run_on_asyncio: Run, agents: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted as such by the pool and by what it serves; the others go on."""
+
+    def refuse(process: Any) -> None:
+        raise OSError("out of processes")
+
+    pool = AgentPool(isolation="process")
+    pool.add("leave", agents.leave)
+
+    async def use() -> Any:
+        with monkeypatch.context() as patch:
+            patch.setattr(_processes, "_start", refuse)
+            failed = await pool.start_session("leave", metadata={"code": 0})
+            await failed.wait()
+        other = await pool.start_session("leave", metadata={"code": 0})
+        await other.wait()
+        assert pool.socket_path is not None
+        worker = (await asyncio.to_thread(read_snapshot, pool.socket_path)).worker
+        assert (worker.started, worker.errored, worker.sessions) == (pool.started, pool.failed, pool.active)
+        return repr(failed.error), other.state, pool.started, pool.failed
+
+    assert run_on_asyncio(serving(pool, use)) == ("OSError('out of processes')", "done", 2, 1)
 
 
 def test_a_cancelled_session_cleans_up(run: Run, agents: Any, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """What a worker in process mode serves: its sessions' processes, as the operating system accounts for them.
 
-Nothing inside of them is measured. Their processor time and memory are looked at once a second, by the
-service thread; what the loop's thread writes is who is there.
+Nothing inside of them is measured. Their processor time and memory are looked at by the service thread, once a
+second and when it is asked; what the loop's thread writes is who is there.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import socket
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,14 +41,25 @@ class Hosted:
     """A session's process, and what it had when it was last looked at."""
 
     session: Session
-    process: psutil.Process
+    process: psutil.Process | None = None
+    """None: it is about to be started."""
     rss_mb: float = 0.0
     cpu_s: float = 0.0
     """Seconds of processor time."""
-    marks: tuple[tuple[float, float], tuple[float, float]] = ((0.0, 0.0), (0.0, 0.0))
+    marks: tuple[tuple[float, float], tuple[float, float]] = field(init=False)
     """(when, cpu_s) at the last look but one, and at the last."""
 
+    def __post_init__(self) -> None:
+        self.marks = ((self.session.started, 0.0),) * 2
+
+    def attach(self, pid: int) -> None:
+        """Its process runs."""
+        with contextlib.suppress(psutil.Error):  # it has ended already
+            self.process = psutil.Process(pid)
+
     def look(self, now: float) -> None:
+        if self.process is None:
+            return
         with contextlib.suppress(psutil.Error):  # it has ended
             self.rss_mb = self.process.memory_info().rss / MIB
             times = self.process.cpu_times()
@@ -57,7 +68,7 @@ class Hosted:
         self.marks = self.marks[1], (now, self.cpu_s)
 
     def cpu_pct(self) -> float:
-        """Percent of one processor between the last two looks."""
+        """Percent of one processor between the last two looks, half a second to two seconds apart."""
         (before, spent_before), (now, spent) = self.marks
         return 100.0 * max(0.0, spent - spent_before) / (now - before) if now > before else 0.0
 
@@ -135,22 +146,20 @@ class ProcessReport:
             self._listener.close()
 
     @contextlib.contextmanager
-    def session(self, session_id: str, agent_name: str, metadata: Mapping[str, Any], pid: int) -> Iterator[None]:
-        """The session lives while the block lasts, in this process. An exception that leaves it is its error."""
+    def session(self, session_id: str, agent_name: str, metadata: Mapping[str, Any]) -> Iterator[Hosted]:
+        """The session lives while the block lasts. An exception that leaves it is its error."""
         session = Session(session_id, agent_name, metadata, perf_counter())
         self._sessions.add(session)
-        with contextlib.suppress(psutil.Error):  # it has ended already
-            self._hosted[session_id] = hosted = Hosted(session, psutil.Process(pid))
-            hosted.look(session.started)
+        hosted = self._hosted[session_id] = Hosted(session)
         failure: Exception | None = None
         try:
-            yield
+            yield hosted
         except Exception as error:
             failure = error
             raise
         finally:
-            last = self._hosted.pop(session_id, None)
-            session.busy = last.cpu_s if last is not None else 0.0
+            del self._hosted[session_id]
+            session.busy = hosted.cpu_s
             self._sessions.remove(session, errored=failure is not None)
             if failure is not None:
                 self._failures.add(session, perf_counter(), failure)
@@ -179,6 +188,9 @@ class ProcessReport:
         now = perf_counter()
         errored = self._failures.shown(now, self._sessions.live)
         hosted = list(self._hosted.values())
+        for each in hosted:
+            if now - each.marks[1][0] >= _INTERVAL_S / 2:
+                each.look(now)
         status: Status = "draining" if self.draining else "active"
         rows = [
             SessionRow(

@@ -15,7 +15,7 @@ import os
 import pickle
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -132,19 +132,19 @@ class InProcesses:
         process = self._context.Process(
             target=_child.main, args=(order, theirs), name=f"{session.agent_name} {session.session_id}"
         )
-        with ours:
+        with ours, self._accounted(session) as started:
             with theirs:
                 await anyio.to_thread.run_sync(_start, process, limiter=self._starting)
             try:
-                with self._accounted(session, process.pid or 0):
-                    try:
-                        await _ended(process)
-                    except anyio.get_cancelled_exc_class():
-                        with anyio.CancelScope(shield=True):
-                            await self._end(session, process)
-                        _raise_reported(_outcome(ours))
-                        raise
-                    _judge(process, _outcome(ours))
+                started(process.pid or 0)
+                try:
+                    await _ended(process)
+                except anyio.get_cancelled_exc_class():
+                    with anyio.CancelScope(shield=True):
+                        await self._end(session, process)
+                    _raise_reported(_outcome(ours))
+                    raise
+                _judge(process, _outcome(ours))
             finally:
                 if process.exitcode is None:  # something of ours failed: it must not outlive that
                     process.kill()
@@ -152,16 +152,24 @@ class InProcesses:
                 process.close()
 
     @contextlib.contextmanager
-    def _accounted(self, session: PoolSession, pid: int) -> Iterator[None]:
-        self._running[session.session_id] = pid
-        try:
-            if self._report is None:
-                yield
-            else:
-                with self._report.session(session.session_id, session.agent_name, session.metadata, pid):
-                    yield
-        finally:
-            del self._running[session.session_id]
+    def _accounted(self, session: PoolSession) -> Iterator[Callable[[int], None]]:
+        """Counts the session while the block lasts; what it gives is told its process id."""
+        with contextlib.ExitStack() as stack:
+            hosted = None
+            if self._report is not None:
+                hosted = stack.enter_context(
+                    self._report.session(session.session_id, session.agent_name, session.metadata)
+                )
+
+            def started(pid: int) -> None:
+                self._running[session.session_id] = pid
+                if hosted is not None:
+                    hosted.attach(pid)
+
+            try:
+                yield started
+            finally:
+                self._running.pop(session.session_id, None)
 
     async def _end(self, session: PoolSession, process: SpawnProcess) -> None:
         process.terminate()
