@@ -58,6 +58,27 @@ class Leaver(Base):
         self.session.shutdown()
 """
 
+BROKEN = """
+from livekit.agents import Agent, APIStatusError
+from livekit_sessions import ScriptedLLM, ScriptedStream
+
+class BrokenStream(ScriptedStream):
+    async def _run(self):
+        raise APIStatusError("no credit left", status_code=402, retryable=False)
+
+class BrokenLLM(ScriptedLLM):
+    def chat(self, *, chat_ctx, tools=None, conn_options=None, **more):
+        return BrokenStream(self, chat_ctx=chat_ctx, tools=tools or [], conn_options=conn_options)
+
+class Broken(Agent):
+    def __init__(self) -> None:
+        super().__init__(instructions="You fail.", llm=BrokenLLM(()))
+
+    async def on_enter(self) -> None:
+        for _ in range(9):  # livekit-agents closes a session after some failures
+            await self.session.generate_reply(user_input="hello")
+"""
+
 PLAIN = """
 import asyncio
 from livekit.agents import Agent
@@ -162,3 +183,13 @@ def test_several_classes_of_a_file_are_named_after_file_and_class(agents: Path) 
         assert running.end() == 143
     hosted = [line.split()[0] for line in running.said if line.startswith("  ")]
     assert hosted == ["desk.Dental", "desk.Leaver", "plain"]
+
+
+def test_a_session_that_livekit_closes_for_an_error_has_failed(agents: Path) -> None:
+    """With that error; the command ends with 1, as all its sessions have ended."""
+    (agents / "broken.py").write_text(BROKEN)
+    with dev(agents) as running:
+        assert running.process.wait(WITHIN_S) == 1
+        running.reader.join(WITHIN_S)
+    assert running.said[-1] == "all sessions have ended: 1 started, 1 failed"
+    assert [line for line in running.said if line.startswith("RuntimeError: the session closed: APIStatusError(")]
