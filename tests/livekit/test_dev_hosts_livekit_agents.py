@@ -191,5 +191,5 @@ def test_a_session_that_livekit_closes_for_an_error_has_failed(agents: Path) -> 
     with dev(agents) as running:
         assert running.process.wait(WITHIN_S) == 1
         running.reader.join(WITHIN_S)
-    assert running.said[-1] == "all sessions have ended: 1 started, 1 failed"
+    assert "all sessions have ended: 1 started, 1 failed" in running.said
     assert [line for line in running.said if line.startswith("RuntimeError: the session closed: APIStatusError(")]
