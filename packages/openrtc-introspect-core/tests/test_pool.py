@@ -11,10 +11,11 @@ from pathlib import Path
 from types import CoroutineType
 from typing import Any
 
+import anyio
 import pytest
-import trio
 
 from openrtc_introspect_core import AgentPool, ArgumentError, PoolSession, StateError, _fork, current_session
+from openrtc_introspect_testing._backends import Backend
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
@@ -28,16 +29,17 @@ def runtime_dir(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 async def serving(pool: AgentPool, use: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
     """What `use` returns, while the pool serves; then the pool is stopped."""
-    async with asyncio.TaskGroup() as group:
-        group.create_task(pool.serve())
-        await asyncio.sleep(0)
+    async with anyio.create_task_group() as group:
+        group.start_soon(pool.serve)
+        while pool._group is None:
+            await anyio.sleep(0)
         try:
             return await use()
         finally:
             pool.stop()
 
 
-def test_a_session_runs_its_entrypoint_inside_its_scope(run: Run) -> None:
+def test_a_session_runs_its_entrypoint_inside_its_scope(on_any_loop: Backend) -> None:
     """The entrypoint is given its session, and is measured as that session."""
     pool = AgentPool()
 
@@ -56,12 +58,12 @@ def test_a_session_runs_its_entrypoint_inside_its_scope(run: Run) -> None:
         await session.wait()
         return session
 
-    session = run(serving(pool, use))
+    session = on_any_loop(serving(pool, use))
     assert seen == [(session.session_id, "restaurant", "acme", 7), (session.session_id,)]
     assert (session.state, session.error, pool.started, pool.failed, pool.active) == ("done", None, 1, 0, 0)
 
 
-def test_a_failure_is_the_session_s_own(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failure_is_the_session_s_own(on_any_loop: Backend, caplog: pytest.LogCaptureFixture) -> None:
     """It is counted, logged with its traceback, and the others go on."""
     pool = AgentPool()
 
@@ -69,7 +71,7 @@ def test_a_failure_is_the_session_s_own(run: Run, caplog: pytest.LogCaptureFixtu
         raise ValueError("mine")
 
     async def work(session: PoolSession) -> None:
-        await asyncio.sleep(0.01)
+        await anyio.sleep(0.01)
 
     pool.add("bad", fail)
     pool.add("good", work)
@@ -81,7 +83,7 @@ def test_a_failure_is_the_session_s_own(run: Run, caplog: pytest.LogCaptureFixtu
         assert pool.introspector is not None
         return good, bad, pool.introspector.snapshot().worker.errored
 
-    good, bad, errored = run(serving(pool, use))
+    good, bad, errored = on_any_loop(serving(pool, use))
     assert (good.state, bad.state, repr(bad.error)) == ("done", "errored", "ValueError('mine')")
     assert (pool.failed, errored) == (1, 1)
     (record,) = [record for record in caplog.records if record.name == "openrtc.pool"]
@@ -89,7 +91,7 @@ def test_a_failure_is_the_session_s_own(run: Run, caplog: pytest.LogCaptureFixtu
     assert record.exc_info
 
 
-def test_sessions_asked_for_before_serving_start_with_it(run_virtually: Run) -> None:
+def test_sessions_asked_for_before_serving_start_with_it(virtually: Backend) -> None:
     """`start_session` first or `add(sessions=…)`: both run once the pool serves."""
     pool = AgentPool(introspection={"socket_path": False})
     ran: list[str] = []
@@ -108,49 +110,54 @@ def test_sessions_asked_for_before_serving_start_with_it(run_virtually: Run) -> 
         await pool.serve()
         return session.state
 
-    assert run_virtually(main()) == "done"
+    assert virtually(main()) == "done"
     assert sorted(ran) == ["counted acme"] * 3 + ["early None"]
 
 
-def test_stop_cancels_and_drain_waits(run_virtually: Run) -> None:
+def test_stop_cancels_and_drain_waits(virtually: Backend) -> None:
     """Drained sessions finish, stopped ones are cancelled; either way `serve` returns."""
 
     ended: list[float] = []
 
     async def work(session: PoolSession) -> None:
         try:
-            await asyncio.sleep(60)
+            await anyio.sleep(60)
         finally:
-            ended.append(asyncio.get_running_loop().time())
+            ended.append(virtually.clock())
 
     async def main(end: Callable[[AgentPool], None]) -> Any:
         pool = AgentPool(introspection={"socket_path": False})
         pool.add("agent", work)
         session = await pool.start_session("agent")
-        loop: Any = asyncio.get_running_loop()
-        began = loop.time()
-        loop.call_later(1, end, pool)
-        await pool.serve()
+        began = virtually.clock()
+
+        async def end_it() -> None:
+            await anyio.sleep(1)
+            end(pool)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(end_it)
+            await pool.serve()
         with pytest.raises(StateError, match="takes no new sessions"):
             await pool.start_session("agent")
         return session.state, round(ended[-1] - began)
 
-    assert run_virtually(main(AgentPool.drain)) == ("done", 60)
-    assert run_virtually(main(AgentPool.stop)) == ("cancelled", 1)
+    assert virtually(main(AgentPool.drain)) == ("done", 60)
+    assert virtually(main(AgentPool.stop)) == ("cancelled", 1)
 
 
-def test_one_session_can_be_cancelled_before_and_while_it_runs(run_virtually: Run) -> None:
+def test_one_session_can_be_cancelled_before_and_while_it_runs(virtually: Backend) -> None:
     """The others do not notice."""
     pool = AgentPool(introspection={"socket_path": False})
 
     async def work(session: PoolSession) -> None:
-        await asyncio.sleep(60)
+        await anyio.sleep(60)
 
     pool.add("agent", work)
 
     async def use() -> Any:
         running = await pool.start_session("agent")
-        await asyncio.sleep(1)
+        await anyio.sleep(1)
         early = await pool.start_session("agent")
         early.cancel()
         running.cancel()
@@ -160,15 +167,15 @@ def test_one_session_can_be_cancelled_before_and_while_it_runs(run_virtually: Ru
         await other.wait()
         return running.state, early.state, other.state, pool.started
 
-    assert run_virtually(serving(pool, use)) == ("cancelled", "cancelled", "done", 2)
+    assert virtually(serving(pool, use)) == ("cancelled", "cancelled", "done", 2)
 
 
-def test_a_full_pool_says_so(run_virtually: Run) -> None:
+def test_a_full_pool_says_so(virtually: Backend) -> None:
     """max_sessions is kept, and the header shows it."""
     pool = AgentPool(max_sessions=1, introspection={"socket_path": False})
 
     async def work(session: PoolSession) -> None:
-        await asyncio.sleep(60)
+        await anyio.sleep(60)
 
     pool.add("agent", work)
 
@@ -179,7 +186,7 @@ def test_a_full_pool_says_so(run_virtually: Run) -> None:
         assert pool.introspector is not None
         return pool.introspector.snapshot().worker.max_sessions
 
-    assert run_virtually(serving(pool, use)) == 1
+    assert virtually(serving(pool, use)) == 1
 
 
 def test_more_sessions_than_there_is_room_for_are_refused_before_it_serves(run_virtually: Run) -> None:
@@ -345,19 +352,19 @@ def test_with_introspection_there_are_such_traces(run_on_asyncio: Run, runtime_d
     assert seen == [(False, True, 1)]
 
 
-def test_without_introspection_it_runs_on_trio() -> None:
+def test_without_introspection_it_runs_on_any_loop(virtually: Backend) -> None:
     """The pool itself is anyio's."""
     pool = AgentPool(enable_introspection=False)
 
     async def work(session: PoolSession) -> None:
-        await trio.sleep(0)
-        seen.append(session.agent_name)
+        await anyio.sleep(1)
+        seen.append((session.agent_name, current_session()))
         pool.drain()
 
-    seen: list[str] = []
+    seen: list[Any] = []
     pool.add("agent", work, sessions=1)
-    trio.run(pool.serve)
-    assert seen == ["agent"]
+    virtually(pool.serve())
+    assert seen == [("agent", None)]
 
 
 @pytest.mark.parametrize(
@@ -385,15 +392,15 @@ def test_bad_arguments_are_told_in_one_line(call: Any, told: str) -> None:
         call()
 
 
-def test_bad_sessions_are_told_in_one_line(run_virtually: Run) -> None:
+def test_bad_sessions_are_told_in_one_line(virtually: Backend) -> None:
     """Unknown agents with the known ones, ids in use, metadata that is none."""
     pool = AgentPool(introspection={"socket_path": False})
 
     async def work(session: PoolSession) -> None:
-        await asyncio.sleep(60)
+        await anyio.sleep(60)
 
     with pytest.raises(ArgumentError, match="agent 'x' is not in this pool; it has none: add one first"):
-        run_virtually(pool.start_session("x"))
+        virtually(pool.start_session("x"))
     pool.add("agent", work)
     with pytest.raises(ArgumentError, match="agent 'agent' is in this pool already"):
         pool.add("agent", work)
@@ -407,9 +414,9 @@ def test_bad_sessions_are_told_in_one_line(run_virtually: Run) -> None:
         with pytest.raises(ArgumentError, match="it has 'agent'"):
             await pool.start_session("other")
 
-    run_virtually(serving(pool, use))
+    virtually(serving(pool, use))
     with pytest.raises(StateError, match="has served already"):
-        run_virtually(pool.serve())
+        virtually(pool.serve())
 
 
 def test_any_async_callable_is_an_entrypoint() -> None:

@@ -18,7 +18,7 @@ import psutil
 
 from ._errors import ArgumentTypeError, SessionFailed
 from ._introspector import Introspector
-from ._memory import MIB
+from ._sessions import MIB
 
 Entrypoint = Callable[["PoolSession"], Awaitable[Any]]
 State = Literal["waiting", "running", "done", "errored", "cancelled"]

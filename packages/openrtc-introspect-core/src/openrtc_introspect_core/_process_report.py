@@ -25,9 +25,8 @@ from . import _fork
 from ._clock import WallTime, perf_counter
 from ._failures import Failures
 from ._host import HostVitals
-from ._memory import MIB
 from ._service import Service, hello
-from ._sessions import Session, SessionTable
+from ._sessions import MIB, Account, Session, SessionTable
 from ._settings import Settings
 from .wire._endpoint import file_identity, open_listener, sockets_available
 from .wire._messages import Block, SessionRow, Snapshot, Stacks, StacksRequest, Status, Tasks, TasksRequest, WorkerInfo
@@ -159,7 +158,9 @@ class ProcessReport:
             raise
         finally:
             del self._hosted[session_id]
-            session.busy = hosted.cpu_s
+            spent = Account()
+            spent.busy = hosted.cpu_s
+            session.accounts.append(spent)
             self._sessions.remove(session, errored=failure is not None)
             if failure is not None:
                 self._failures.add(session, perf_counter(), failure)

@@ -32,8 +32,8 @@ from . import _child
 from ._child import HELD_BACK, Order, Outcome
 from ._errors import ArgumentError, SessionFailed
 from ._hosting import Entrypoint, PoolSession, check_entrypoint
-from ._memory import MIB
 from ._process_report import ProcessReport
+from ._sessions import MIB
 
 logger = logging.getLogger("openrtc.pool")
 

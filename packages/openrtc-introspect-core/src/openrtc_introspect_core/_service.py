@@ -66,14 +66,15 @@ class Served:
         session = reporter.sessions.live.get(session_id)
         if session is None:
             return None
-        now = reporter.wall.at(reporter.ledger.clock())
-        tasks, truncated = tasks_of(session, reporter.hook, self._places)
+        now = reporter.wall.at(reporter.clock())
+        tasks, truncated = tasks_of(session, [loop.hook for loop in tuple(reporter.loops)], self._places)
         return Tasks(id=request.id, session_id=session_id, taken_at=now, tasks=tasks, truncated=truncated)
 
     def stacks(self, request: StacksRequest) -> Stacks:
         reporter = self._reporter
-        now = reporter.wall.at(reporter.ledger.clock())
-        return Stacks(id=request.id, taken_at=now, threads=thread_stacks(reporter.hook, reporter.ledger, self._places))
+        now = reporter.wall.at(reporter.clock())
+        hooks = [loop.hook for loop in tuple(reporter.loops)]
+        return Stacks(id=request.id, taken_at=now, threads=thread_stacks(hooks, self._places))
 
 
 class Service:
