@@ -115,6 +115,7 @@ def test_each_error_code_is_documented() -> None:
         (WorkerInfo, "cpu"),
         (WorkerInfo, "memory"),
         (WorkerInfo, "lag_method"),
+        (WorkerInfo, "isolation"),
         (TaskInfo, "state"),
     ],
 )

@@ -108,6 +108,7 @@ async def test_a_session_is_observed() -> None:
     row = await row_when(observer, lambda row: row is not None and row.blocks)
     assert row is not None
     assert (row.session_id, row.agent_name, row.tenant) == ("job-1", "dental", "acme")
+    assert row.tasks is not None
     assert row.tasks > 5
     introspector = observer._introspector
     assert introspector is not None

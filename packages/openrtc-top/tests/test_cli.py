@@ -23,7 +23,7 @@ OpenRTC = Callable[..., subprocess.CompletedProcess[str]]
 
 HINT = (
     "No OpenRTC worker is running for this user.\n"
-    "Start one (an app with an Introspector attached, or `openrtc demo` to try), then run `openrtc top`.\n"
+    "Start one (`openrtc dev ./agents`, or `openrtc demo` to try), then run `openrtc top`.\n"
 )
 
 
@@ -65,6 +65,14 @@ def two_workers(monkeypatch: pytest.MonkeyPatch) -> None:
         (["demo", "--sessions", "٣"], "accepted are 1 to 1000"),
         (["demo", "--seconds", "0"], "'0'; accepted are 0.1 to 86400 seconds"),
         (["ps", "--once"], "no such option"),
+        (["dev"], "missing argument 'PATH'"),
+        (["dev", "/nowhere"], "no such file or folder: '/nowhere'"),
+        (["dev", ".", "--sessions", "0"], "'0'; accepted are 1 to 1000"),
+        (["dev", ".", "--isolation", "thread"], "'thread'; accepted are coroutine, process"),
+        (["dev", ".", "--slow-session-threshold-ms", "0"], "'0'; accepted are 0.1 to 8.64e+07 milliseconds"),
+        (["dev", ".", "--memory-limit-mb", "-1"], "'-1'; accepted are 0 to 1e+09 MiB"),
+        (["dev", ".", "--tenant", ""], "--tenant takes 1 to 256 printable characters, got ''"),
+        (["dev", ".", "--name", ""], "name must have 1 to 256 characters, got an empty one"),
     ],
 )
 def test_usage_errors(arguments: list[str], message: str, no_workers: None) -> None:
@@ -92,6 +100,7 @@ def test_no_arguments_is_help() -> None:
         ["top", "--help"],
         ["ps", "-h"],
         ["blocks", "-h"],
+        ["dev", "-h"],
         ["demo", "--help"],
         ["tasks", "-h"],
         ["record", "-h"],
@@ -261,8 +270,8 @@ def test_ps(start_worker: StartWorker, openrtc: OpenRTC, runtime_dir: Path) -> N
     """Each running worker with what tells it apart, its socket's path uncut."""
     process = start_worker("ps-me", 2)
     (line,) = [line for line in openrtc("ps", COLUMNS="40").stdout.splitlines() if line.startswith("ps-me ")]
-    name, pid, loop, _python, sessions, *_, socket = line.split()
-    assert (name, pid, loop, sessions) == ("ps-me", str(process.pid), "asyncio", "2")
+    name, pid, loop, _python, mode, sessions, *_, socket = line.split()
+    assert (name, pid, loop, mode, sessions) == ("ps-me", str(process.pid), "asyncio", "coroutine", "2")
     assert Path(socket).parent == runtime_dir
     described = [json.loads(line) for line in openrtc("ps", "--json").stdout.splitlines()]
     (worker,) = [worker for worker in described if worker["name"] == "ps-me"]

@@ -245,6 +245,27 @@ def test_unknown_values(
     compare("unknown-{}x{}".format(*size), shown(after(Frame("w", snapshot)), size))
 
 
+@pytest.mark.parametrize("size", [(80, 20), (120, 26)])
+def test_a_session_that_failed(size: tuple[int, int], make_session: MakeSession, make_snapshot: MakeSnapshot) -> None:
+    """Its row says ERRORED, and the line above says with what, where nothing blocks the loop meanwhile."""
+    rows = [
+        make_session("job-good"),
+        make_session(
+            "job-bad",
+            agent_name="restaurant",
+            status="errored",
+            error="KeyError: 'menu'",
+            mem_mb=0.0,
+            cpu_pct=0.0,
+            started_at=900.0,
+            duration_s=90.0,
+        ),
+        make_session("job-before", status="errored", error="ValueError", mem_mb=0.0, started_at=900.0, duration_s=80.0),
+    ]
+    snapshot = make_snapshot(*rows, errored=2)
+    compare("errored-{}x{}".format(*size), shown(after(Frame("w", snapshot)), size))
+
+
 @pytest.mark.parametrize("size", [(60, 15), (120, 26)])
 def test_hostile_names(
     size: tuple[int, int], make_session: MakeSession, make_snapshot: MakeSnapshot, make_block: MakeBlock

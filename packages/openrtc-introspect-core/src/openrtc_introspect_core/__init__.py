@@ -12,6 +12,7 @@ from ._errors import (
     IntrospectError,
     ProtocolError,
     RequestFailed,
+    SessionFailed,
     StateError,
 )
 from ._introspector import Introspector
@@ -20,7 +21,8 @@ from ._version import __version__
 from .wire import Block, Location, SessionRow, Snapshot, WorkerInfo, connect, read_blocks, read_snapshot
 
 if TYPE_CHECKING:
-    from ._pool import AgentPool, PoolSession
+    from ._hosting import PoolSession
+    from ._pool import AgentPool
 
 __all__ = [
     "AgentPool",
@@ -36,6 +38,7 @@ __all__ = [
     "ProtocolError",
     "RequestFailed",
     "Session",
+    "SessionFailed",
     "SessionRow",
     "Snapshot",
     "StateError",
@@ -51,7 +54,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     # The pool loads anyio, which a host that brings its own runtime need not wait for.
     if name in ("AgentPool", "PoolSession"):
-        from . import _pool
+        from . import _hosting, _pool
 
-        return getattr(_pool, name)
+        return _pool.AgentPool if name == "AgentPool" else _hosting.PoolSession
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

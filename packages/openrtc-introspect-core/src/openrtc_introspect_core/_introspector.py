@@ -16,6 +16,7 @@ from ._blocks import BlockLog
 from ._clock import Clock, WallTime, perf_counter
 from ._collections import Collections
 from ._errors import ArgumentError, StateError
+from ._failures import Failures
 from ._ledger import Ledger
 from ._loop_times import MARK_INTERVAL_S
 from ._notes import Notes
@@ -120,6 +121,7 @@ class Introspector:
         self._wall = WallTime(clock)
         self._binding: Binding = ContextVar(f"openrtc_session_of_{name}")
         self._sessions = SessionTable()
+        self._failures = Failures()
         self._blocks = BlockLog(self._wall, self._settings.slow_status_s)
         self._places = Places(self._settings.project_roots)
         self._pressure = HostPressure()
@@ -275,6 +277,7 @@ class Introspector:
                 clock=self._clock,
                 wall=self._wall,
                 sessions=self._sessions,
+                failures=self._failures,
                 loops=self._loops,
                 blocks=self._blocks,
                 pressure=self._pressure,
@@ -388,6 +391,10 @@ class Introspector:
     def draining(self, value: bool) -> None:
         if self._reporter is not None:
             self._reporter.draining = value
+
+    def note(self, topic: str, text: str | None) -> None:
+        """Shows a line of the host's own among the snapshot's notes, until it is replaced; None takes it away."""
+        self._notes.of_host(topic, text)
 
     def session(self, session_id: str, *, agent_name: str, metadata: Mapping[str, Any] | None = None) -> SessionScope:
         """A context manager: what runs inside, and every task created inside, is this session's.

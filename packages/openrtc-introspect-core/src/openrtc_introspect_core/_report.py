@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ._blocks import BlockLog
 from ._clock import Clock, WallTime
+from ._failures import Failure, Failures
 from ._ledger import Standing
 from ._loop_times import MARK_INTERVAL_S, Lag, Mark, mean_of, worst_of
 from ._sessions import MIB, Account, Session, SessionTable, percent
@@ -68,6 +69,7 @@ class Reporter:
     clock: Clock
     wall: WallTime
     sessions: SessionTable
+    failures: Failures
     loops: Sequence[AttachedLoop]
     """Those attached now, the first one first: it changes."""
     blocks: BlockLog
@@ -127,6 +129,7 @@ class Reporter:
             self.host.sample(now, self._accounted_cpu())
             if self.sessions.live:  # without sessions there is no block that it would be evidence for
                 self.pressure.mark()
+            self.failures.forget(now)
             for session in self.sessions.retire():
                 for loop in tuple(self.loops):
                     loop.ledger.retire(session)
@@ -174,23 +177,28 @@ class Reporter:
     def snapshot(self, *, breathe: bool = False) -> Snapshot:
         """Everything now. `breathe`: give the GIL away now and then, when not on the loop's thread."""
         moment = self.moment()
+        errored = self.failures.shown(moment.now, self.sessions.live)  # first, so that no session is in both
         live = list(self.sessions.live.values())
+        rss_mb = self.memory.rss_mb  # once: it is sampled meanwhile, and rows add up to it
         in_progress = [
             block for loop, standing, _ in moment.loops if (block := loop.detector.in_progress(standing)) is not None
         ]
         return Snapshot(
             seq=next(self._sequence),
             taken_at=self.wall.at(moment.now),
-            worker=self._worker(moment, live),
-            sessions=self._rows(live, moment, in_progress, breathe=breathe),
+            worker=self._worker(moment, live, rss_mb),
+            sessions=[
+                *self._rows(live, moment, in_progress, rss_mb, breathe=breathe),
+                *(self._errored_row(failure, moment) for failure in errored),
+            ],
             blocks_in_progress=in_progress,
         )
 
     def _rows(
-        self, live: list[Session], moment: Moment, in_progress: list[Block], *, breathe: bool
+        self, live: list[Session], moment: Moment, in_progress: list[Block], rss_mb: float, *, breathe: bool
     ) -> list[SessionRow]:
         now = moment.now
-        share = self.memory.rss_mb / len(live) if live else 0.0
+        share = rss_mb / len(live) if live else 0.0
         metered = self.settings.cpu != "off"
         blocked = {block.session_id for block in in_progress}
         loops = {loop.name: loop for loop, _, _ in moment.loops}
@@ -243,7 +251,36 @@ class Reporter:
                 _breathe()
         return rows
 
-    def _worker(self, moment: Moment, live: list[Session]) -> WorkerInfo:
+    def _errored_row(self, failure: Failure, moment: Moment) -> SessionRow:
+        """Of a session that has ended: what it has used, and no share of what there is now."""
+        session = failure.session
+        metered = self.settings.cpu != "off"
+        loops = {loop.name: loop for loop, _, _ in moment.loops}
+        home = loops.get(session.loop) if session.loop is not None else None
+        delays = home is not None and home.hook.victims.known
+        return SessionRow(
+            session_id=session.session_id,
+            agent_name=session.agent_name,
+            tenant=session.tenant,
+            loop=session.loop if len(loops) > 1 else None,
+            started_at=self.wall.at(session.started),
+            duration_s=max(0.0, failure.ended_at - session.started),
+            cpu_pct=0.0 if metered else None,
+            cpu_s=moment.busy_of(session) if metered else None,
+            steps=session.steps if metered else None,
+            tasks=session.tasks,
+            peak_mb=session.peak_mb,
+            heap_mb=session.held / MIB if self.heap is not None else None,
+            thread_cpu_s=session.thread_cpu if home is not None and home.sees_threads else None,
+            status="errored",
+            error=failure.error,
+            blocks=session.blocks,
+            worst_block_ms=1000.0 * session.worst_block,
+            delayed_s=session.delayed if delays else None,
+            worst_delay_ms=1000.0 * session.worst_delay if delays else None,
+        )
+
+    def _worker(self, moment: Moment, live: list[Session], rss_mb: float) -> WorkerInfo:
         now = moment.now
         lags = [loop.times.lag(now) for loop, _, _ in moment.loops]
         sessions = Counter(session.loop for session in live)
@@ -270,7 +307,7 @@ class Reporter:
             errored=self.sessions.errored,
             blocks=self.blocks.last_seq,
             draining=self.draining,
-            rss_mb=self.memory.rss_mb,
+            rss_mb=rss_mb,
             rss_trend_mb_per_min=self.memory.trend_mb_per_min(),
             memory_limit_mb=self.settings.memory_limit_mb,
             loop_time=mean_of([loop.loop_time for loop in loops]),

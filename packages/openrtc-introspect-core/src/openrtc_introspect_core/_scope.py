@@ -103,5 +103,7 @@ class SessionScope:
         sessions = introspector._sessions
         with sessions.lock:
             sessions.remove(session, errored=isinstance(error, Exception))
+            if isinstance(error, Exception):  # a cancellation is none
+                introspector._failures.add(session, session.ended_at, error)
             if not sessions.live:
                 introspector._sessions_live(False)

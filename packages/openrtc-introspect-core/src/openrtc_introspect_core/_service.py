@@ -10,7 +10,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 from ._clock import Clock
 from ._report import Reporter
@@ -36,15 +36,15 @@ IDLE_INTERVAL_S = 2.0
 """Between ticks while no session lives."""
 
 
-def hello(name: str, epoch: str) -> Hello:
-    """The first line of a worker of this name."""
+def hello(name: str, epoch: str, without: Container[str] = ()) -> Hello:
+    """The first line of a worker of this name. `without`: types of requests that it does not answer."""
     return Hello(
         protocol=f"{PROTOCOL_MAJOR}.{PROTOCOL_MINOR}",
         worker=name,
         pid=os.getpid(),
         epoch=epoch,
         version=__version__,
-        capabilities=list(CAPABILITIES),
+        capabilities=[each for each in CAPABILITIES if each not in without],
     )
 
 

@@ -124,7 +124,7 @@ def test_an_entrypoint_that_fails_ends_it_with_the_error(run_on_asyncio: Run, jo
         with pytest.raises(LookupError, match="no room"):
             await entrypoint(FakeContext())
         await tasks[0]
-        assert rows(jobs) == []
+        assert [(row.status, row.error) for row in rows(jobs)] == [("errored", "LookupError: no room")]
         assert jobs[-1]._introspector is not None
         assert jobs[-1]._introspector.snapshot().worker.errored == 1
 

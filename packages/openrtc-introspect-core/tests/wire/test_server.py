@@ -559,7 +559,7 @@ class Nothing:
 
 
 def _hello() -> Hello:
-    return Hello(protocol="1.0", worker="w", pid=1)
+    return Hello(protocol="1.0", worker="w", pid=1, capabilities=["snapshot"])
 
 
 def test_running_out_of_files_passes(short_dir: Path, make_snapshot: Make) -> None:

@@ -54,6 +54,7 @@ TaskState = Literal["running", "waiting", "ready"]
 CpuMethod = Literal["exact", "sampled", "off"]
 MemoryMethod = Literal["share", "heap", "traced"]
 LagMethod = Literal["iterations", "heartbeat"]
+Isolation = Literal["coroutine", "process"]
 RequestId = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | Annotated[str, Meta(max_length=64)]
 
 
@@ -115,7 +116,7 @@ class Block(Struct, frozen=True, kw_only=True):
 
 
 class SessionRow(Struct, frozen=True, kw_only=True):
-    """One live session."""
+    """One live session, or one that has just ended with an error."""
 
     session_id: str
     agent_name: str
@@ -127,7 +128,7 @@ class SessionRow(Struct, frozen=True, kw_only=True):
     started_at: float = 0.0
     """Unix time, seconds."""
     duration_s: float = 0.0
-    """Seconds since it started."""
+    """Seconds since it started; of an errored one, until it ended."""
     cpu_pct: float | None = None
     """Gauge: loop time over the last one to two seconds (since the start, if younger), percent of
     wall time; 100 is a whole loop, and a session that works on several may have more. The step in
@@ -137,10 +138,11 @@ class SessionRow(Struct, frozen=True, kw_only=True):
     Null: cpu is "off"."""
     steps: int | None = None
     """Total: task steps run; in "sampled" mode the samples that hit it. Null: cpu is "off"."""
-    tasks: int = 0
-    """Gauge: live tasks: the one inside the scope and those created in its context."""
+    tasks: int | None = 0
+    """Gauge: live tasks: the one inside the scope and those created in its context. Null: isolation is "process"."""
     mem_mb: float = 0.0
-    """Gauge: an equal share, process RSS / live sessions, MiB. Not the session's own allocations."""
+    """Gauge: an equal share, process RSS / live sessions, MiB. Not the session's own allocations; but where
+    isolation is "process", its own process's RSS. 0 of an errored one, which has ended."""
     peak_mb: float = 0.0
     """The highest share seen while it lived, MiB."""
     heap_mb: float | None = None
@@ -152,7 +154,10 @@ class SessionRow(Struct, frozen=True, kw_only=True):
     """Total: CPU seconds that its calls in threads (`asyncio.to_thread`, `run_in_executor`) have used. They
     compete with the loop for the GIL, and are not in `cpu_s`. Null: not measured on this loop."""
     status: Status = "active"
-    """"blocked": it holds the loop past the threshold now; "slow": it did within the last seconds."""
+    """"blocked": it holds the loop past the threshold now; "slow": it did within the last seconds;
+    "errored": it ended with an error within the last 30 s and is not counted as live any more."""
+    error: str | None = None
+    """What it ended with, in one line of at most 200 characters. Null: its status is not "errored"."""
     blocks: int = 0
     """Total: blocks it caused."""
     worst_block_ms: float = 0.0
@@ -237,6 +242,9 @@ class WorkerInfo(Struct, frozen=True, kw_only=True):
     loop: str = ""
     """"asyncio", "uvloop" or "trio"; of several loops the first one's that is still attached."""
     python: str = ""
+    isolation: Isolation = "coroutine"
+    """"coroutine": sessions are tasks of one loop. "process": each is a process of its own; nothing inside is
+    measured, and the numbers are the operating system's."""
     started_at: float = 0.0
     """Unix time at which the introspector was attached."""
     uptime_s: float = 0.0

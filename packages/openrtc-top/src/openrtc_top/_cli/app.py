@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from openrtc_top._cli.blocks import blocks
 from openrtc_top._cli.demo import demo
+from openrtc_top._cli.dev import dev
 from openrtc_top._cli.outcome import OK, USAGE, fail
 from openrtc_top._cli.ps import ps
 from openrtc_top._cli.record import record
@@ -103,4 +104,5 @@ app.command("tasks", rich_help_panel=_LOOK, epilog=EPILOG)(tasks)
 app.command("ps", rich_help_panel=_LOOK, epilog=EPILOG)(ps)
 app.command("record", rich_help_panel="Elsewhere, and later", epilog=EPILOG)(record)
 app.command("relay", rich_help_panel="Elsewhere, and later", epilog=EPILOG)(relay)
+app.command("dev", rich_help_panel="Host agents", epilog=EPILOG)(dev)
 app.command("demo", rich_help_panel="Try it", epilog=EPILOG)(demo)

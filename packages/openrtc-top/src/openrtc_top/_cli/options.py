@@ -23,6 +23,8 @@ INTERVAL_MOST = 30.0
 """A connection that asks for nothing is closed after a minute."""
 SESSIONS_MOST = 1000
 COUNT_MOST = 10**12
+MEMORY_MOST = 10**9
+ISOLATIONS = ("coroutine", "process")
 
 
 def parse_rate(given: str | float) -> float:
@@ -41,8 +43,25 @@ def parse_interval(given: str | float) -> float:
 
 
 def parse_sessions(given: str | int) -> int:
-    """How many sessions the demo runs."""
+    """How many sessions are run."""
     return _whole(given, 1, SESSIONS_MOST)
+
+
+def parse_threshold(given: str | float) -> float:
+    """What counts as a block."""
+    return _number(given, 0.1, 1000.0 * SECONDS_MOST, "milliseconds")
+
+
+def parse_memory(given: str | float) -> float:
+    """A limit to memory; 0: none."""
+    return _number(given, 0.0, MEMORY_MOST, "MiB")
+
+
+def parse_isolation(text: str) -> str:
+    """Where sessions run."""
+    if text not in ISOLATIONS:
+        raise typer.BadParameter(f"{text!r}; accepted are {', '.join(ISOLATIONS)}")
+    return text
 
 
 def parse_count(given: str | int) -> int:
