@@ -178,7 +178,7 @@ def wheels(session: nox.Session, package: str) -> None:
         session.run("openrtc-top", "--version")
         session.run("python", "-I", "-m", "openrtc_top", "--help")
     else:
-        session.run("python", "-I", "-c", "import openrtc_introspect_testing")
+        session.run("python", "-I", "-c", "from openrtc_introspect_testing import *")
 
 
 @nox.session

@@ -48,7 +48,7 @@ def test_columns_move() -> None:
     assert wanted[:2] == ("session", "number")
     assert listed.cursor.chosen == "number"
     assert pressed(listed, wanted, "K", "K")[1] == DEFAULT
-    assert pressed(listed, wanted, "G", "space", "K", "K")[1][-1] == "tasks"
+    assert pressed(listed, wanted, "G", "space", "K", "K")[1][-1] == IDS[-1]
     assert pressed(listed, wanted, "d")[1] == DEFAULT
 
 

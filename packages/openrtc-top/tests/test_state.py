@@ -207,10 +207,10 @@ def test_a_worker_long_gone_is_dropped_if_others_are_there(three: Snapshot) -> N
 
 
 def test_columns_that_only_some_have(make_snapshot: MakeSnapshot, make_session: MakeSession) -> None:
-    """heap and delayed are there as soon as one session has a value, 0 included."""
+    """heap, delayed and loop are there as soon as one session has a value, 0 included."""
     assert after(Frame("w", make_snapshot(make_session("a")))).extras == frozenset()
-    both = make_snapshot(make_session("a", heap_mb=0.0), make_session("b", delayed_s=0.0))
-    assert after(Frame("w", both)).extras == {"heap_mb", "delayed"}
+    both = make_snapshot(make_session("a", heap_mb=0.0), make_session("b", delayed_s=0.0, loop="asyncio-1"))
+    assert after(Frame("w", both)).extras == {"heap_mb", "delayed", "loop"}
 
 
 def test_a_filter_from_the_command_line_stays(three: Snapshot) -> None:

@@ -26,6 +26,7 @@ COLUMNS = (
     Column("agent", "agent", "the agent's name"),
     Column("tenant", "tenant", "whom the session serves, where the worker was told"),
     Column("worker", "worker", "the worker it lives in; there where there are several", automatic=True),
+    Column("loop", "loop", "the event loop it lives on; there where a worker has several", automatic=True),
     Column("duration_s", "dur", "since the session began"),
     Column("cpu_pct", "cpu%", "share of the loop's time over the last second or two; 100 is the whole loop"),
     Column("mem_mb", "mem(MB)", "an equal share of the process's memory, not the session's own"),
@@ -40,6 +41,8 @@ COLUMNS = (
     Column("cpu_s", "cpu(s)", "seconds it has held the loop since it began", default=False),
     Column("steps", "steps", "task steps it has run", default=False),
     Column("tasks", "tasks", "tasks it has now", default=False),
+    Column("heap_growth", "grow/min", "how fast its own memory has grown lately, MB a minute", default=False),
+    Column("thread_cpu_s", "threads", "CPU seconds that its calls in threads have used", default=False),
 )
 IDS = tuple(column.id for column in COLUMNS)
 DEFAULT = tuple(column.id for column in COLUMNS if column.default)
@@ -51,6 +54,7 @@ ALIASES = {
     "agent_name": "agent",
     "worst_block_ms": "worst",
     "delayed_s": "delayed",
+    "heap_growth_mb_per_min": "heap_growth",
     "worst_delay_ms": "worst_delay",
 }
 """The titles, and the wire's names of columns that are called otherwise here: accepted too."""

@@ -240,6 +240,8 @@ class State:
             _widen(longest, worker)
             if any(session.heap_mb is not None for session in sessions):
                 extras.add("heap_mb")
+            if any(session.loop is not None for session in sessions):
+                extras.add("loop")
             if any(session.delayed_s is not None for session in sessions):
                 extras.add("delayed")
             pinned = pins.get(key, ())

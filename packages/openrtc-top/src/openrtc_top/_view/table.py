@@ -78,6 +78,7 @@ FORMS = {
     "agent": Form(8, _plain(lambda row: visible(row.agent_name)), right=False),
     "tenant": Form(7, _tenant, right=False),
     "worker": Form(8, lambda row, place: (visible(place.worker.name), PLAIN), right=False),
+    "loop": Form(9, lambda row, place: ("-", DIM) if row.loop is None else (visible(row.loop), PLAIN), right=False),
     "duration_s": Form(7, _plain(lambda row: quantity.clock(row.duration_s))),
     "cpu_pct": Form(5, _plain(lambda row: quantity.number(row.cpu_pct))),
     "mem_mb": Form(8, _plain(lambda row: quantity.number(row.mem_mb))),
@@ -92,11 +93,16 @@ FORMS = {
     "cpu_s": Form(7, _plain(lambda row: quantity.number(row.cpu_s))),
     "steps": Form(7, _plain(lambda row: _count(row.steps))),
     "tasks": Form(5, _plain(lambda row: str(row.tasks))),
+    "heap_growth": Form(8, _plain(lambda row: quantity.number(row.heap_growth_mb_per_min))),
+    "thread_cpu_s": Form(7, _plain(lambda row: quantity.number(row.thread_cpu_s))),
 }
 SESSION_LEAST = 16
 """So much of an id is shown even if other columns have to go for it."""
 _TEXT_MOST = {"session": 40, "agent": 24, "tenant": 24, "worker": 24}
-DROPPED_FIRST = ("number", "steps", "cpu_s", "worst_delay", "tasks", "delayed", "heap_mb", "peak_mb", "tenant", "worst")
+DROPPED_FIRST = (
+    "number", "steps", "cpu_s", "worst_delay", "tasks", "thread_cpu_s", "heap_growth", "delayed", "heap_mb", "peak_mb",
+    "loop", "tenant", "worst",
+)  # fmt: skip
 DROPPED_LAST = ("worker", "blocks", "agent", "duration_s", "mem_mb")
 
 
