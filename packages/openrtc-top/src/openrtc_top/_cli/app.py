@@ -25,6 +25,8 @@ _USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
 _COMPLETION = ("--install-completion", "--show-completion")
 EPILOG = "Exit codes: 0 ok, 1 no worker (or it does not answer), 2 wrong usage."
 
+RECORD_EPILOG = "Exit codes: 0 ok, 1 no worker, nothing or not all was recorded, 2 wrong usage."
+
 
 class OneLineErrors(TyperGroup):
     """A command group whose usage errors are one line, as all errors of this command are."""
@@ -102,7 +104,7 @@ app.command("top", rich_help_panel=_LOOK, epilog=EPILOG)(top)
 app.command("blocks", rich_help_panel=_LOOK, epilog=EPILOG)(blocks)
 app.command("tasks", rich_help_panel=_LOOK, epilog=EPILOG)(tasks)
 app.command("ps", rich_help_panel=_LOOK, epilog=EPILOG)(ps)
-app.command("record", rich_help_panel="Elsewhere, and later", epilog=EPILOG)(record)
+app.command("record", rich_help_panel="Elsewhere, and later", epilog=RECORD_EPILOG)(record)
 app.command("relay", rich_help_panel="Elsewhere, and later", epilog=EPILOG)(relay)
 app.command("dev", rich_help_panel="Host agents", epilog=EPILOG)(dev)
 app.command("demo", rich_help_panel="Try it", epilog=EPILOG)(demo)

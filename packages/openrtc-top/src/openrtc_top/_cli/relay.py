@@ -12,9 +12,10 @@ from openrtc_top._cli.target import target
 
 
 def relay(sockets: Sockets = None, workers: Workers = None, all_users: AllUsers = False) -> None:
-    """Relay to this user's workers over stdin and stdout, until stdin ends. Not for people: --via runs it.
+    """Relay to this user's workers over stdin and stdout: what --via runs on another host.
 
-    Workers that start later are relayed too. Nothing listens anywhere, and nothing changes a worker.
+    It ends when stdin does. Workers that start later are relayed too. Nothing listens anywhere, nothing changes
+    a worker.
     """
     looked_at = target(sockets, workers, None, all_users)
     if sys.stdin is None or sys.stdout is None:
