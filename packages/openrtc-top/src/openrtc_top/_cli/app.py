@@ -11,6 +11,8 @@ from typer.core import TyperGroup
 
 from openrtc_top._cli.blocks import blocks
 from openrtc_top._cli.demo import demo
+from openrtc_top._cli.diagnose import EPILOG as DIAGNOSE_EPILOG
+from openrtc_top._cli.diagnose import diagnose
 from openrtc_top._cli.outcome import OK, USAGE, fail
 from openrtc_top._cli.ps import ps
 from openrtc_top._cli.top import top
@@ -91,5 +93,6 @@ def openrtc(
 _LOOK = "Look at running workers"
 app.command("top", rich_help_panel=_LOOK, epilog=EPILOG)(top)
 app.command("blocks", rich_help_panel=_LOOK, epilog=EPILOG)(blocks)
+app.command("diagnose", rich_help_panel=_LOOK, epilog=DIAGNOSE_EPILOG)(diagnose)
 app.command("ps", rich_help_panel=_LOOK, epilog=EPILOG)(ps)
 app.command("demo", rich_help_panel="Try it", epilog=EPILOG)(demo)

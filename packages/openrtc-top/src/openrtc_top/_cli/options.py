@@ -16,6 +16,7 @@ from openrtc_top._rows import SORTS, STATUSES, WIRE_NAMES
 RATE_LEAST = 0.5
 RATE_MOST = 10.0
 SECONDS_MOST = 86400.0
+WATCH_LEAST, WATCH_MOST = 2.0, 3600.0
 SESSIONS_MOST = 1000
 COUNT_MOST = 10**12
 
@@ -28,6 +29,11 @@ def parse_rate(given: str | float) -> float:
 def parse_seconds(given: str | float) -> float:
     """A duration."""
     return _number(given, 0.1, SECONDS_MOST, "seconds")
+
+
+def parse_watch(given: str | float) -> float:
+    """For how long to look before judging."""
+    return _number(given, WATCH_LEAST, WATCH_MOST, "seconds")
 
 
 def parse_sessions(given: str | int) -> int:
