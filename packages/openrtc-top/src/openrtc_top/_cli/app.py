@@ -15,6 +15,7 @@ from openrtc_top._cli.diagnose import EPILOG as DIAGNOSE_EPILOG
 from openrtc_top._cli.diagnose import diagnose
 from openrtc_top._cli.outcome import OK, USAGE, fail
 from openrtc_top._cli.ps import ps
+from openrtc_top._cli.runbook import runbook
 from openrtc_top._cli.top import top
 
 # typer exports only this one of its usage errors; they all have its base class.
@@ -95,4 +96,5 @@ app.command("top", rich_help_panel=_LOOK, epilog=EPILOG)(top)
 app.command("blocks", rich_help_panel=_LOOK, epilog=EPILOG)(blocks)
 app.command("diagnose", rich_help_panel=_LOOK, epilog=DIAGNOSE_EPILOG)(diagnose)
 app.command("ps", rich_help_panel=_LOOK, epilog=EPILOG)(ps)
+app.command("runbook", rich_help_panel="Know what to do", epilog=EPILOG)(runbook)
 app.command("demo", rich_help_panel="Try it", epilog=EPILOG)(demo)
