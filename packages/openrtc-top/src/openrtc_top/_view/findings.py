@@ -31,6 +31,8 @@ def report(watched: Watched, findings: Sequence[Finding], width: int | None) -> 
     if not findings:
         lines += _told("", PIPELINE, width)
         lines += _told("runbook", "openrtc runbook nothing-explains-it", width)
+        if watched.not_let_run_pct >= CROWDED_PCT:
+            lines += _told("", "The host is crowded, which is no finding yet: openrtc runbook host-throttled", width)
     for found in findings:
         lines += _title(found, width)
         lines += _told("seen", found.seen, width)
