@@ -329,8 +329,11 @@ def test_on_a_host_that_is_full_wall_time_is_no_evidence() -> None:
     full = loop_time(sessions_pct=95.0, idle_pct=2.0)
     for own, told in ((84.0, []), (86.0, ["saturated-loop"])):
         assert on_host(own, full) == told
-    for own, told in ((49.0, []), (51.0, ["hot-session"])):
+    for own, told in ((19.0, []), (21.0, ["hot-session"])):  # five times as much as the others
         assert on_host(own, loop_time(), sessions=one_session(cpu_s=0.9, steps=100)) == told
+    two = lambda t: [row("job-0", cpu_s=0.6 * t, steps=int(50 * t)), row("job-1", cpu_s=0.15 * t, steps=int(50 * t))]  # noqa: E731
+    for own, told in ((49.0, []), (51.0, ["hot-session"])):
+        assert on_host(own, loop_time(), sessions=two) == told
     for own, told in ((24.0, []), (26.0, ["untagged-work"])):
         assert on_host(own, loop_time(untagged_pct=60.0)) == told
 

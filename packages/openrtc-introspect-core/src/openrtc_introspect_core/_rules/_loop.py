@@ -10,6 +10,9 @@ from ..wire._messages import WorkerInfo
 from ._say import count, finding, ms, others, owner
 
 HOT_PCT = 50.0
+HOT_TIMES = 5.0
+HOT_CPU_PCT = 20.0
+"""On a full host: so many times the next session's share, and so much processor time of the process."""
 STEPS_PER_S = 2000.0
 SMALL_STEP_MS = 0.2
 SMALL_STEPS_PCT = 10.0
@@ -93,17 +96,18 @@ def hot_session(evidence: Evidence, found: Sequence[Finding]) -> Iterator[Findin
         return
     unlucky_s = evidence.held_s(evidence.of_cause(*_NOT_THEIRS))
     told = {other.session_id for other in found if other.code == "many-small-steps"}
-    hot: list[tuple[float, Watched]] = []
+    shares: list[tuple[float, Watched]] = []
     for session in evidence.sessions():
-        row = session.row
-        own = [block for block in evidence.blocks if block.session_id == row.session_id]
-        blocked_s = evidence.held_s(own) + evidence.going_on_s(row.session_id)
-        share = evidence.of_its_own(100.0 * (session.busy_s - blocked_s - unlucky_s) / evidence.span_s)
-        if share >= HOT_PCT and row.session_id not in told:
-            hot.append((share, session))
-    if not hot:
+        own = [block for block in evidence.blocks if block.session_id == session.row.session_id]
+        blocked_s = evidence.held_s(own) + evidence.going_on_s(session.row.session_id)
+        shares.append((100.0 * (session.busy_s - blocked_s - unlucky_s) / evidence.span_s, session))
+    shares.sort(key=lambda each: -each[0])
+    share, worst = shares[0] if shares else (0.0, None)
+    if worst is None or share < HOT_PCT or worst.row.session_id in told:
         return
-    share, worst = max(hot, key=lambda each: each[0])
+    stands_out = len(shares) > 1 and share >= HOT_TIMES * shares[1][0]
+    if evidence.of_its_own(share) < (HOT_CPU_PCT if stands_out else HOT_PCT):
+        return
     agent = f" ({worst.row.agent_name})" if worst.row.agent_name else ""
     yield finding(
         "hot-session",
