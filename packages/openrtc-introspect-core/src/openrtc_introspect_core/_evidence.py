@@ -6,6 +6,7 @@ Nothing here reads a clock: "now" is when the last snapshot was taken.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from statistics import median
 from typing import NamedTuple
 
@@ -91,15 +92,20 @@ class Evidence:
         """Seconds of these blocks that fall into the time it was watched."""
         return sum(self._within(block.started_at, _end(block)) for block in blocks)
 
-    def going_on_s(self, session_id: str | None = None) -> float:
-        """The same of the blocks that are in progress: of one session, or of all."""
-        now = self.last.taken_at
-        return sum(
-            self._within(since(block), now)
-            for block in self.last.blocks_in_progress
-            if session_id is None or block.session_id == session_id
-        )
+    def going_on_s(self) -> float:
+        """The same of the blocks that are in progress."""
+        return sum(self._within(since(block), self.last.taken_at) for block in self.last.blocks_in_progress)
 
+    def held_by(self) -> dict[str | None, float]:
+        """The same of all blocks, recent and in progress, by session."""
+        held: dict[str | None, float] = {}
+        spans = [(block, block.started_at, _end(block)) for block in self.blocks]
+        spans += [(block, since(block), self.last.taken_at) for block in self.last.blocks_in_progress]
+        for block, start, end in spans:
+            held[block.session_id] = held.get(block.session_id, 0.0) + self._within(start, end)
+        return held
+
+    @cached_property
     def sessions(self) -> list[Watched]:
         """The sessions that live at the end and whose loop time is measured."""
         before = {row.session_id: row for row in self.first.sessions}
@@ -113,6 +119,7 @@ class Evidence:
             found.append(Watched(row, max(0.0, row.cpu_s - old_s), max(0, row.steps - old_steps)))
         return found
 
+    @cached_property
     def stayed(self) -> list[tuple[SessionRow, SessionRow]]:
         """(at first, at last) of each session that lived all the time."""
         before = {(row.session_id, row.started_at): row for row in self.first.sessions}

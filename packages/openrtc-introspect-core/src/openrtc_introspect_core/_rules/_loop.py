@@ -33,7 +33,7 @@ def tagging_lost(evidence: Evidence, found: Sequence[Finding]) -> Iterator[Findi
     if not evidence.enough:
         return
     noted = any(_FACTORY_NOTE in note for note in evidence.worker.notes)
-    still = [row.steps == old.steps for old, row in evidence.stayed() if row.steps is not None]
+    still = [row.steps == old.steps for old, row in evidence.stayed if row.steps is not None]
     beside = _beside_sessions(evidence)
     blocked = evidence.going_on_s() > 0.0  # then nobody takes a step
     if noted:
@@ -60,7 +60,7 @@ def many_small_steps(evidence: Evidence, found: Sequence[Finding]) -> Iterator[F
     """A session that asks again and again instead of waiting: what it costs is mostly the loop's own work."""
     if not evidence.enough:
         return
-    watched = evidence.sessions()
+    watched = evidence.sessions
     steps = sum(session.steps for session in watched)
     loops_own = evidence.median(lambda worker: worker.loop_time.other_pct) or 0.0
     costs: list[tuple[float, Watched]] = []
@@ -95,12 +95,12 @@ def hot_session(evidence: Evidence, found: Sequence[Finding]) -> Iterator[Findin
     if not evidence.enough or _codes(found) & {"host-throttled"}:
         return
     unlucky_s = evidence.held_s(evidence.of_cause(*_NOT_THEIRS))
+    held = evidence.held_by()
     told = {other.session_id for other in found if other.code == "many-small-steps"}
     shares: list[tuple[float, Watched]] = []
-    for session in evidence.sessions():
-        own = [block for block in evidence.blocks if block.session_id == session.row.session_id]
-        blocked_s = evidence.held_s(own) + evidence.going_on_s(session.row.session_id)
-        shares.append((100.0 * (session.busy_s - blocked_s - unlucky_s) / evidence.span_s, session))
+    for session in evidence.sessions:
+        not_hot_s = held.get(session.row.session_id, 0.0) + unlucky_s
+        shares.append((100.0 * (session.busy_s - not_hot_s) / evidence.span_s, session))
     shares.sort(key=lambda each: -each[0])
     share, worst = shares[0] if shares else (0.0, None)
     if worst is None or share < HOT_PCT or worst.row.session_id in told:

@@ -81,7 +81,7 @@ def tasks_grow(evidence: Evidence, found: Sequence[Finding]) -> Iterator[Finding
         return
     grown = [
         (row.tasks - old.tasks, row)
-        for old, row in evidence.stayed()
+        for old, row in evidence.stayed
         if row.tasks - old.tasks >= TASKS and old.duration_s >= SETTLED_S
     ]
     grown = [(rise, row) for rise, row in grown if _only_grows(evidence, row)]
