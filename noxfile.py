@@ -176,6 +176,7 @@ def wheels(session: nox.Session, package: str) -> None:
     elif package == TOP:
         session.run("openrtc", "--version")
         session.run("openrtc-top", "--version")
+        session.run("openrtc", "runbook", "debugging-density", silent=True)
         session.run("python", "-I", "-m", "openrtc_top", "--help")
     else:
         session.run("python", "-I", "-c", "from openrtc_introspect_testing import *")

@@ -12,10 +12,13 @@ from typer.core import TyperGroup
 from openrtc_top._cli.blocks import blocks
 from openrtc_top._cli.demo import demo
 from openrtc_top._cli.dev import dev
+from openrtc_top._cli.diagnose import EPILOG as DIAGNOSE_EPILOG
+from openrtc_top._cli.diagnose import diagnose
 from openrtc_top._cli.outcome import OK, USAGE, fail
 from openrtc_top._cli.ps import ps
 from openrtc_top._cli.record import record
 from openrtc_top._cli.relay import relay
+from openrtc_top._cli.runbook import runbook
 from openrtc_top._cli.tasks import tasks
 from openrtc_top._cli.top import top
 
@@ -103,8 +106,10 @@ _LOOK = "Look at running workers"
 app.command("top", rich_help_panel=_LOOK, epilog=EPILOG)(top)
 app.command("blocks", rich_help_panel=_LOOK, epilog=EPILOG)(blocks)
 app.command("tasks", rich_help_panel=_LOOK, epilog=EPILOG)(tasks)
+app.command("diagnose", rich_help_panel=_LOOK, epilog=DIAGNOSE_EPILOG)(diagnose)
 app.command("ps", rich_help_panel=_LOOK, epilog=EPILOG)(ps)
 app.command("record", rich_help_panel="Elsewhere, and later", epilog=RECORD_EPILOG)(record)
 app.command("relay", rich_help_panel="Elsewhere, and later", epilog=EPILOG)(relay)
 app.command("dev", rich_help_panel="Host agents", epilog=EPILOG)(dev)
+app.command("runbook", rich_help_panel="Know what to do", epilog=EPILOG)(runbook)
 app.command("demo", rich_help_panel="Try it", epilog=EPILOG)(demo)

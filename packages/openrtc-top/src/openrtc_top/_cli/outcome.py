@@ -15,6 +15,7 @@ OK = 0
 NO_WORKER = 1
 FAILED = 1
 USAGE = 2
+FOUND = 3
 
 HINT = """\
 No OpenRTC worker is running for this user.
