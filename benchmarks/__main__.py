@@ -18,7 +18,7 @@ from ._runner import run_all
 
 NAMES = (
     "attribution", "mixed", "reaction", "blocks", "victims", "books", "memory", "steps", "idle", "fifty", "snapshot",
-    "blocked", "frame", "footprint",
+    "blocked", "frame", "view", "footprint",
 )  # fmt: skip
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 

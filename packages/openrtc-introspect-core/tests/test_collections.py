@@ -49,6 +49,8 @@ def test_another_thread_s_collection_is_not_the_loop_s() -> None:
     here = threading.get_ident()
     assert (ledger.gc.busy, collections.generation(began, clock(), here)) == (0, 0)
     assert collections.elsewhere(began + 0.25, clock() + 5, here) == 0.75
+    collections._began[-1] = clock() + 1  # one that has not said yet that it is over
+    assert collections.elsewhere(clock(), clock() + 5, here) == 4
 
 
 def test_a_stop_without_a_start_is_nothing() -> None:

@@ -449,6 +449,26 @@ def test_the_watchdog_looks_first_where_a_look_is_due_first(monkeypatch: pytest.
     assert (asleep, due_first, left) == (None, second, first)
 
 
+def test_a_heartbeat_starts_and_stops_on_its_own_loop_s_thread() -> None:
+    """A session on one loop starts it on another, uvloop's, and the last one's end stops it there."""
+    import uvloop
+
+    introspector = Introspector(socket_path=False)
+    timed, beating = LoopThread("timed"), LoopThread("beating", uvloop.new_event_loop)
+    for each in (timed, beating):
+        each.call(attach(introspector))
+    hook: Any = introspector._loops[1].hook
+    before = hook._heartbeat.due
+    with session_on(timed, introspector, "a"):
+        wait_until(lambda: hook._heartbeat.due is not None)
+        kinds = [loop.loop for loop in infos(introspector.snapshot())]
+    wait_until(lambda: hook._heartbeat.due is None)
+    introspector.close()
+    for each in (timed, beating):
+        each.close()
+    assert (before, kinds) == (None, ["asyncio", "uvloop"])
+
+
 def test_samples_are_taken_of_each_loop() -> None:
     """`cpu="sampled"`: a sample adds to a session on either."""
     with (

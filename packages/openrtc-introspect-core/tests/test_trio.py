@@ -295,3 +295,19 @@ def test_where_the_host_does_not_run_on_it_it_is_not_loaded() -> None:
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], timeout=60, check=False)
     assert done.returncode == 0
+
+
+def test_what_a_step_costs_is_measured_as_trio_calls_it() -> None:
+    """It is what introspection's own share is counted with, and the run's books have none of it."""
+
+    async def main() -> Any:
+        async with Introspector(socket_path=False) as introspector:
+            loop = introspector._loops[0]
+            with introspector.session("a", agent_name="test") as session:
+                steps = session.steps
+                loop.measure_step()
+                return loop.step_s, session.steps - steps
+
+    cost, steps = trio.run(main)
+    assert cost > 0
+    assert steps == 0

@@ -209,6 +209,31 @@ def test_a_task_that_is_not_metered_is_found_by_its_handle(
     assert block.cause != "callback"
 
 
+@pytest.mark.slow
+def test_a_task_that_an_introspector_of_before_has_metered_is_known(run_on_asyncio: Run) -> None:
+    """It meters nothing any more, and its frame does not hide whose step it is."""
+
+    async def main() -> Any:
+        go = asyncio.Event()
+
+        async def work() -> None:
+            await go.wait()
+            time.sleep(0.4)
+
+        async with Introspector(socket_path=False):
+            task = asyncio.create_task(work(), name="old")
+            await asyncio.sleep(0.001)
+        async with Introspector(socket_path=False) as introspector:
+            with introspector.session("innocent", agent_name="a"):
+                go.set()
+                await task
+                await asyncio.sleep(0.001)
+            return introspector.blocks()
+
+    (block,) = run_on_asyncio(main())
+    assert (block.session_id, block.task_name, block.cause) == (None, "old", "sync-call")
+
+
 def test_a_burst_blames_nobody_and_names_who_took_part(virtually: Backend) -> None:
     """Each within the threshold, together over it."""
 
@@ -273,6 +298,7 @@ def test_without_sessions_it_sleeps(on_timed_loops: Backend) -> None:
     assert on_timed_loops(main()) == (False, True, False)
 
 
+@pytest.mark.slow
 def test_a_broken_watchdog_is_switched_off_and_told_once(
     on_timed_loops: Backend, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -308,6 +334,7 @@ def test_switched_off_there_is_no_watchdog(virtually: Backend) -> None:
     assert virtually(main()) == ["openrtc-introspect"]
 
 
+@pytest.mark.slow
 def test_a_real_blocking_call_is_found_with_its_line(on_any_loop: Backend) -> None:
     """The whole path, on real time: session, task, line, and for how long at the least."""
 
@@ -332,6 +359,7 @@ def test_a_real_blocking_call_is_found_with_its_line(on_any_loop: Backend) -> No
     assert block.location.file.endswith("test_watchdog.py")
 
 
+@pytest.mark.slow
 def test_a_session_that_ends_with_its_block_was_watched_until_then(on_any_loop: Backend) -> None:
     """C code that keeps the GIL, in the last step of the only session: the line or not, the cause is known."""
 
@@ -348,3 +376,28 @@ def test_a_session_that_ends_with_its_block_was_watched_until_then(on_any_loop: 
 
     worst = max(on_any_loop(main()), key=lambda block: block.duration_ms)
     assert worst.cause in ("native", "descheduled")
+
+
+def test_a_starved_look_that_finds_nothing_is_evidence_of_what_is_booked_right_after(
+    on_timed_loops: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What held the GIL let go of it for the watchdog first: the loop's thread books its late awakening later."""
+    asleep(monkeypatch)
+    monkeypatch.setattr(Watchdog, "is_alive", lambda self: True)
+
+    async def main() -> Any:
+        clock = FakeClock(100.0)
+        async with Introspector(socket_path=False, clock=clock) as introspector:
+            watch = introspector._loops[0].watch
+            assert watch is not None
+            with introspector.session("a", agent_name="a"):
+                clock.advance(0.3)
+                watch._hook.busy_since, watch._ledger.running = None, None  # as it is while the loop waits
+                watch.look(0.2)
+                watch.due = clock() + 0.045
+                return watch.unseen(100.0, 100.3), watch.unseen(99.0, 100.05), watch.unseen(100.35, 100.4)
+
+    seen, before, after = on_timed_loops(main())
+    assert seen is not None
+    assert ([round(each, 6) for each in (*seen.dues, *seen.late)], seen.starved(100.3)) == ([100.1, 0.2], True)
+    assert (before, after) == (None, None)

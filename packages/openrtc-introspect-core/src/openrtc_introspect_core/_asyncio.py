@@ -24,7 +24,7 @@ from ._errors import StateError
 from ._heartbeat import Heartbeat
 from ._hook import LONG_S, LoopHook, Stall
 from ._ledger import Ledger
-from ._meter import MeteredCoroutine, drive
+from ._meter import MeteredCoroutine, drive, step_cost
 from ._sessions import Account, Session
 from ._victims import QueuesOfLoop
 
@@ -219,6 +219,9 @@ class AsyncioHook(LoopHook):
         return self.tags.get(task) if task is not None else None
 
     def seen_running(self, end: FrameType | None) -> Any:
+        if self.ledger.running is None:  # in a step that another introspector has metered, or has left metered
+            while end is not None and end.f_code is not HANDLE_RUN:
+                end = end.f_back
         return end.f_locals.get("self") if end is not None and end.f_code is HANDLE_RUN else None
 
     def whose(self, seen: Any) -> tuple[Session | None, str | None]:
@@ -230,6 +233,9 @@ class AsyncioHook(LoopHook):
     def sessions_live(self, some: bool) -> None:
         if self._heartbeat is not None:
             self._on_its_thread(self._heartbeat.start if some else self._heartbeat.stop)
+
+    def step_cost(self, books: Ledger) -> float:
+        return step_cost(books)
 
     # --- iterations ------------------------------------------------------------------------------
 
@@ -276,7 +282,10 @@ class AsyncioHook(LoopHook):
             self.busy_since = now
             if self.thread_id != threading.get_ident():
                 self._moved_here()
-            run_forever()
+            try:
+                run_forever()
+            finally:
+                self._stopped(clock())
 
         self._wrap(selector, "select", timed_select)
         self._wrap(self.loop, "run_forever", timed_run_forever)
@@ -289,6 +298,15 @@ class AsyncioHook(LoopHook):
                 delattr(owner, name)
 
         self._unwrap.append(unwrap)
+
+    def _stopped(self, now: float) -> None:
+        """The loop runs no more: its last iteration ends without a wait. Until it runs again, it idles."""
+        self._between_steps()
+        if self.busy_since is not None and now - self.busy_since > LONG_S:
+            self._iterated(self.busy_since, now)
+        self.ledger.steps.clear()
+        self.waiting_since = now
+        self.busy_since = None
 
     def beat(self, due: float, now: float) -> None:
         """The heartbeat fired at `now` and was due at `due`."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from ._clock import Clock
@@ -72,6 +73,8 @@ class AttachedLoop:
         self._unwrap_executor: Callable[[], None] | None = None
         self.name = f"{self.hook.kind}-{number}"
         """Unlike that of any other loop of this introspector."""
+        self.step_s = 0.0
+        """Seconds that metering adds to one step; 0 before it was measured."""
         self._clock = clock
         self._watchdog = watchdog
         self._sampler = sampler
@@ -101,6 +104,10 @@ class AttachedLoop:
     def sees_threads(self) -> bool:
         """Whether its sessions' calls in threads are seen."""
         return self._unwrap_executor is not None
+
+    def measure_step(self) -> None:
+        """What metering adds to a step on this kind of loop: about a millisecond's work, on any thread."""
+        self.step_s = self.hook.step_cost(Ledger(ContextVar("calibration"), self._clock, float("inf")))
 
     def attach(self) -> None:
         if self._heap is not None:

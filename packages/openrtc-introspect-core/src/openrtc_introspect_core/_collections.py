@@ -61,9 +61,13 @@ class Collections:
         return max((c.generation for c in self._within(start, end) if c.thread_id == thread_id), default=0)
 
     def elsewhere(self, start: float, end: float, thread_id: int) -> float:
-        """Seconds of this span that other threads collected."""
-        others = [c for c in self._within(start, end) if c.thread_id != thread_id]
-        return sum(min(end, c.end) - max(start, c.start) for c in others)
+        """Seconds of this span that other threads collected.
+
+        One that has let go of the GIL right at its end, and could not say so yet, is over by the span's.
+        """
+        others = [(c.start, c.end) for c in self._within(start, end) if c.thread_id != thread_id]
+        others += [(began, end) for thread, began in list(self._began.items()) if thread != thread_id and began < end]
+        return sum(min(end, until) - max(start, since) for since, until in others)
 
     def _within(self, start: float, end: float) -> Iterator[Collection]:
         return (c for c in list(self.recent) if c.start < end and c.end > start)

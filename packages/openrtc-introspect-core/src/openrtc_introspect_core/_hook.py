@@ -127,6 +127,10 @@ class LoopHook(ABC):
     def sessions_live(self, some: bool) -> None:
         """The first session has started, or the last one has ended. From any thread."""
 
+    @abstractmethod
+    def step_cost(self, books: Ledger) -> float:
+        """Seconds that metering adds to one step on a loop of this kind; `books` are none that count."""
+
     # --- iterations ------------------------------------------------------------------------------
 
     @abstractmethod

@@ -19,7 +19,6 @@ from ._errors import ArgumentError, StateError
 from ._failures import Failures
 from ._ledger import Ledger
 from ._loop_times import MARK_INTERVAL_S
-from ._meter import step_cost
 from ._notes import Notes
 from ._parking import ParkingThread
 from ._report import Reporter
@@ -463,9 +462,10 @@ class Introspector:
         reporter = self._reporter
         if reporter is None:
             return
-        if not reporter.costs.step_s and self._settings.cpu == "exact":
-            reporter.costs.step_s = step_cost(lambda: Ledger(ContextVar("calibration"), self._clock, float("inf")))
-        reporter.costs.thread_s = self._service.cpu_s
+        for loop in tuple(self._loops):
+            if not loop.step_s and self._settings.cpu == "exact":
+                loop.measure_step()
+        reporter.service_cpu_s = self._service.cpu_s
         reporter.tick(now)
         for loop in tuple(self._loops):
             if loop.hook.replaced_factory():

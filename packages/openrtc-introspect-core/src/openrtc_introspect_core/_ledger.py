@@ -201,9 +201,10 @@ class Ledger:
         self.since = now
         return outside, now
 
-    def end(self, outside: Account | None, start: float) -> None:
-        """A step that began at `start` ends."""
-        now = self.clock()
+    def end(self, outside: Account | None, start: float, now: float | None = None) -> None:
+        """A step that began at `start` ends: at `now`, if the clock has been read already."""
+        if now is None:
+            now = self.clock()
         running, since = self.running, self.since
         if running is not None:
             running.busy += now - since

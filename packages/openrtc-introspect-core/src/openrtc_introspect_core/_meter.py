@@ -143,7 +143,7 @@ class MeteredCoroutine:
 Coroutine.register(MeteredCoroutine)
 
 
-def step_cost(make_ledger: Callable[[], Ledger], steps: int = 200, rounds: int = 7) -> float:
+def step_cost(ledger: Ledger, steps: int = 200, rounds: int = 7) -> float:
     """Seconds that metering adds to one step here, the least of a few short runs (~1 ms in all)."""
 
     class Pause:
@@ -154,7 +154,6 @@ def step_cost(make_ledger: Callable[[], Ledger], steps: int = 200, rounds: int =
         for _ in range(steps):
             await Pause()
 
-    ledger = make_ledger()
     clock = ledger.clock
 
     def timed(coro: Any) -> float:

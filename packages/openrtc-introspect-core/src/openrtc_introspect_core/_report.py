@@ -49,16 +49,6 @@ MAX_LEFT_BEHIND = 10
 _ROWS_PER_BREATH = 128
 
 
-@dataclass(slots=True)
-class Costs:
-    """What introspection itself has used so far."""
-
-    step_s: float = 0.0
-    """Seconds that metering adds to one step, measured at the start."""
-    thread_s: float = 0.0
-    """CPU seconds of the service thread, the other threads' not included."""
-
-
 class Moment(NamedTuple):
     """What the ledgers say at one moment, a few microseconds long."""
 
@@ -92,14 +82,15 @@ class Reporter:
     threads: Sequence[ParkingThread]
     """Introspection's own, besides the service's."""
     notes: Notes
-    costs: Costs = field(default_factory=Costs)
+    service_cpu_s: float = 0.0
+    """CPU seconds that the service thread has used."""
     draining: bool = False
     epoch: str = field(default_factory=lambda: uuid.uuid4().hex[:16])
     _kind: str = ""
     _started: float = 0.0
     _spent: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
     _heap_watched: tuple[float, int] = (0.0, 0)
-    _gone_steps: int = 0
+    _gone_cost_s: float = 0.0
     _gone_cpu_s: float = 0.0
     _memory_due: float = float("-inf")
     _mark_due: float = float("-inf")
@@ -122,7 +113,7 @@ class Reporter:
     def let_go(self, loop: AttachedLoop) -> None:
         """The loop is attached no more: what it has cost stays in the totals."""
         self._kind = self._kind or loop.hook.kind
-        self._gone_steps += loop.times.mark(loop.ledger.standing()).steps
+        self._gone_cost_s += loop.times.mark(loop.ledger.standing()).steps * loop.step_s
         self._gone_cpu_s += loop.cpu_s() or 0.0
 
     # --- once a second ---------------------------------------------------------------------------
@@ -157,18 +148,15 @@ class Reporter:
         since, before = self._heap_watched
         if self.heap is None or moment.now - since < MARK_INTERVAL_S / 2:
             return
-        steps = self._steps(moment)
+        steps = sum(mark.steps for _, _, mark in moment.loops)
         self._heap_watched = (moment.now, steps)
-        problem = self.heap.too_dear(2 * (steps - before) / (moment.now - since))
+        # A loop that was let go of meanwhile takes its steps along.
+        problem = self.heap.too_dear(2 * max(0, steps - before) / (moment.now - since))
         if problem is not None:
             self.heap = None
             for loop in tuple(self.loops):
                 loop.ledger.in_use = None
             self.notes.add("heap", problem)
-
-    def _steps(self, moment: Moment) -> int:
-        """Steps metered so far."""
-        return self._gone_steps + sum(mark.steps for _, _, mark in moment.loops)
 
     def _accounted_cpu(self) -> float | None:
         """CPU seconds of the loops' threads and of our own; None where the platform does not tell."""
@@ -176,12 +164,12 @@ class Reporter:
         return self._gone_cpu_s + sum(known) + self._threads_cpu() if len(known) == len(self.loops) else None
 
     def _threads_cpu(self) -> float:
-        return self.costs.thread_s + sum(thread.cpu_s for thread in self.threads)
+        return self.service_cpu_s + sum(thread.cpu_s for thread in self.threads)
 
     def _cost(self, moment: Moment) -> float:
         cost = self._threads_cpu()
         if self.settings.cpu == "exact":
-            cost += self._steps(moment) * self.costs.step_s
+            cost += self._gone_cost_s + sum(mark.steps * loop.step_s for loop, _, mark in moment.loops)
         return cost
 
     # --- on demand -------------------------------------------------------------------------------

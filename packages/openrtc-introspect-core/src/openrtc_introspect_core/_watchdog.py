@@ -83,6 +83,8 @@ class Watch:
         self.due: float | None = None
         """When the next look should come, or should have come when it fell asleep; None before the first."""
         self._asleep_since: float | None = self._clock()
+        self._starved: Incident | None = None
+        """The latest look that came late and found nothing: what held the GIL let go of it for the watchdog first."""
         self.step: Incident | None = None
         """The latest step that was seen to go on."""
         self.iteration: Incident | None = None
@@ -114,6 +116,9 @@ class Watch:
         held = now - standing.since if standing.running is not None else 0.0
         turning = now - stuck if stuck is not None else 0.0
         if max(held, turning) < NOTICED_S:
+            if late >= STARVED_S:
+                due = now - late
+                self._starved = Incident(due, before=self._last, late=[late], dues=[due], idle_before=self._last_idle)
             self._park_if_quiet(now, stuck)
             self._remember(self.usage.read())
             return self._interval
@@ -146,14 +151,24 @@ class Watch:
         self._last, self._last_idle = usage, self._ledger.idle
 
     def unseen(self, since: float, end: float) -> Incident | None:
-        """What not having looked by `end` says of a block: the look that was due is late. None: none was due."""
+        """What not having seen a block says: a look that was due is late, or came late just now. None: neither."""
         due, asleep_since = self.due, self._asleep_since
-        if due is None or due >= end or not self._watchdog.is_alive():
+        if due is None or not self._watchdog.is_alive():
             return None
+        if due >= end:
+            return self._starved_in(since, end)
         if asleep_since is not None and asleep_since <= since:  # a session that ends in the block ends the watch
             return None
         due = max(due, since)
         return Incident(since, before=self._last, late=[end - due], dues=[due], idle_before=self._last_idle)
+
+    def _starved_in(self, since: float, end: float) -> Incident | None:
+        starved = self._starved
+        if starved is None or starved.since >= end or starved.since + starved.late[0] <= since:
+            return None
+        due = max(starved.since, since)
+        late = min(end, starved.since + starved.late[0]) - due
+        return Incident(since, before=starved.before, late=[late], dues=[due], idle_before=starved.idle_before)
 
     def _seen(
         self, incident: Incident | None, since: float, calls: list[Call], running: Any, due: float, late: float
