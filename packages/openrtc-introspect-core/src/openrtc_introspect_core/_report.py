@@ -26,6 +26,7 @@ from ._settings import Settings
 from .wire._messages import (
     Block,
     LoopInfo,
+    LoopTime,
     SessionRow,
     Snapshot,
     Status,
@@ -164,17 +165,21 @@ class Reporter:
         share = self.memory.rss_mb / len(live) if live else 0.0
         metered = self.settings.cpu != "off"
         blocked = {block.session_id for block in in_progress}
-        loops = {loop.name: loop for loop, _, _ in moment.loops}
-        several = len(loops) > 1
-        any_tells = any(loop.hook.victims.known for loop in loops.values())
+        several = len(moment.loops) > 1
+        tells_delays = {loop.name: loop.hook.victims.known for loop, _, _ in moment.loops}
+        some_tells_delays = any(tells_delays.values())
+        in_progress_of = moment.in_progress.get
         at = self.wall.at
         rows = []
         for index, session in enumerate(live):
-            busy = moment.busy_of(session)
+            busy, steps, tasks = 0.0, 0, 0
+            for account in session.accounts:
+                busy += in_progress_of(account, account.busy)
+                steps += account.steps
+                tasks += account.tasks
             if share > session.peak_mb:
                 session.peak_mb = share
-            home = loops.get(session.loop) if session.loop is not None else None
-            delays = home.hook.victims.known if home is not None else any_tells
+            delays = tells_delays.get(session.loop or "", some_tells_delays)
             status: Status = "active"
             if session.session_id in blocked:
                 status = "blocked"
@@ -192,8 +197,8 @@ class Reporter:
                     duration_s=max(0.0, now - session.started),
                     cpu_pct=session.share(now, busy) if metered else None,
                     cpu_s=busy if metered else None,
-                    steps=session.steps if metered else None,
-                    tasks=session.tasks,
+                    steps=steps if metered else None,
+                    tasks=max(0, tasks),
                     mem_mb=share,
                     peak_mb=session.peak_mb,
                     status=status,
@@ -210,18 +215,15 @@ class Reporter:
     def _worker(self, moment: Moment, live: list[Session]) -> WorkerInfo:
         now = moment.now
         lags = [loop.times.lag(now) for loop, _, _ in moment.loops]
-        sessions = Counter(session.loop for session in live)
-        loops = [
-            _loop_info(loop, mark, lag, sessions[loop.name])
-            for (loop, _, mark), lag in zip(moment.loops, lags, strict=True)
-        ]
+        shares = [loop.times.shares(mark) for loop, _, mark in moment.loops]
         lag = worst_of(lags)
+        loops = _loop_infos(moment, shares, lags, live) if len(moment.loops) > 1 else []
         since, spent, _, _ = self._spent
         return WorkerInfo(
             name=self.settings.name,
             pid=os.getpid(),
             epoch=self.epoch,
-            loop=loops[0].loop if loops else self._kind,
+            loop=moment.loops[0][0].hook.kind if moment.loops else self._kind,
             python=platform.python_version(),
             started_at=self.wall.at(self._started),
             uptime_s=now - self._started,
@@ -237,28 +239,32 @@ class Reporter:
             rss_mb=self.memory.rss_mb,
             rss_trend_mb_per_min=self.memory.trend_mb_per_min(),
             memory_limit_mb=self.settings.memory_limit_mb,
-            loop_time=mean_of([loop.loop_time for loop in loops]),
+            loop_time=mean_of(shares),
             lag_p99_ms=lag.p99_ms,
             lag_max_ms=lag.longest_ms,
             lag_method=lag.method,
             introspection_pct=percent(self._cost(moment) - spent, now - since) if now > since else None,
             host=self.host.now(),
             notes=self.notes(),
-            loops=loops if len(loops) > 1 else [],
+            loops=loops,
         )
 
 
-def _loop_info(loop: AttachedLoop, mark: Mark, lag: Lag, sessions: int) -> LoopInfo:
-    return LoopInfo(
-        name=loop.name,
-        loop=loop.hook.kind,
-        thread=loop.hook.thread.name,
-        sessions=sessions,
-        loop_time=loop.times.shares(mark),
-        lag_p99_ms=lag.p99_ms,
-        lag_max_ms=lag.longest_ms,
-        lag_method=lag.method,
-    )
+def _loop_infos(moment: Moment, shares: list[LoopTime], lags: list[Lag], live: list[Session]) -> list[LoopInfo]:
+    sessions = Counter(session.loop for session in live)
+    return [
+        LoopInfo(
+            name=loop.name,
+            loop=loop.hook.kind,
+            thread=loop.hook.thread.name,
+            sessions=sessions[loop.name],
+            loop_time=shares[index],
+            lag_p99_ms=lags[index].p99_ms,
+            lag_max_ms=lags[index].longest_ms,
+            lag_method=lags[index].method,
+        )
+        for index, (loop, _, _) in enumerate(moment.loops)
+    ]
 
 
 def _breathe() -> None:
