@@ -157,7 +157,9 @@ class Scene:
         return Truth(
             kind=block.kind,
             place=block.place,
-            session_id=None if block.cause in ("gc", "gil") or causes == ["descheduled"] else block.session_id,
+            session_id=None
+            if block.cause in ("gc", "gil-contention") or causes == ["descheduled"]
+            else block.session_id,
             start=before.when + self._offset,
             end=after.when + self._offset,
             causes=causes,

@@ -214,6 +214,28 @@ def test_a_loop_that_is_not_running_yet_can_be_attached_to() -> None:
     assert introspector._loops[0].times.mark(introspector._loops[0].ledger.standing()).sessions == pytest.approx(0.05)
 
 
+def test_the_iteration_in_which_the_loop_stops_counts() -> None:
+    """A callback that holds the loop right before it stops is a block like any other, and no idle time."""
+    from openrtc_introspect_testing._loop import FakeLoop
+
+    loop = FakeLoop()
+    introspector = Introspector(socket_path=False, clock=loop.clock)
+    try:
+        introspector.attach(loop)
+        loop.call_soon(loop.block, 0.2)
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        loop.block(5)
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        idle = introspector._loops[0].hook.idle(loop.clock())
+    finally:
+        introspector.close()
+        loop.close()
+    assert [(block.session_id, round(block.duration_ms)) for block in introspector.blocks()] == [(None, 200)]
+    assert idle == pytest.approx(5)
+
+
 def test_attaching_from_another_thread_is_refused(run_virtually: Run) -> None:
     """A running loop is attached to from its own thread only."""
 

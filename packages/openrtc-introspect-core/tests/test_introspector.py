@@ -82,7 +82,7 @@ def test_the_five_lines_of_the_readme_work(on_any_loop: Backend, runtime_dir: Pa
         ({"max_sessions": -1}, r"max_sessions must be 0 \(no limit\) or more, got -1$"),
         ({"max_sessions": 1.5}, r"max_sessions must be an int, got 1\.5$"),
         ({"cpu": "fast"}, "cpu must be 'exact' or 'sampled' or 'off', got 'fast'$"),
-        ({"memory": "heap"}, "memory must be 'share', got 'heap'$"),
+        ({"memory": "all"}, "memory must be 'share' or 'heap' or 'traced', got 'all'$"),
         ({"name": ""}, "name must have 1 to 256 characters, got an empty one$"),
         ({"name": "a\x1bb"}, r"name must be at most 64 printable characters, got 'a\\x1bb'$"),
         ({"socket_path": 7}, r"socket_path must be a path, None .* or False .*, got 7$"),

@@ -523,8 +523,8 @@ def test_another_loop_s_collection_that_kept_the_gil_is_told_as_such() -> None:
     from openrtc_introspect_core._watchdog import Incident
 
     seen = Incident(0.0, before=Usage(0.0, 0.0, 0.0), late=[0.2], dues=[0.0])
-    facts = Facts(0.0, 0.2, in_step=False, incident=seen, after=Usage(0.2, 0.0, 0.0), gc_elsewhere_s=0.15)
-    assert judge(facts) == Judgement("gil", "another thread's collection kept the GIL", nobodys=True)
+    facts = Facts(0.0, 0.2, in_step=False, limit=0.05, incident=seen, after=Usage(0.2, 0.0, 0.0), gc_elsewhere_s=0.15)
+    assert judge(facts) == Judgement("gil-contention", "another thread's collection kept the GIL", nobodys=True)
 
 
 @pytest.mark.slow

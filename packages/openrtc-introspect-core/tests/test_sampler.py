@@ -54,6 +54,7 @@ def test_an_inner_scope_is_seen_and_the_outer_one_after_it(virtually: Backend) -
     assert virtually(main()) == (["inner", "outer"], None)
 
 
+@pytest.mark.slow
 def test_a_blocking_session_is_seen_blocking(on_timed_loops: Backend) -> None:
     """A call that gives up the GIL is what sampling does see: the block is its session's."""
 
@@ -93,6 +94,7 @@ def test_a_failing_sampler_is_switched_off_and_told_once(
     assert len(caplog.records) == 1
 
 
+@pytest.mark.slow
 def test_it_sleeps_while_no_session_lives(on_timed_loops: Backend) -> None:
     """Nothing ticks while nothing happens, and its thread ends with the introspector."""
 

@@ -18,12 +18,12 @@ from openrtc_introspect_testing._clock import FakeClock
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
 
-def looked(introspector: Introspector, late: float = 0.0) -> float:
+def looked(introspector: Introspector, late: float = 0.0, not_let: float = 0.0) -> float:
     """One look from another thread, while this one, the loop's, is held here."""
     watch = introspector._loops[0].watch
     assert watch is not None
     pauses: list[float] = []
-    thread = threading.Thread(target=lambda: pauses.append(watch.look(late)))
+    thread = threading.Thread(target=lambda: pauses.append(watch.look(late, lambda: not_let)))
     thread.start()
     thread.join()
     return pauses[0]
@@ -87,6 +87,32 @@ def test_a_block_in_progress_has_its_line_already(on_any_loop: Backend, monkeypa
     assert (block.session_id, block.in_progress, round(block.duration_ms)) == ("culprit", True, 3000)
     assert block.location is not None
     assert block.location.function == "looked"
+
+
+def test_a_look_that_waited_for_a_processor_was_not_kept_from_the_gil(
+    on_any_loop: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the machine took is not what a thread kept: how late the look was is told without it."""
+    asleep(monkeypatch)
+
+    async def main() -> Any:
+        clock = FakeClock()
+        async with Introspector(socket_path=False, clock=clock) as introspector:
+
+            async def entrypoint() -> None:
+                clock.advance(0.2)
+                looked(introspector, late=0.15, not_let=0.14)
+
+            with introspector.session("culprit", agent_name="a"):
+                await in_task(entrypoint)
+            watch = introspector._loops[0].watch
+            assert watch is not None
+            return watch.step
+
+    incident = on_any_loop(main())
+    assert incident.late == [pytest.approx(0.01)]
+    assert incident.dues == [pytest.approx(incident.since + 0.05)]
+    assert not incident.starved(incident.since + 0.2)
 
 
 def test_what_is_held_for_a_moment_is_not_looked_at(on_any_loop: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,6 +209,31 @@ def test_a_task_that_is_not_metered_is_found_by_its_handle(
     assert block.cause != "callback"
 
 
+@pytest.mark.slow
+def test_a_task_that_an_introspector_of_before_has_metered_is_known(run_on_asyncio: Run) -> None:
+    """It meters nothing any more, and its frame does not hide whose step it is."""
+
+    async def main() -> Any:
+        go = asyncio.Event()
+
+        async def work() -> None:
+            await go.wait()
+            time.sleep(0.4)
+
+        async with Introspector(socket_path=False):
+            task = asyncio.create_task(work(), name="old")
+            await asyncio.sleep(0.001)
+        async with Introspector(socket_path=False) as introspector:
+            with introspector.session("innocent", agent_name="a"):
+                go.set()
+                await task
+                await asyncio.sleep(0.001)
+            return introspector.blocks()
+
+    (block,) = run_on_asyncio(main())
+    assert (block.session_id, block.task_name, block.cause) == (None, "old", "sync-call")
+
+
 def test_a_burst_blames_nobody_and_names_who_took_part(virtually: Backend) -> None:
     """Each within the threshold, together over it."""
 
@@ -247,12 +298,13 @@ def test_without_sessions_it_sleeps(on_timed_loops: Backend) -> None:
     assert on_timed_loops(main()) == (False, True, False)
 
 
+@pytest.mark.slow
 def test_a_broken_watchdog_is_switched_off_and_told_once(
     on_timed_loops: Backend, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Blocks are still found, without a line."""
 
-    def broken(self: Any, late: float = 0.0) -> float:
+    def broken(self: Any, *_: Any) -> float:
         raise OSError("no frames")
 
     monkeypatch.setattr(Watch, "look", broken)
@@ -282,6 +334,7 @@ def test_switched_off_there_is_no_watchdog(virtually: Backend) -> None:
     assert virtually(main()) == ["openrtc-introspect"]
 
 
+@pytest.mark.slow
 def test_a_real_blocking_call_is_found_with_its_line(on_any_loop: Backend) -> None:
     """The whole path, on real time: session, task, line, and for how long at the least."""
 
@@ -306,6 +359,7 @@ def test_a_real_blocking_call_is_found_with_its_line(on_any_loop: Backend) -> No
     assert block.location.file.endswith("test_watchdog.py")
 
 
+@pytest.mark.slow
 def test_a_session_that_ends_with_its_block_was_watched_until_then(on_any_loop: Backend) -> None:
     """C code that keeps the GIL, in the last step of the only session: the line or not, the cause is known."""
 

@@ -38,18 +38,22 @@ class AdoptedTasks:
         self._call_soon: Callable[..., Any] | None = None
         self._wrapper: Callable[..., Any] | None = None
 
-    def adopt(self, task: asyncio.Task[Any], account: Account) -> None:
-        """`task` is in mid-step, has just opened the scope of a session, this loop's account of which is `account`."""
+    def adopt_waiting(self, task: asyncio.Task[Any], account: Account) -> None:
+        """`task` waits; from its next step on it is metered."""
         self._tasks[id(task)] = account
         if self._wrapper is None:
             self._wrap_call_soon()
+
+    def adopt(self, task: asyncio.Task[Any], account: Account) -> None:
+        """`task` is in mid-step, has just opened the scope of a session, this loop's account of which is `account`."""
+        self.adopt_waiting(task, account)
         self.begin_step(task, account)
         marker = self._loop.call_soon(self.end_step, context=Context())
         ready = getattr(self._loop, "_ready", None)
         if isinstance(ready, deque) and ready and ready[-1] is marker:
             ready.rotate(1)
 
-    def release(self, task: asyncio.Task[Any], account: Account, *, running: bool) -> bool:
+    def release(self, task: asyncio.Future[Any], account: Account, *, running: bool) -> bool:
         """The scope that adopted `task` is closed. False: another scope's adoption, or none."""
         if self._tasks.get(id(task)) is not account:
             return False

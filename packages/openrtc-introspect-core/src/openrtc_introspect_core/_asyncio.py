@@ -195,6 +195,20 @@ class AsyncioHook(LoopHook):
             return
         if not self._adopted.release(entered, account, running=current) and current:
             self.ledger.switch(self.ledger.account_of(outer))
+            self.ledger.left = account
+
+    def adopt_task(self, task: asyncio.Task[Any], session: Session) -> None:
+        account = self.ledger.account_of(session)
+        account.tasks += 1
+        if not self.meters:
+            self.tags[task] = session
+        elif type(task.get_coro()) is not MeteredCoroutine:
+            self._adopted.adopt_waiting(task, account)
+        task.add_done_callback(lambda ended: self._let_go_of(ended, account), context=Context())
+
+    def _let_go_of(self, task: asyncio.Future[Any], account: Account) -> None:
+        account.tasks -= 1
+        self._adopted.release(task, account, running=False)
 
     def task_name(self) -> str | None:
         task = asyncio.current_task(self.loop) or self._adopted.stepping
@@ -205,6 +219,9 @@ class AsyncioHook(LoopHook):
         return self.tags.get(task) if task is not None else None
 
     def seen_running(self, end: FrameType | None) -> Any:
+        if self.ledger.running is None:  # in a step that another introspector has metered, or has left metered
+            while end is not None and end.f_code is not HANDLE_RUN:
+                end = end.f_back
         return end.f_locals.get("self") if end is not None and end.f_code is HANDLE_RUN else None
 
     def whose(self, seen: Any) -> tuple[Session | None, str | None]:
@@ -265,7 +282,10 @@ class AsyncioHook(LoopHook):
             self.busy_since = now
             if self.thread_id != threading.get_ident():
                 self._moved_here()
-            run_forever()
+            try:
+                run_forever()
+            finally:
+                self._stopped(clock())
 
         self._wrap(selector, "select", timed_select)
         self._wrap(self.loop, "run_forever", timed_run_forever)
@@ -278,6 +298,15 @@ class AsyncioHook(LoopHook):
                 delattr(owner, name)
 
         self._unwrap.append(unwrap)
+
+    def _stopped(self, now: float) -> None:
+        """The loop runs no more: its last iteration ends without a wait. Until it runs again, it idles."""
+        self._between_steps()
+        if self.busy_since is not None and now - self.busy_since > LONG_S:
+            self._iterated(self.busy_since, now)
+        self.ledger.steps.clear()
+        self.waiting_since = now
+        self.busy_since = None
 
     def beat(self, due: float, now: float) -> None:
         """The heartbeat fired at `now` and was due at `due`."""

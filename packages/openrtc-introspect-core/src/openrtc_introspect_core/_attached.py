@@ -7,6 +7,7 @@ here, so that a block on one loop says nothing of any other.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
@@ -21,12 +22,14 @@ if TYPE_CHECKING:
     from ._blocks import BlockLog
     from ._clock import WallTime
     from ._collections import Collections
+    from ._heap import Heap
     from ._notes import Notes
     from ._running_loop import Loop
     from ._sampler import Sampler
     from ._sessions import Binding
     from ._settings import Settings
     from ._stacks import Places
+    from ._threadwork import ThreadWork
     from ._usage import HostPressure
     from ._watchdog import Watchdog
 
@@ -50,6 +53,8 @@ class AttachedLoop:
         places: Places,
         collections: Collections,
         pressure: HostPressure,
+        thread_work: ThreadWork,
+        heap: Heap | None,
         watchdog: Watchdog | None,
         sampler: Sampler | None,
         notes: Notes,
@@ -62,6 +67,10 @@ class AttachedLoop:
             on_stall=self._loop_stalled,
             on_fault=lambda problem: notes.add("tagging", problem),
         )
+        self._loop = loop
+        self._heap = heap
+        self._thread_work = thread_work
+        self._unwrap_executor: Callable[[], None] | None = None
         self.name = f"{self.hook.kind}-{number}"
         """Unlike that of any other loop of this introspector."""
         self.step_s = 0.0
@@ -84,23 +93,36 @@ class AttachedLoop:
             usage=self._usage,
             collections=collections,
             pressure=pressure,
+            thread_work=thread_work,
             watch=self.watch,
             sampler=sampler,
         )
         self.hook.on_moved = self._moved
         self.times = LoopTimes(self.hook, settings.cpu)
 
+    @property
+    def sees_threads(self) -> bool:
+        """Whether its sessions' calls in threads are seen."""
+        return self._unwrap_executor is not None
+
     def measure_step(self) -> None:
         """What metering adds to a step on this kind of loop: about a millisecond's work, on any thread."""
         self.step_s = self.hook.step_cost(Ledger(ContextVar("calibration"), self._clock, float("inf")))
 
     def attach(self) -> None:
+        if self._heap is not None:
+            self.ledger.in_use = self._heap.read
         self.hook.attach()
+        self._unwrap_executor = self._thread_work.wrap(self._loop, self.ledger)
         self.times.begin()
 
     def detach(self) -> None:
         """Gives back what was touched; nobody watches it any more. From any thread. Idempotent."""
         self.hook.detach()
+        self.ledger.in_use = None
+        unwrap, self._unwrap_executor = self._unwrap_executor, None
+        if unwrap is not None:
+            unwrap()
         if self._sampler is not None:
             self._sampler.unwatch(self.hook)
         if self._watchdog is not None and self.watch is not None:

@@ -2,7 +2,7 @@
 
     gc            a collection took most of it                              nobody's
     descheduled   the thread was ready to run and was not let               nobody's
-    gil           another thread kept the GIL                               nobody's
+    gil-contention  another thread kept the GIL: the session's whose call in a thread did, else nobody's
     import        a module was being imported
     native        C code computed, or kept the GIL
     cpu           Python code computed
@@ -16,7 +16,7 @@ Nobody's: the session whose step it fell into did nothing wrong, and is not name
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Literal
 
@@ -41,6 +41,8 @@ class Facts:
     end: float
     in_step: bool
     """A task's step; else an iteration of the loop."""
+    limit: float
+    """Seconds that make a block."""
     incident: Incident | None
     after: Usage | None
     """The loop thread's, at the end."""
@@ -75,8 +77,18 @@ def judge(facts: Facts) -> Judgement:
         return Judgement("gc", told, nobodys=True)
     waited = _share(facts, "waited_s")
     if waited is not None and waited >= MOST:
-        told = f"ready to run, and not let, for {1000 * min(waited, 1.0) * duration:.0f} ms"
-        return Judgement("descheduled", told, nobodys=True)
+        waited_s = min(waited, 1.0) * duration
+        told = f"ready to run, and not let, for {1000 * waited_s:.0f} ms"
+        if duration - waited_s <= facts.limit:
+            return Judgement("descheduled", told, nobodys=True)
+        # What it held the loop for besides is a block in its own right, whatever the host did to it.
+        judgement = _without_host(facts, waited)
+        return judgement if judgement.nobodys else replace(judgement, detail=judgement.detail or told)
+    return _without_host(facts, waited)
+
+
+def _without_host(facts: Facts, waited: float | None) -> Judgement:
+    duration = facts.duration
     incident = facts.incident
     if incident is None:
         return Judgement(None) if facts.in_step else _of_iteration(facts)
@@ -86,7 +98,7 @@ def judge(facts: Facts) -> Judgement:
     computing = cpu is not None and cpu + (waited or 0.0) >= MOST
     if starved and cpu is not None and not computing:
         whose = "another thread's collection" if facts.gc_elsewhere_s >= MOST * duration else "another thread"
-        return Judgement("gil", f"{whose} kept the GIL", nobodys=True)
+        return Judgement("gil-contention", f"{whose} kept the GIL", nobodys=True)
     if not facts.in_step:
         return _of_iteration(facts)
     module = _imported(incident.looks)

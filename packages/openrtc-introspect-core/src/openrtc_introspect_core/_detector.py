@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ._collections import Collections
     from ._hook import LoopHook
     from ._sampler import Sampler
+    from ._threadwork import ThreadWork
     from ._watchdog import Incident, Watch
 
 
@@ -41,6 +42,7 @@ class Detector:
         usage: ThreadUsage,
         collections: Collections,
         pressure: HostPressure,
+        thread_work: ThreadWork,
         watch: Watch | None,
         sampler: Sampler | None,
     ) -> None:
@@ -54,6 +56,7 @@ class Detector:
         self.usage = usage
         self._collections = collections
         self._pressure = pressure
+        self._thread_work = thread_work
         self._watch = watch
         self._sampler = sampler
         self._reported: deque[tuple[float, float]] = deque(maxlen=64)
@@ -65,6 +68,7 @@ class Detector:
         facts = Facts(
             start=start,
             end=end,
+            limit=self._ledger.limit,
             in_step=True,
             incident=self._incident("step", start, end),
             after=self.usage.read(),
@@ -88,6 +92,7 @@ class Detector:
         facts = Facts(
             start=start + reported,
             end=end,
+            limit=self._ledger.limit,
             in_step=task is not None,
             incident=incident,
             after=self.usage.read(),
@@ -113,6 +118,10 @@ class Detector:
         if judgement.nobodys or judgement.cause == "burst":
             owner = None
         detail = judgement.detail
+        if judgement.cause == "gil-contention":
+            owner = self._thread_work.culprit(facts.start, facts.end)
+            if owner is not None:
+                detail = "its call in a thread kept the GIL"
         if judgement.cause == "callback" and owner is None and not self._hook.times_iterations:
             detail = "whose it is cannot be known on this loop"
         if judgement.cause == "descheduled" and (evidence := self._pressure.told()):

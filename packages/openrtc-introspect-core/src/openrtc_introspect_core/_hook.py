@@ -104,6 +104,10 @@ class LoopHook(ABC):
         """The scope is left, maybe elsewhere than it was entered."""
 
     @abstractmethod
+    def adopt_task(self, task: Any, session: Session) -> None:
+        """A task that waits, made outside of the session's scope, is the session's until it ends."""
+
+    @abstractmethod
     def task_name(self) -> str | None:
         """The name of the task whose step runs or is being ended. None outside of tasks. From any thread."""
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import _fork
 from ._attached import AttachedLoop
@@ -33,6 +33,7 @@ from ._sessions import (
 from ._settings import Settings, SocketPath
 from ._stacks import Places
 from ._tasks import tasks_of
+from ._threadwork import ThreadWork
 from ._usage import HostPressure
 from ._watchdog import Watchdog
 from .wire._endpoint import file_identity, open_listener, sockets_available
@@ -43,6 +44,9 @@ from .wire._messages import (
     Snapshot,
     TaskInfo,
 )
+
+if TYPE_CHECKING:
+    from ._heap import Heap
 
 _CLOSE_WITHIN_S = 2.0
 
@@ -64,7 +68,9 @@ class Introspector:
 
     cpu: "exact" times every task step; "sampled" looks 1 / `sample_interval_s` times a second who
         runs (statistical, see docs/benchmarks.md for its bias); "off" does neither.
-    memory: "share": RSS / live sessions, each `memory_interval_s` seconds.
+    memory: "share": RSS / live sessions, each `memory_interval_s` seconds; "heap" and "traced" add what
+        each session's own steps have allocated less what they freed, by glibc's account or Python's
+        (docs/measuring.md says what each cannot see). They need cpu="exact".
     slow_session_threshold_ms: a block is a span of more than this in which the loop ran nothing else.
     slow_status_s: seconds that a session shows as slow after its block.
     memory_limit_mb, max_sessions: shown beside what is used, 0 for none. AgentPool keeps them.
@@ -125,6 +131,8 @@ class Introspector:
         self._attached = 0
         """How many there have been."""
         self._collections = Collections(clock, self._ledger_of)
+        self._thread_work = ThreadWork(clock)
+        self._heap: Heap | None = None
         self._threads: list[ParkingThread] = []
         self._sampler: Sampler | None = None
         self._watchdog: Watchdog | None = None
@@ -199,6 +207,8 @@ class Introspector:
             places=self._places,
             collections=self._collections,
             pressure=self._pressure,
+            thread_work=self._thread_work,
+            heap=self._heap,
             watchdog=self._watchdog,
             sampler=self._sampler,
             notes=self._notes,
@@ -232,10 +242,12 @@ class Introspector:
         # Here, because they load psutil and anyio, which whoever only imports the package need not wait for.
         import psutil
 
+        from ._heap import heap_for
         from ._host import HostVitals
         from ._memory import ShareOfRss
         from ._service import Served, Service, hello
 
+        self._heap = heap_for(self._settings.memory)
         if self._settings.socket_path is None and not sockets_available():
             self._notes.add("socket", "this platform has no Unix sockets: sessions are metered, and nothing is served")
         elif self._settings.socket_path is not False:
@@ -253,6 +265,9 @@ class Introspector:
             if self._settings.stacks:
                 self._watchdog = Watchdog(self._clock, lambda problem: self._notes.add("watchdog", problem))
                 self._threads.append(self._watchdog)
+            if self._heap is not None:
+                self._notes.limit("heap", self._heap.blind_to)
+                self._heap.start()
             self._add(target)
             self._collections.attach()
             reporter = Reporter(
@@ -263,10 +278,12 @@ class Introspector:
                 loops=self._loops,
                 blocks=self._blocks,
                 pressure=self._pressure,
+                thread_work=self._thread_work,
+                heap=self._heap,
                 memory=ShareOfRss(process),
                 host=HostVitals(process),
                 threads=self._threads,
-                notes=self._notes.told,
+                notes=self._notes,
             )
             reporter.memory.sample(self._clock(), ())
             self._service = Service(
@@ -329,6 +346,8 @@ class Introspector:
     def _detach_all(self) -> None:
         for loop in tuple(self._loops):
             loop.detach()
+        if self._heap is not None:
+            self._heap.stop()
         self._collections.detach()
 
     def _close_usage(self) -> None:

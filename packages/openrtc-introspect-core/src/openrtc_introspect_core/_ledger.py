@@ -66,8 +66,8 @@ class Ledger:
     """The books of one event loop."""
 
     __slots__ = (
-        "accounts", "binding", "clock", "gc", "idle", "limit", "on_overrun", "on_wake", "parts", "quiet", "retired",
-        "running", "since", "steps", "untagged",
+        "accounts", "binding", "clock", "gc", "heap_at", "heap_booked", "heap_elsewhere", "idle", "in_use", "left",
+        "limit", "on_overrun", "on_wake", "parts", "quiet", "retired", "running", "since", "steps", "untagged",
     )  # fmt: skip
 
     def __init__(
@@ -98,6 +98,39 @@ class Ledger:
         """Parts of recent steps that had several holders, oldest first."""
         self.steps: deque[Span] = deque(maxlen=MAX_SPANS)
         """The notable steps since the loop last waited (on uvloop: since the last heartbeat)."""
+
+        self.in_use: Callable[[], int] | None = None
+        """Reads the bytes in use; None: memory is not measured."""
+        self.heap_at = 0
+        """What it read at the last switch."""
+        self.heap_booked = 0
+        """All that was booked to steps so far."""
+        self.heap_elsewhere = 0
+        """All that was booked to calls in threads: no step's. Written under their lock."""
+        self.left: Account | None = None
+        """Whose scope was left in the step under way: what is freed in the rest of it was taken inside."""
+
+    def open_heap(self) -> None:
+        """A step begins: what was allocated between steps is nobody's."""
+        in_use = self.in_use  # read once: another thread may switch it off
+        if in_use is not None and (self.running is None or self.running is self.quiet):
+            self.heap_at = in_use() - self.heap_elsewhere
+
+    def book_heap(self, holder: Account) -> None:
+        """What was allocated since the last switch is `holder`'s."""
+        in_use = self.in_use
+        if in_use is None:
+            return
+        now = in_use() - self.heap_elsewhere
+        change = now - self.heap_at
+        self.heap_at = now
+        self.heap_booked += change
+        (self.left if self.left is not None and change < 0 else holder).heap += change
+
+    def close_heap(self, running: Account) -> None:
+        """A step ends that `running` had last."""
+        self.book_heap(running)
+        self.left = None
 
     def account_of(self, session: Session | None) -> Account:
         """The session's account on this loop, opened where it has none yet; `untagged` for None.
@@ -143,6 +176,7 @@ class Ledger:
         now = self.clock()
         running.busy += now - self.since
         self.parts.append(Span(running, self.since, now))
+        self.book_heap(running)
         self.running = holder
         self.since = now
 
@@ -153,10 +187,12 @@ class Ledger:
             self.on_wake()
             return None
         outside.busy += now - self.since
+        self.book_heap(outside)
         return outside
 
     def begin(self, holder: Account) -> tuple[Account | None, float]:
         """A step begins. Returns what `end` wants back."""
+        self.open_heap()
         now = self.clock()
         outside = self.running
         if outside is not None:
@@ -173,6 +209,7 @@ class Ledger:
         if running is not None:
             running.busy += now - since
             running.steps += 1
+            self.close_heap(running)
         self.running = outside
         self.since = now
         if running is not None and now - start > NOTABLE_S:

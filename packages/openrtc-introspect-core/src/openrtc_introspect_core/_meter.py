@@ -51,8 +51,10 @@ def drive(coro: Coroutine[Any, Any, Any], ledger: Ledger, tag: Account) -> Steps
             # Dropped before its first step: the coroutine's own finalizer warns, as without us.
             raise
         except BaseException as error:
-            thrown = _without_our_frame(error)
+            thrown = without_our_frame(error)
         while True:
+            if ledger.in_use is not None:
+                ledger.open_heap()
             start = clock()
             outside = ledger.running
             if outside is not None:
@@ -74,13 +76,15 @@ def drive(coro: Coroutine[Any, Any, Any], ledger: Ledger, tag: Account) -> Steps
                 return stop.value
             except BaseException as error:
                 ledger.end(outside, start)
-                _without_our_frame(error)
+                without_our_frame(error)
                 raise
             end = clock()
             running = ledger.running
             since = ledger.since
             running.busy += end - since
             running.steps += 1
+            if ledger.in_use is not None:
+                ledger.close_heap(running)
             ledger.running = outside
             ledger.since = end
             if end - start > notable:
@@ -88,13 +92,13 @@ def drive(coro: Coroutine[Any, Any, Any], ledger: Ledger, tag: Account) -> Steps
             try:
                 value = yield item
             except BaseException as error:
-                thrown = _without_our_frame(error)
+                thrown = without_our_frame(error)
             item = None  # the future awaited lives no longer than it would without us
     finally:
         tag.tasks -= 1
 
 
-def _without_our_frame(error: BaseException) -> BaseException:
+def without_our_frame(error: BaseException) -> BaseException:
     """The error with the outermost traceback entry, the frame that caught it, taken off."""
     if error.__traceback__ is not None:
         error.__traceback__ = error.__traceback__.tb_next

@@ -13,7 +13,7 @@ import platform
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,10 +21,11 @@ from ._blocks import BlockLog
 from ._clock import Clock, WallTime
 from ._ledger import Standing
 from ._loop_times import MARK_INTERVAL_S, Lag, Mark, mean_of, worst_of
-from ._sessions import Account, Session, SessionTable, percent
+from ._sessions import MIB, Account, Session, SessionTable, percent
 from ._settings import Settings
 from .wire._messages import (
     Block,
+    LeftBehind,
     LoopInfo,
     LoopTime,
     SessionRow,
@@ -35,11 +36,16 @@ from .wire._messages import (
 
 if TYPE_CHECKING:
     from ._attached import AttachedLoop
+    from ._heap import Heap
     from ._host import HostVitals
     from ._memory import ShareOfRss
+    from ._notes import Notes
     from ._parking import ParkingThread
+    from ._threadwork import ThreadWork
     from ._usage import HostPressure
 
+LEFT_BEHIND_S = 600.0
+MAX_LEFT_BEHIND = 10
 _ROWS_PER_BREATH = 128
 
 
@@ -67,11 +73,14 @@ class Reporter:
     """Those attached now, the first one first: it changes."""
     blocks: BlockLog
     pressure: HostPressure
+    thread_work: ThreadWork
+    heap: Heap | None
+    """None: what sessions have allocated is not measured, or is so no more."""
     memory: ShareOfRss
     host: HostVitals
     threads: Sequence[ParkingThread]
     """Introspection's own, besides the service's."""
-    notes: Callable[[], list[str]]
+    notes: Notes
     service_cpu_s: float = 0.0
     """CPU seconds that the service thread has used."""
     draining: bool = False
@@ -79,6 +88,7 @@ class Reporter:
     _kind: str = ""
     _started: float = 0.0
     _spent: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    _heap_watched: tuple[float, int] = (0.0, 0)
     _gone_cost_s: float = 0.0
     _gone_cpu_s: float = 0.0
     _memory_due: float = float("-inf")
@@ -88,6 +98,7 @@ class Reporter:
     def __post_init__(self) -> None:
         self._started = self.clock()
         self._spent = (self._started, 0.0, self._started, 0.0)
+        self._heap_watched = (self._started, 0)
 
     def moment(self) -> Moment:
         loops = []
@@ -126,6 +137,24 @@ class Reporter:
             self._spent = (*self._spent[2:], moment.now, self._cost(moment))
             for session in list(self.sessions.live.values()):
                 session.mark(moment.now, moment.busy_of(session))
+                if self.heap is not None:
+                    session.mark_heap(moment.now)
+            self._watch_heap(moment)
+
+    def _watch_heap(self, moment: Moment) -> None:
+        """Switches memory by session off, for good, where reading it has become too dear."""
+        since, before = self._heap_watched
+        if self.heap is None or moment.now - since < MARK_INTERVAL_S / 2:
+            return
+        steps = sum(mark.steps for _, _, mark in moment.loops)
+        self._heap_watched = (moment.now, steps)
+        # A loop that was let go of meanwhile takes its steps along.
+        problem = self.heap.too_dear(2 * max(0, steps - before) / (moment.now - since))
+        if problem is not None:
+            self.heap = None
+            for loop in tuple(self.loops):
+                loop.ledger.in_use = None
+            self.notes.add("heap", problem)
 
     def _accounted_cpu(self) -> float | None:
         """CPU seconds of the loops' threads and of our own; None where the platform does not tell."""
@@ -168,8 +197,11 @@ class Reporter:
         several = len(moment.loops) > 1
         tells_delays = {loop.name: loop.hook.victims.known for loop, _, _ in moment.loops}
         some_tells_delays = any(tells_delays.values())
+        sees_threads = {loop.name for loop, _, _ in moment.loops if loop.sees_threads}
         in_progress_of = moment.in_progress.get
         at = self.wall.at
+        heap = self.heap is not None
+        in_threads = self.thread_work.under_way()
         rows = []
         for index, session in enumerate(live):
             busy, steps, tasks = 0.0, 0, 0
@@ -201,6 +233,11 @@ class Reporter:
                     tasks=max(0, tasks),
                     mem_mb=share,
                     peak_mb=session.peak_mb,
+                    heap_mb=session.held / MIB if heap else None,
+                    heap_growth_mb_per_min=_mib(session.heap_growth(now)) if heap else None,
+                    thread_cpu_s=session.thread_cpu + in_threads.get(session, 0.0)
+                    if session.loop in sees_threads
+                    else None,
                     status=status,
                     blocks=session.blocks,
                     worst_block_ms=1000.0 * session.worst_block,
@@ -244,10 +281,23 @@ class Reporter:
             lag_max_ms=lag.longest_ms,
             lag_method=lag.method,
             introspection_pct=percent(self._cost(moment) - spent, now - since) if now > since else None,
+            left_behind=self._left_behind(now) if self.heap is not None else [],
             host=self.host.now(),
-            notes=self.notes(),
+            notes=self.notes.told(),
             loops=loops,
         )
+
+    def _left_behind(self, now: float) -> list[LeftBehind]:
+        return [
+            LeftBehind(
+                session_id=session.session_id,
+                agent_name=session.agent_name,
+                tenant=session.tenant,
+                ended_at=self.wall.at(session.ended_at),
+                heap_mb=session.held / MIB,
+            )
+            for session in self.sessions.holding(now - LEFT_BEHIND_S)[:MAX_LEFT_BEHIND]
+        ]
 
 
 def _loop_infos(moment: Moment, shares: list[LoopTime], lags: list[Lag], live: list[Session]) -> list[LoopInfo]:
@@ -265,6 +315,10 @@ def _loop_infos(moment: Moment, shares: list[LoopTime], lags: list[Lag], live: l
         )
         for index, (loop, _, _) in enumerate(moment.loops)
     ]
+
+
+def _mib(count: float | None) -> float | None:
+    return count / MIB if count is not None else None
 
 
 def _breathe() -> None:

@@ -7,11 +7,18 @@ task, so every task created inside a session's scope carries it, and nothing nee
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any
 
 from ._errors import ArgumentError, ArgumentTypeError
+
+MIB = 1024 * 1024
+HEAP_MARK_S = 10.0
+HEAP_MARKS = 7
+HELD_BYTES = MIB
+MAX_HELD = 256
 
 MAX_NAME = 256
 """Characters a session id, an agent name or a tenant may have."""
@@ -24,7 +31,7 @@ class Account:
     add to one number; what is shown is their sum.
     """
 
-    __slots__ = ("busy", "session", "steps", "tasks")
+    __slots__ = ("busy", "heap", "session", "steps", "tasks")
 
     def __init__(self, session: Session | None = None) -> None:
         self.session = session
@@ -32,6 +39,8 @@ class Account:
         self.busy = 0.0
         """Seconds it has held the loop, without the step in progress."""
         self.steps = 0
+        self.heap = 0
+        """Bytes that its steps have allocated, less those that they freed; 0 where memory is not measured."""
         self.tasks = 0
         """Live tasks of the session on this loop; may be below 0 where some were counted on another one."""
 
@@ -40,8 +49,9 @@ class Session:
     """One live session. Made by `Introspector.session`; `current_session` returns it."""
 
     __slots__ = (
-        "_marks", "accounts", "agent_name", "blocks", "delayed", "ended", "loop", "metadata", "peak_mb", "session_id",
-        "slow_until", "started", "tenant", "worst_block", "worst_delay",
+        "_heap_marks", "_marks", "accounts", "agent_name", "blocks", "delayed", "ended", "ended_at", "loop", "metadata",
+        "peak_mb", "session_id", "slow_until", "started", "tenant", "thread_cpu", "thread_heap", "worst_block",
+        "worst_delay",
     )  # fmt: skip
 
     def __init__(self, session_id: str, agent_name: str, metadata: Mapping[str, Any], started: float) -> None:
@@ -65,8 +75,15 @@ class Session:
         self.delayed = 0.0
         """Seconds it was kept waiting by others' blocks."""
         self.worst_delay = 0.0
+        self.thread_cpu = 0.0
+        """CPU seconds of its calls in threads that have ended."""
+        self.thread_heap = 0
+        """As an account's `heap`, of its calls in threads that have ended."""
         self.ended = False
+        self.ended_at = float("inf")
+        """Clock reading at its end."""
         self._marks = (started, 0.0, started, 0.0)
+        self._heap_marks: tuple[tuple[float, int], ...] = ((started, 0),)
 
     def __repr__(self) -> str:
         return f"<Session {self.session_id!r} agent_name={self.agent_name!r}>"
@@ -84,6 +101,17 @@ class Session:
     def tasks(self) -> int:
         """Live tasks: the one inside the scope and those created in its context."""
         return max(0, sum(account.tasks for account in self.accounts))
+
+    @property
+    def held(self) -> int:
+        """Bytes that its steps and its calls in threads have allocated, less those that they freed."""
+        return self.thread_heap + sum(account.heap for account in self.accounts)
+
+    def has_computed(self, cpu_s: float, heap: int) -> None:
+        """A call of its in a thread has used so much."""
+        with _seldom:
+            self.thread_cpu += cpu_s
+            self.thread_heap += heap
 
     def has_blocked(self, seconds: float, slow_until: float) -> None:
         """It held a loop for so long."""
@@ -107,9 +135,19 @@ class Session:
         since, before, _, _ = self._marks
         return percent(busy - before, now - since, 100.0 * (len(self.accounts) or 1))
 
+    def mark_heap(self, now: float) -> None:
+        """Called about once a second where memory is measured: remembers `held` each ten seconds for a minute."""
+        if now - self._heap_marks[-1][0] >= HEAP_MARK_S:
+            self._heap_marks = (*self._heap_marks[-HEAP_MARKS + 1 :], (now, self.held))
+
+    def heap_growth(self, now: float) -> float | None:
+        """Bytes a minute, over the last minute; None before there are ten seconds to tell from."""
+        since, before = self._heap_marks[0]
+        return 60.0 * (self.held - before) / (now - since) if now - since >= HEAP_MARK_S else None
+
 
 _seldom = threading.Lock()
-"""Held to write what blocks tell of sessions: seldom, and from any loop's thread."""
+"""Held to write what blocks and calls in threads tell of sessions: seldom, and from any thread."""
 
 
 def percent(part: float, whole: float, most: float = 100.0) -> float:
@@ -124,7 +162,7 @@ class SessionTable:
     follow from the first session and the last one as well.
     """
 
-    __slots__ = ("errored", "left_behind", "live", "lock", "started")
+    __slots__ = ("errored", "holding_on", "left_behind", "live", "lock", "started")
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
@@ -132,6 +170,8 @@ class SessionTable:
         self.live: dict[str, Session] = {}
         self.left_behind: dict[int, Session] = {}
         """Ended sessions, by id(): their tasks may still run, and their time goes on being booked to them."""
+        self.holding_on: deque[Session] = deque(maxlen=MAX_HELD)
+        """Of those before them, the last that have not given back what they allocated."""
         self.started = 0
         self.errored = 0
 
@@ -160,7 +200,15 @@ class SessionTable:
         retired = [session for session in list(self.left_behind.values()) if session.tasks <= 0]
         for session in retired:
             del self.left_behind[id(session)]
+            if session.held >= HELD_BYTES:
+                self.holding_on.append(session)
         return retired
+
+    def holding(self, since: float) -> list[Session]:
+        """The sessions that ended after `since` with memory of their own still allocated, the most first."""
+        ended = [*self.left_behind.values(), *self.holding_on]
+        held = [session for session in ended if session.held >= HELD_BYTES and session.ended_at > since]
+        return sorted(held, key=lambda session: -session.held)
 
 
 Binding = ContextVar[Session]

@@ -120,6 +120,7 @@ class TrioHook(LoopHook):
             self._stepped = True
             if self.meters:
                 ledger = self.ledger
+                ledger.open_heap()
                 session = task.context.get(self._binding)
                 ledger.running = ledger.account_of(session) if session is not None else ledger.untagged
                 ledger.since = self._began = self._clock()
@@ -226,6 +227,12 @@ class TrioHook(LoopHook):
         account.tasks -= 1
         if self.meters and self.stepping is entered:
             self.ledger.switch(self.ledger.bound())
+            self.ledger.left = account
+
+    def adopt_task(self, task: Task, session: Session) -> None:
+        self.task_exited(task)
+        self._tagged[task] = account = self.ledger.account_of(session)
+        account.tasks += 1
 
     def task_name(self) -> str | None:
         task = self.stepping

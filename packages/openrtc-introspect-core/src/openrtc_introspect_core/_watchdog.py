@@ -16,9 +16,11 @@ as one incident, for whoever books the block when it is over, and for snapshots 
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from ._clock import Clock
@@ -103,8 +105,11 @@ class Watch:
             self.awake = True
             self._watchdog.wake()
 
-    def look(self, late: float = 0.0) -> float:
-        """One tick, that came `late` seconds too late. Returns the seconds until the next."""
+    def look(self, late: float = 0.0, not_let: Callable[[], float] = lambda: 0.0) -> float:
+        """One tick, that came `late` seconds too late. Returns the seconds until the next.
+
+        `not_let` tells for how many of them this thread waited for a processor, which is no one's GIL.
+        """
         standing = self._ledger.standing()
         now = standing.now
         stuck = self._hook.stuck_since(now)
@@ -122,19 +127,23 @@ class Watch:
         calls, end = take(sys._current_frames().get(self._hook.thread_id), self._hook.ends)
         running = self._hook.seen_running(end)
         del end
+        due = now - late
         same_step = standing.running is not None and self._ledger.standing().since == standing.since
         same_turn = stuck is not None and self._hook.stuck_since(now) == stuck
         seen: list[Incident] = []
         if same_step:
-            self.step = self._seen(self.step, standing.since, calls, running, now - late, late)
+            self.step = self._seen(self.step, standing.since, calls, running, due, late)
             seen.append(self.step)
         if same_turn and stuck is not None:
-            self.iteration = self._seen(self.iteration, stuck, calls, running, now - late, late)
+            self.iteration = self._seen(self.iteration, stuck, calls, running, due, late)
             seen.append(self.iteration)
+        late = max(0.0, late - not_let())
         usage = self.usage.read()
         self._remember(usage)
         for incident in seen:
             incident.first = incident.first or usage
+            if incident.dues[-1] == due:
+                incident.late[-1] = late
         looks = max((len(incident.looks) for incident in seen), default=0)
         return CLOSE_LOOK_S if looks < MAX_LOOKS // 2 else self._interval
 
@@ -190,6 +199,11 @@ class Watch:
                 self.wake()
 
 
+def _since(usage: ThreadUsage, waited: float) -> float:
+    """Seconds that the thread was ready to run and not let, since that was `waited`."""
+    return usage.waited_s() - waited
+
+
 class Watchdog(ParkingThread):
     """Watches all loops, on a daemon thread."""
 
@@ -223,27 +237,35 @@ class Watchdog(ParkingThread):
                 watch.sleep(until_the_next_iteration=False)
 
     def _run(self) -> None:
+        own = ThreadUsage(self._clock, threading.get_ident(), threading.get_native_id())
         try:
-            while not self._stopped.is_set():
-                watch = self._next()
-                if watch is None:
-                    self.cpu_s = time.thread_time()
-                    self._awake.clear()
-                    if self._next() is None and not self._stopped.is_set():
-                        self._awake.wait()
-                    continue
-                due = watch.due or self._clock()
-                if (left := due - self._clock()) > 0.0:  # a sleep of 0 gives the GIL away, too
-                    time.sleep(left)  # waiting for an event instead would cost a tick half as much again
-                self._ticks += 1
-                if self._ticks % 16 == 0:
-                    self.cpu_s = time.thread_time()
-                if watch.awake and not self._stopped.is_set():
-                    pause = watch.look(self._clock() - due)
-                    if watch.awake:
-                        watch.due = self._clock() + pause
+            self._keep_looking(own)
         except Exception as error:
             self._on_fault(f"the watchdog is switched off: {error!r}")
+        finally:
+            own.close()
+
+    def _keep_looking(self, own: ThreadUsage) -> None:
+        while not self._stopped.is_set():
+            watch = self._next()
+            if watch is None:
+                self.cpu_s = time.thread_time()
+                self._awake.clear()
+                if self._next() is None and not self._stopped.is_set():
+                    self._awake.wait()
+                continue
+            due = watch.due or self._clock()
+            waited = own.waited_s()
+            if (left := due - self._clock()) > 0.0:  # a sleep of 0 gives the GIL away, too
+                time.sleep(left)  # waiting for an event instead would cost a tick half as much again
+            self._ticks += 1
+            if self._ticks % 16 == 0:
+                self.cpu_s = time.thread_time()
+            if watch.awake and not self._stopped.is_set():
+                late = self._clock() - due
+                pause = watch.look(late, partial(_since, own, waited))
+                if watch.awake:
+                    watch.due = self._clock() + pause
 
     def _next(self) -> Watch | None:
         """The one whose look is due first; None where all sleep."""

@@ -45,7 +45,7 @@ ErrorCode = Literal[
 ERROR_CODES: tuple[str, ...] = ErrorCode.__args__  # type: ignore[attr-defined]
 
 CAUSES: tuple[str, ...] = (
-    "sync-call", "cpu", "native", "import", "burst", "callback", "gc", "gil", "descheduled",
+    "sync-call", "cpu", "native", "import", "burst", "callback", "gc", "gil-contention", "descheduled",
 )  # fmt: skip
 """What a block's cause can be today. A later minor version may add to them: readers take any text."""
 
@@ -144,7 +144,13 @@ class SessionRow(Struct, frozen=True, kw_only=True):
     peak_mb: float = 0.0
     """The highest share seen while it lived, MiB."""
     heap_mb: float | None = None
-    """The session's own net allocations, MiB. Null: the memory method does not measure them."""
+    """Gauge: what its steps have allocated, less what they freed, MiB; below 0 where it freed others'.
+    Null: the memory method does not measure it, or is switched off."""
+    heap_growth_mb_per_min: float | None = None
+    """Gauge: how fast `heap_mb` rose over the last minute. Null: as `heap_mb`, or younger than ten seconds."""
+    thread_cpu_s: float | None = None
+    """Total: CPU seconds that its calls in threads (`asyncio.to_thread`, `run_in_executor`) have used. They
+    compete with the loop for the GIL, and are not in `cpu_s`. Null: not measured on this loop."""
     status: Status = "active"
     """"blocked": it holds the loop past the threshold now; "slow": it did within the last seconds."""
     blocks: int = 0
@@ -156,6 +162,19 @@ class SessionRow(Struct, frozen=True, kw_only=True):
     counts. Null: this loop does not tell."""
     worst_delay_ms: float | None = None
     """The longest it was kept waiting by one block, milliseconds. Null: this loop does not tell."""
+
+
+class LeftBehind(Struct, frozen=True, kw_only=True):
+    """A session that has ended and had not given back what it allocated."""
+
+    session_id: str
+    agent_name: str
+    tenant: str | None = None
+    ended_at: float = 0.0
+    """Unix time, seconds."""
+    heap_mb: float = 0.0
+    """What its steps had allocated and not freed, MiB, the steps of tasks that it left running included.
+    What others have freed of it since is not seen."""
 
 
 class LoopTime(Struct, frozen=True, kw_only=True):
@@ -256,6 +275,9 @@ class WorkerInfo(Struct, frozen=True, kw_only=True):
     introspection_pct: float | None = None
     """An estimate of what introspection itself costs, percent of one core: the CPU time of its
     threads, and the steps times the cost of one step measured at the start."""
+    left_behind: list[LeftBehind] = []
+    """Sessions that ended in the last ten minutes with 1 MiB or more of their own still allocated, the most
+    first, at most ten. Empty: none, or the memory method does not measure it."""
     host: Host = Host()
     notes: list[str] = []
     """What the reader of these numbers must know: a probe switched off, a replaced task factory."""
