@@ -665,7 +665,7 @@ def finding(**changes: Any) -> Finding:
     return Finding(**known | changes)
 
 
-@pytest.mark.parametrize("cause", ["gc", "gil", "descheduled"])
+@pytest.mark.parametrize("cause", ["gc", "gil-contention", "descheduled"])
 def test_what_no_code_under_test_did_is_held_against_none(cause: str) -> None:
     """A busy machine does not fail a suite."""
     assert finding().counts

@@ -28,7 +28,7 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def test_words() -> None:
     """Those that begin so."""
-    assert complete.words(["cpu", "gc", "gil"])("g") == ["gc", "gil"]
+    assert complete.words(["cpu", "gc", "gil-contention"])("g") == ["gc", "gil-contention"]
 
 
 def test_listed() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-NOT_THE_TESTS = frozenset({"gc", "gil", "descheduled"})
+NOT_THE_TESTS = frozenset({"gc", "gil-contention", "descheduled"})
 """Causes that no code under test can be blamed for; a busy machine alone brings them about."""
 
 _SHOWN = 5
