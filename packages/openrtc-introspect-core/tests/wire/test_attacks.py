@@ -223,9 +223,7 @@ def test_a_race_for_the_directory_is_an_error_or_a_private_socket(open_place: Pa
 
 
 @linux_only
-def test_a_link_put_in_the_socket_s_place_is_not_followed(
-    short_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_link_put_in_the_socket_s_place_is_not_followed(short_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between its creation and its use: the mode of what it points to stays what it was."""
     victim = short_dir / "script"
     victim.write_text("#!/bin/sh")
