@@ -18,7 +18,7 @@ from ._runner import run_all
 
 NAMES = (
     "attribution", "mixed", "reaction", "blocks", "victims", "books", "steps", "idle", "fifty", "snapshot", "blocked",
-    "frame", "footprint",
+    "frame", "footprint", "adversaries", "scale",
 )  # fmt: skip
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 
