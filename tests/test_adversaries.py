@@ -70,7 +70,7 @@ class Worker:
 
     def held(self) -> tuple[int, int]:
         """(file descriptors, threads)"""
-        return self.system.num_fds(), self.system.num_threads()
+        return int(self.system.num_fds() or 0), int(self.system.num_threads() or 0)
 
     def read(self) -> Snapshot:
         """A snapshot, as soon as there is room for one more client."""

@@ -43,6 +43,8 @@ def drive(coro: Coroutine[Any, Any, Any], ledger: Ledger, tag: Session | None) -
     notable = NOTABLE_S
     thrown: BaseException | None = None
     value: Any = None
+    if tag is not None:  # here: an interrupt, or a stack that is full, may keep this generator from beginning
+        tag.tasks += 1
     try:
         try:
             value = yield
@@ -63,8 +65,10 @@ def drive(coro: Coroutine[Any, Any, Any], ledger: Ledger, tag: Session | None) -
                     item = send(value)
                 else:
                     raising, thrown = thrown, None
-                    item = coro.throw(raising)
-                    del raising
+                    try:
+                        item = coro.throw(raising)
+                    finally:
+                        del raising  # it may come out again, with this frame in its traceback: a cycle
             except StopIteration as stop:
                 ledger.end(outside, start)
                 return stop.value
@@ -107,8 +111,6 @@ class MeteredCoroutine:
     throw: Callable[..., Any]
 
     def __init__(self, coro: Coroutine[Any, Any, Any], ledger: Ledger, tag: Session | None) -> None:
-        if tag is not None:
-            tag.tasks += 1
         steps = drive(coro, ledger, tag)
         steps.send(None)
         self.coro = coro

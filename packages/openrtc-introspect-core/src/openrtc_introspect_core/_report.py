@@ -230,7 +230,7 @@ class Reporter:
             lag_method=method,
             introspection_pct=percent(mark.cost - before.cost, now - before.when) if now > before.when else None,
             host=self.host.now(),
-            notes=self.notes(),
+            notes=[*self.notes(), *filter(None, (self.memory.trouble, self.host.trouble))],
         )
 
     def _loop_time(self, before: Mark, mark: Mark) -> LoopTime:

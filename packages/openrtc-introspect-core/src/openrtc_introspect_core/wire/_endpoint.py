@@ -30,6 +30,10 @@ from pathlib import Path
 
 from .._errors import ArgumentError, EndpointError
 
+if sys.platform != "win32":
+    import fcntl
+    import termios
+
 MAX_PATH_BYTES = 107 if sys.platform == "linux" else 103
 """sun_path of sockaddr_un is 108 bytes on Linux and 104 on macOS, the closing NUL included."""
 
@@ -146,8 +150,6 @@ def open_listener(name: str, path: Path | None = None) -> tuple[socket.socket, P
 @contextlib.contextmanager
 def _alone_in(directory: Path) -> Iterator[None]:
     """Workers that start in one directory do so in turn: what one finds dead, another may be replacing."""
-    import fcntl
-
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         deadline = time.monotonic() + _TURN_WITHIN_S
@@ -240,7 +242,8 @@ def _state_of(path: Path) -> str:
         probe.settimeout(0.2)
         code = probe.connect_ex(os.fspath(path))
     if code == errno.ECONNREFUSED:
-        return "dead" if time.time() - status.st_mtime > _STALE_AFTER_S else "young"
+        age_s = time.time() - status.st_mtime
+        return "young" if abs(age_s) <= _STALE_AFTER_S else "dead"  # one from the future: the clock was set back
     if code == errno.ENOENT:
         return "absent"
     return "live" if code == 0 or code in _BUSY else "closed"
@@ -306,8 +309,5 @@ def unread_bytes(connection: socket.socket) -> int:
     """Memory that the peer's unread messages take; 0 too where the platform does not tell."""
     if sys.platform != "linux":
         return 0
-    import fcntl
-    import termios
-
     (size,) = struct.unpack("i", fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4)))
     return int(size)

@@ -112,7 +112,8 @@ class Block(Struct, frozen=True, kw_only=True):
     """The sessions kept waiting, the longest first. Null: this loop does not tell, or in progress."""
 
 
-# gc=False: 10,000 of them a snapshot would set off collections of the host's whole heap. Text and numbers make no cycles.
+# gc=False: 10,000 of them a snapshot would set off collections of the host's whole heap. Text and numbers make no
+# cycles.
 class SessionRow(Struct, frozen=True, kw_only=True, gc=False):
     """One live session."""
 
