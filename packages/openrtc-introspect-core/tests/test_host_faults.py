@@ -45,9 +45,14 @@ def runtime_dir(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def run_script(
     code: str, *arguments: str, options: tuple[str, ...] = ("-W", "default")
 ) -> subprocess.CompletedProcess[str]:
-    """A process of its own, by default one that shows every warning and whatever is raised where nobody sees it."""
+    """A process of its own, by default one that shows every warning and whatever is raised where nobody sees it.
+
+    Blocks are left out of what it says: a machine that is busy may cause some.
+    """
     command = [sys.executable, *options, "-c", textwrap.dedent(code), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=WITHIN_S, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=WITHIN_S, check=False)
+    done.stderr = "".join(line for line in done.stderr.splitlines(True) if not line.startswith("[slow-"))
+    return done
 
 
 def found_here() -> list[Path]:
@@ -524,8 +529,7 @@ def test_a_loop_in_a_daemon_thread_ends_with_the_interpreter(runtime_dir: Path) 
     """
     done = run_script(code)
     assert (done.returncode, done.stdout) == (0, "")
-    # Only the block, and asyncio's own word on it in debug mode.
-    assert all(line.startswith(("[slow-session]", "Executing <Task")) for line in done.stderr.splitlines()), done.stderr
+    assert done.stderr == ""
 
 
 # --- processes -----------------------------------------------------------------------------------
@@ -533,45 +537,43 @@ def test_a_loop_in_a_daemon_thread_ends_with_the_interpreter(runtime_dir: Path) 
 
 @posix_only
 def test_a_child_forked_in_mid_step_goes_on_alone(runtime_dir: Path) -> None:
-    """It runs the rest of its tasks, ends its sessions and exits; the parent's socket and books stay the parent's."""
+    """It leaves its scopes, closes, and may be introspected itself; the parent's socket and books stay the parent's."""
     code = """
-        import asyncio, os, sys
+        import asyncio, os
         from openrtc_introspect_core import Introspector, read_snapshot
 
-        async def call(introspector, forks):
+        async def in_child():
+            async with Introspector(name="child") as introspector:
+                snapshot = await asyncio.to_thread(read_snapshot, introspector.socket_path)
+                assert snapshot.worker.pid == os.getpid()
+
+        async def call(introspector):
             with introspector.session("job-1", agent_name="a"):
                 await asyncio.sleep(0.01)
-                pid = os.fork() if forks else -1  # in the middle of a step
-                for _ in range(5):
-                    await asyncio.sleep(0)  # anything else needs to know its loop, which asyncio forgets in a child
+                pid = os.fork()  # in the middle of a step
+            if pid == 0:
+                try:
+                    introspector.aclose().send(None)  # as `async with` does; asyncio forgets in a child that it runs
+                except StopIteration:
+                    asyncio.run(in_child())
+                    os._exit(7)
+                finally:
+                    os._exit(8)
             return pid
 
         async def main():
             async with Introspector() as introspector:
-                pid = await asyncio.create_task(call(introspector, True))
-                if pid == 0:
-                    return "child"
-                _, status = await asyncio.to_thread(os.waitpid, pid, 0)
-                assert os.waitstatus_to_exitcode(status) == 7, status
-                assert introspector.socket_path.is_socket()
-                snapshot = await asyncio.to_thread(read_snapshot, introspector.socket_path)
-                assert snapshot.worker.notes == [], snapshot
-                assert snapshot.worker.started == 1
-                await call(introspector, False)
-                return "parent"
-
-        loop = asyncio.new_event_loop()
-        role = loop.run_until_complete(main())
-        if role == "child":
-            # On its own it may be introspected like any process.
-            async def again():
-                async with Introspector(name="child") as introspector:
+                for turn in range(1, 6):
+                    pid = await asyncio.create_task(call(introspector))
+                    _, status = await asyncio.to_thread(os.waitpid, pid, 0)
+                    assert os.waitstatus_to_exitcode(status) == 7, status
+                    assert introspector.socket_path.is_socket()
                     snapshot = await asyncio.to_thread(read_snapshot, introspector.socket_path)
-                    assert snapshot.worker.pid == os.getpid()
-            asyncio.run(again())
-            os._exit(7)  # closing the loop would close what the parent's loop waits on
-        loop.close()
-        print(role)
+                    assert snapshot.worker.notes == [], snapshot
+                    assert snapshot.worker.started == turn
+            print("parent")
+
+        asyncio.run(main())
     """
     done = run_script(code, options=("-W", "ignore::DeprecationWarning"))
     assert (done.returncode, done.stdout, done.stderr) == (0, "parent\n", "")
@@ -805,7 +807,8 @@ def test_a_start_without_file_descriptors_works_or_leaves_nothing(runtime_dir: P
                 return
             for each in held[int(sys.argv[1]) :]:
                 os.close(each)
-            assert (await asyncio.to_thread(read_snapshot, introspector.socket_path, timeout_s=30)).worker.pid == os.getpid()
+            told = await asyncio.to_thread(read_snapshot, introspector.socket_path, timeout_s=30)
+            assert told.worker.pid == os.getpid()
             await introspector.aclose()
 
         asyncio.run(main())

@@ -251,6 +251,17 @@ def test_a_watch_goes_on_after_its_client_ended_its_side(counting: Counting, dia
         _until_admitted(worker, dial)
 
 
+@linux_only
+def test_a_client_that_ended_its_side_and_vanishes_gives_its_place_up(counting: Counting, dial: Dial) -> None:
+    """Though its watch is not due for long."""
+    with counting(limits=Limits(clients=1)) as worker:
+        peer = dial(worker)
+        peer.ask(type="watch", id=1, interval_s=60)
+        peer.socket.shutdown(socket.SHUT_WR)
+        peer.close()
+        _until_admitted(worker, dial)
+
+
 # --- slow readers --------------------------------------------------------------------------------
 
 

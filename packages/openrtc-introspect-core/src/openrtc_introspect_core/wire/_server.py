@@ -65,6 +65,7 @@ _SHORTEST_REST_S = 0.001
 _ACCEPT_REST_S = 0.002
 _OUT_OF_FILES_REST_S = 0.2
 _UNREAD_POLL_S = 0.02
+_HUNG_UP_POLL_S = 0.5
 _READ_BYTES = 16 * 1024
 _ROWS_PER_BREATH = 1000
 _LONGEST_PROBLEM = 200
@@ -223,9 +224,12 @@ class Connection:
             async with anyio.create_task_group() as group:
                 self._group = group
                 await self._send([encode(self._server.hello)])
-                if not await self._read() or _hung_up(self._socket):
+                gone = not await self._read() or _hung_up(self._socket)
+                while self._watches and not gone:  # it only ended its own side; nothing tells when the other ends
+                    await anyio.sleep(_HUNG_UP_POLL_S)
+                    gone = _hung_up(self._socket)
+                if gone:
                     group.cancel_scope.cancel()
-                # Else it only ended its own side: its watches go on until it is gone altogether.
         finally:
             _shut_down(self._socket)
 
