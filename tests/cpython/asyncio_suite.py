@@ -146,16 +146,17 @@ def main() -> int:
         print("this Python ships no tests of asyncio: nothing tested")
         return 1
     tests = loops = 0
-    failed: list[str] = []
+    differing: list[str] = []
     for module in modules:
-        count, metered, told = differences(module)
-        tests, loops, failed = tests + count, loops + metered, failed + told
-        print(f"{module}: {count} tests, {metered} metered loops, {len(told)} differ", flush=True)
-    for line in failed:
+        count, metered, found = differences(module)
+        tests, loops = tests + count, loops + metered
+        differing += found
+        print(f"{module}: {count} tests, {metered} metered loops, {len(found)} differ", flush=True)
+    for line in differing:
         print(f"  {line}")
     version = ".".join(map(str, sys.version_info[:3]))
-    print(f"Python {version}: {tests} tests, {loops} metered loops, {len(failed)} differ")
-    return int(bool(failed) or not loops)
+    print(f"Python {version}: {tests} tests, {loops} metered loops, {len(differing)} differ")
+    return int(bool(differing) or not loops)
 
 
 if __name__ == "__main__":

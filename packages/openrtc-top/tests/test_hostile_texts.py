@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import click
 import msgspec
 import pytest
 import typer.main
@@ -82,7 +81,7 @@ def _invocations() -> Iterator[list[str]]:
         options = {option for parameter in command.params for option in parameter.opts}
         if "--socket" not in options:
             continue
-        arguments = [EVIL for parameter in command.params if isinstance(parameter, click.Argument)]
+        arguments = [EVIL for parameter in command.params if parameter.param_type_name == "argument"]
         yield [name, *arguments]
         for parameter in command.params:
             switch = getattr(parameter, "is_flag", False) and next(iter(parameter.opts))
