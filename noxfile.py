@@ -90,6 +90,12 @@ CORE, TOP, TESTING = "openrtc-introspect-core", "openrtc-top", "openrtc-introspe
 PACKAGES = {name: ROOT / "packages" / name for name in (CORE, TOP, TESTING)}
 VERSION_FILE = PACKAGES[CORE] / "src/openrtc_introspect_core/_version.py"
 SETTINGS = nox.project.load_toml(ROOT / "pyproject.toml")
+TRIES = {
+    CORE: [["tests/smoke/core_alone.py"]],
+    TOP: [["-m", "openrtc_top", "--version"], ["-m", "openrtc_top", "demo", "--once", "--seconds", "2"]],
+    TESTING: [["-c", "import openrtc_introspect_testing"]],
+}
+"""How an installed package is tried: arguments of its Python."""
 
 
 def show_pyenv_pythons() -> None:
@@ -194,6 +200,75 @@ def bench(session: nox.Session) -> None:
     """The benchmarks, and the public peer beside them (-- the arguments of python -m benchmarks)."""
     install(session, *PACKAGES, group="bench")
     session.run("python", "-m", "benchmarks", *session.posargs)
+
+
+@nox.session(python=["3.11", "3.13"])
+def lowest(session: nox.Session) -> None:
+    """The tests with the oldest dependencies that the packages accept (-- pytest's arguments)."""
+    editable = [argument for folder in PACKAGES.values() for argument in ("--editable", str(folder))]
+    session.install("--resolution", "lowest-direct", *editable, *nox.project.dependency_groups(SETTINGS, "test"))
+    session.run("pytest", *session.posargs)
+
+
+@nox.session(python=["3.11", "3.12", "3.13"])
+def cpython(session: nox.Session) -> None:
+    """CPython's own asyncio tests, with metering and without (-- their modules, such as test_tasks; all if none)."""
+    install(session, CORE)
+    session.run("python", "tests/cpython/asyncio_suite.py", *session.posargs)
+
+
+@nox.session
+def soak(session: nox.Session) -> None:
+    """A million sessions with watchers in one worker (-- the arguments of tests/soak.py)."""
+    install(session, CORE)
+    session.install("uvloop; sys_platform != 'win32'")
+    session.run("python", "tests/soak.py", *session.posargs)
+
+
+@nox.session(python=["3.11", "3.12", "3.13"])
+def fuzz(session: nox.Session) -> None:
+    """The wire, coverage-guided; what is found stays in tests/fuzz/corpus (-- seconds for each target)."""
+    install(session, CORE)
+    session.install("--only-binary", ":all:", "atheris >= 3.1")
+    session.run("python", "tests/fuzz/targets.py", *(session.posargs or ["60"]))
+
+
+@nox.session(requires=["build"])
+def release(session: nox.Session) -> None:
+    """The six artifacts: contents checked, each installed by itself and tried; and dist/sbom.json beside them."""
+    session.install(*nox.project.dependency_groups(SETTINGS, "release"))
+    dist = ROOT / "dist"
+    built, sdists = sorted(dist.glob("*.whl")), sorted(dist.glob("*.tar.gz"))
+    session.run("check-wheel-contents", *map(str, built))
+    for artifacts in (built, sdists):
+        found = {
+            name: next(a for a in artifacts if a.name.startswith(f"{name.replace('-', '_')}-")) for name in PACKAGES
+        }
+        for name, tries in TRIES.items():
+            home = Path(session.create_tmp()) / f"{name}-{'sdist' if artifacts is sdists else 'wheel'}"
+            session.run("uv", "venv", "--quiet", "--clear", f"--python={session.python or sys.executable}", str(home))
+            python = str(home / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
+            files = [str(file) for file in dict.fromkeys([found[CORE], found[name]])]
+            session.run("uv", "pip", "install", "--quiet", f"--python={python}", *files)
+            for arguments in tries:
+                session.run(python, "-I", *arguments, external=True, silent=True)
+            if artifacts is built and name == TOP:  # which has all that a worker and an operator install
+                sbom = str(dist / "sbom.json")
+                session.run("cyclonedx-py", "environment", "--output-reproducible", "--output-file", sbom, python)
+    session.log(f"{len(built) + len(sdists)} artifacts installed and tried")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The docs as a site in site/, with every link checked; nothing in it comes from the network."""
+    session.install(*nox.project.dependency_groups(SETTINGS, "docs"))
+    session.run("mkdocs", "build", "--strict", "--quiet", env={"NO_MKDOCS_2_WARNING": "1"})
+    pages = [page.read_text(encoding="utf-8") for page in (ROOT / "site").rglob("*.html")]
+    loaded = re.compile(
+        r"""<(?:script|img|iframe)[^>]* src="https?:|<link[^>]* rel="(?:stylesheet|preconnect)"[^>]* href="https?:"""
+    )
+    if any(loaded.search(page) for page in pages):
+        session.error("a page of the site loads something from the network")
 
 
 @nox.session

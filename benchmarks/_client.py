@@ -1,4 +1,4 @@
-"""The other process: asks a worker for snapshots, or floods it with connections that never read.
+"""The other process: asks a worker for snapshots, watches it, or floods it with connections that never read.
 
     python -m benchmarks._client {"does": "ask", ...}
 
@@ -72,6 +72,27 @@ def flood(protocol: str, path: str, clients: int, seconds: float) -> list[tuple[
     return []
 
 
+def watch(protocol: str, path: str, clients: int, seconds: float) -> dict[str, float]:
+    """So many watches at 1 Hz for `seconds`: what one of them got in a second, and how long a frame is."""
+    import selectors
+
+    with selectors.DefaultSelector() as selector:
+        for _ in range(clients):
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            connection.connect(path)
+            connection.sendall(b'{"type":"watch","id":1,"interval_s":1.0}\n')
+            selector.register(connection, selectors.EVENT_READ)
+        frames = size = 0
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            for key, _ in selector.select(left):
+                data = key.fileobj.recv(1 << 20)  # type: ignore[union-attr]
+                size += len(data)
+                frames += data.count(b"\n")
+        frames -= clients  # the first line of each is the hello
+    return {"per_s": frames / clients / seconds, "bytes": size / max(1, frames)}
+
+
 class Client:
     """That process, seen from the worker's loop: it is there, waiting, before the measured time begins."""
 
@@ -106,7 +127,7 @@ class Client:
 
 def main() -> None:
     arguments = json.loads(sys.argv[1])
-    does: Callable[..., Any] = {"ask": ask, "flood": flood}[arguments.pop("does")]
+    does: Callable[..., Any] = {"ask": ask, "flood": flood, "watch": watch}[arguments.pop("does")]
     if arguments["protocol"] == "core":
         import openrtc_introspect_core.wire  # noqa: F401  # not while the clock runs
     print("ready", flush=True)

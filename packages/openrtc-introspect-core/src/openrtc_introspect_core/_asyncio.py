@@ -180,7 +180,7 @@ class AsyncioHook(LoopHook):
     def leave_scope(self, session: Session, entered: asyncio.Task[Any] | None) -> None:
         if entered is None:
             return
-        if not self.runs_here() and self.loop.is_running():
+        if threading.get_ident() != self.thread_id and self.loop.is_running():
             self._on_its_thread(lambda: self.leave_scope(session, entered))
             return
         account = self.ledger.account_of(session)

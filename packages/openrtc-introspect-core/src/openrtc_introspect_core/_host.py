@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import time
 
 import psutil
@@ -23,10 +24,18 @@ class HostVitals:
         self._process_pct: float | None = None
         self._accounted: float | None = None
         self._others_pct: float | None = None
+        self._threads = threading.active_count()
+        self.trouble: str | None = None
+        """Why there is no newer sample; None while there is."""
 
     def sample(self, now: float, accounted: float | None = None) -> None:
         """Sets the rates since the sample before. `accounted`: CPU seconds of the loop's and our own threads."""
-        busy, total = _cpu_times()
+        try:
+            busy, total = _cpu_times()
+        except OSError as error:  # no file descriptor left, for one: the next time may be better
+            self.trouble = f"the host cannot be looked at now, its figures are the last ones: {error.strerror or error}"
+            return
+        self.trouble = None
         spent = time.process_time()
         if self._process_times is not None and now > self._process_times[1] and self._accounted is not None:
             others = spent - self._process_times[0] - ((accounted or 0.0) - self._accounted)
@@ -46,13 +55,15 @@ class HostVitals:
         load = None
         with contextlib.suppress(OSError, AttributeError):
             load = os.getloadavg()[0]
+        with contextlib.suppress(OSError):  # as above: then it is what it was
+            self._threads = self._process.num_threads()
         return Host(
             cpu_pct=self._cpu_pct,
             cores=self._cores,
             load_1m=load,
             process_cpu_pct=self._process_pct,
             other_threads_pct=self._others_pct,
-            threads=self._process.num_threads(),
+            threads=self._threads,
         )
 
 

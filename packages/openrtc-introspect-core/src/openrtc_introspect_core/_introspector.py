@@ -325,13 +325,14 @@ class Introspector:
 
     async def aclose(self) -> None:
         """As `close`, without holding the loop meanwhile."""
-        import anyio
-
         threads = self._begin_closing()
-        deadline = time.monotonic() + _CLOSE_WITHIN_S
-        with anyio.CancelScope(shield=True):
-            while any(t.is_alive() for t in threads) and time.monotonic() < deadline:  # noqa: ASYNC110
-                await anyio.sleep(0.001)  # threads end without telling a loop
+        if threads:  # in a forked child there are none, and no loop is known to run
+            import anyio
+
+            deadline = time.monotonic() + _CLOSE_WITHIN_S
+            with anyio.CancelScope(shield=True):
+                while any(t.is_alive() for t in threads) and time.monotonic() < deadline:  # noqa: ASYNC110
+                    await anyio.sleep(0.001)  # threads end without telling a loop
         self._close_usage()
 
     def _begin_closing(self) -> list[Any]:

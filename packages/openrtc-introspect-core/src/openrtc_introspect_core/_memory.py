@@ -24,9 +24,16 @@ class ShareOfRss:
         self._process = process
         self._samples: deque[tuple[float, float]] = deque()
         self.rss_mb = 0.0
+        self.trouble: str | None = None
+        """Why there is no newer sample; None while there is."""
 
     def sample(self, now: float, sessions: Iterable[Session]) -> None:
-        self.rss_mb = self._process.memory_info().rss / MIB
+        try:
+            self.rss_mb = self._process.memory_info().rss / MIB
+        except OSError as error:  # no file descriptor left, for one: the next time may be better
+            self.trouble = f"memory cannot be read now, its figures are the last ones: {error.strerror or error}"
+            return
+        self.trouble = None
         self._samples.append((now, self.rss_mb))
         while now - self._samples[0][0] > TREND_WINDOW_S:
             self._samples.popleft()

@@ -44,6 +44,7 @@ def drive(coro: Coroutine[Any, Any, Any], ledger: Ledger, tag: Account) -> Steps
     notable = NOTABLE_S
     thrown: BaseException | None = None
     value: Any = None
+    tag.tasks += 1  # here: an interrupt, or a stack that is full, may keep this generator from beginning
     try:
         try:
             value = yield
@@ -69,8 +70,10 @@ def drive(coro: Coroutine[Any, Any, Any], ledger: Ledger, tag: Account) -> Steps
                     item = send(value)
                 else:
                     raising, thrown = thrown, None
-                    item = coro.throw(raising)
-                    del raising
+                    try:
+                        item = coro.throw(raising)
+                    finally:
+                        del raising  # it may come out again, with this frame in its traceback: a cycle
             except StopIteration as stop:
                 ledger.end(outside, start)
                 return stop.value
@@ -114,7 +117,6 @@ class MeteredCoroutine:
     throw: Callable[..., Any]
 
     def __init__(self, coro: Coroutine[Any, Any, Any], ledger: Ledger, tag: Account) -> None:
-        tag.tasks += 1
         steps = drive(coro, ledger, tag)
         steps.send(None)
         self.coro = coro

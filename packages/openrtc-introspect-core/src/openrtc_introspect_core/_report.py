@@ -320,7 +320,7 @@ class Reporter:
             introspection_pct=percent(self._cost(moment) - spent, now - since) if now > since else None,
             left_behind=self._left_behind(now) if self.heap is not None else [],
             host=self.host.now(),
-            notes=self.notes.told(),
+            notes=[*self.notes.told(), *filter(None, (self.memory.trouble, self.host.trouble))],
             loops=loops,
         )
 

@@ -12,6 +12,10 @@ import threading
 import time
 from collections.abc import Callable, Container
 
+# Loaded by anyio where it is first used. On our thread that must not be: a host that forks meanwhile would have a child
+# in which the module's import lock is held for ever.
+import anyio._backends._asyncio  # noqa: F401
+
 from ._clock import Clock
 from ._report import Reporter
 from ._stacks import Places
@@ -54,6 +58,7 @@ class Served:
     def __init__(self, reporter: Reporter, places: Places) -> None:
         self._reporter = reporter
         self._places = places
+        places.load()
 
     def snapshot(self) -> Snapshot:
         return self._reporter.snapshot(breathe=True)
@@ -109,7 +114,13 @@ class Service:
         """CPU seconds this thread has used."""
 
     def start(self) -> None:
-        self._thread.start()
+        # Made here, so that whoever starts it is told where there are no file descriptors left for it.
+        self._own_loop = asyncio.SelectorEventLoop()
+        try:
+            self._thread.start()
+        except BaseException:
+            self._own_loop.close()
+            raise
 
     def stop(self) -> None:
         """Asks the thread to end; `is_alive` and `join` tell when it has."""
@@ -127,7 +138,7 @@ class Service:
     def _run(self) -> None:
         try:
             # asyncio's own loop, whatever the host's policy is: a thread's few connections need no other.
-            with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+            with asyncio.Runner(loop_factory=lambda: self._own_loop) as runner:
                 runner.run(self._serve())
         except asyncio.CancelledError:
             pass

@@ -89,6 +89,12 @@ class Places:
                 return path[len(folder) :]
         return path
 
+    @staticmethod
+    def load() -> None:
+        """Looks up now, on this thread, what it would look up, and import, where it is first needed."""
+        _installed()
+        _stdlib()
+
 
 def _folder(path: str | os.PathLike[str]) -> str:
     return os.path.join(os.path.abspath(path), "")

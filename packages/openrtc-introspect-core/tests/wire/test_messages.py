@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import typing
 from typing import Any
 
@@ -22,6 +23,22 @@ def test_messages_cannot_be_changed(frame: GoldenFrame) -> None:
     message: Any = frame.message
     with pytest.raises(AttributeError, match="immutable"):
         message.id = 0
+
+
+def test_rows_do_not_set_off_collections() -> None:
+    """However many a snapshot has: a collection goes through all that the host's program holds."""
+    generations: list[int] = []
+
+    def count(phase: str, info: dict[str, int]) -> None:
+        generations.append(info["generation"])
+
+    gc.callbacks.append(count)
+    try:
+        rows = [SessionRow(session_id="job-1", agent_name="restaurant", cpu_pct=1.5) for _ in range(50_000)]
+    finally:
+        gc.callbacks.remove(count)
+    assert len(rows) == 50_000
+    assert generations == []
 
 
 def test_every_message_has_a_golden_frame() -> None:

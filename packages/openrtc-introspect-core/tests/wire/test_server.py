@@ -251,6 +251,17 @@ def test_a_watch_goes_on_after_its_client_ended_its_side(counting: Counting, dia
         _until_admitted(worker, dial)
 
 
+@linux_only
+def test_a_client_that_ended_its_side_and_vanishes_gives_its_place_up(counting: Counting, dial: Dial) -> None:
+    """Though its watch is not due for long."""
+    with counting(limits=Limits(clients=1)) as worker:
+        peer = dial(worker)
+        peer.ask(type="watch", id=1, interval_s=60)
+        peer.socket.shutdown(socket.SHUT_WR)
+        peer.close()
+        _until_admitted(worker, dial)
+
+
 # --- slow readers --------------------------------------------------------------------------------
 
 
@@ -681,6 +692,29 @@ def test_work_is_followed_by_four_times_its_rest(make_snapshot: Make) -> None:
             return time.perf_counter() - began
 
     assert anyio.run(main) >= 0.2
+
+
+def test_those_who_wait_for_one_snapshot_get_the_same(make_snapshot: Make) -> None:
+    """However long it took to build: their turns come while it is fresh."""
+    cpu = 0.0
+    taken = 0
+
+    class Slow(Nothing):
+        def snapshot(self) -> Snapshot:
+            nonlocal cpu, taken
+            cpu += 1.0
+            taken += 1
+            return make_snapshot(seq=taken)
+
+    async def main() -> None:
+        with socket.socket(socket.AF_UNIX) as unused:
+            server = Server(unused, Slow(make_snapshot()), _hello(), cpu_clock=lambda: cpu)
+            async with anyio.create_task_group() as group:
+                for watcher in range(5):
+                    group.start_soon(server.paced, lambda watcher=watcher: server.shared.message(watcher))
+
+    anyio.run(main)
+    assert taken == 1
 
 
 # --- a real worker -------------------------------------------------------------------------------

@@ -24,16 +24,24 @@ import struct
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from .._errors import ArgumentError, EndpointError
+
+if sys.platform != "win32":
+    import fcntl
+    import termios
 
 MAX_PATH_BYTES = 107 if sys.platform == "linux" else 103
 """sun_path of sockaddr_un is 108 bytes on Linux and 104 on macOS, the closing NUL included."""
 
 _STALE_AFTER_S = 5.0
 """A socket file younger than this that refuses connections may be between bind() and listen()."""
+
+_TURN_WITHIN_S = 1.0
+"""How long a worker waits for another that starts in the same directory."""
 
 _NAME = re.compile(r"(?P<name>.+)-(?P<pid>\d{1,18})(?:\.\d+)?\.sock")
 
@@ -156,21 +164,42 @@ def open_listener(name: str, path: Path | None = None) -> tuple[socket.socket, P
     if not sockets_available():
         raise EndpointError("serving needs Unix sockets, which this platform lacks: pass socket_path=False")
     directory = path.parent if path is not None else worker_dir()
+    stem = f"{re.sub(r'[^A-Za-z0-9._-]', '_', name)}-{os.getpid()}"
+    # A process may hold several introspectors of one name.
+    names = [f"{stem}{suffix}.sock" for suffix in ("", *(f".{n}" for n in range(2, 100)))]
+    candidates = [path] if path is not None else [directory / each for each in names]
     _make_directory(directory)
     _check_directory(directory, private=path is None)
-    if path is not None:
-        candidates = [path]
-    else:
-        _remove_stale(directory)
-        stem = f"{re.sub(r'[^A-Za-z0-9._-]', '_', name)}-{os.getpid()}"
-        # A process may hold several introspectors of one name.
-        candidates = [directory / f"{stem}{suffix}.sock" for suffix in ("", *(f".{n}" for n in range(2, 100)))]
-    for candidate in candidates:
-        check_path(candidate)
-        state = _state_of(candidate)
-        if state == "absent" or (state == "dead" and _unlink(candidate)):
-            return _listen(candidate), candidate
+    try:
+        with _alone_in(directory):
+            if path is None:
+                _remove_stale(directory)
+            for candidate in candidates:
+                check_path(candidate)
+                state = _state_of(candidate)
+                if state == "absent" or (state == "dead" and _unlink(candidate)):
+                    return _listen(candidate), candidate
+    except EndpointError:
+        raise
+    except OSError as error:  # no file descriptor left, a directory that is gone again
+        raise EndpointError(f"cannot serve on socket {str(candidates[0])!r}: {error.strerror or error}") from None
     raise EndpointError(f"socket path {str(candidates[0])!r} {_TAKEN[state]}: choose another socket_path")
+
+
+@contextlib.contextmanager
+def _alone_in(directory: Path) -> Iterator[None]:
+    """Workers that start in one directory do so in turn: what one finds dead, another may be replacing."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        deadline = time.monotonic() + _TURN_WITHIN_S
+        while time.monotonic() < deadline:  # then without: who may list the directory can keep the lock
+            with contextlib.suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            time.sleep(0.001)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _listen(path: Path) -> socket.socket:
@@ -183,9 +212,15 @@ def _listen(path: Path) -> socket.socket:
         except OSError as error:
             raise EndpointError(f"cannot create socket {str(path)!r}: {error.strerror or error}") from None
         try:
-            os.chmod(path, 0o600)
+            mode = os.lstat(path).st_mode
+            if not stat.S_ISSOCK(mode):  # chmod would follow a link that someone has put there
+                raise EndpointError(f"socket {str(path)!r} was replaced as soon as it was made: choose another path")
+            if stat.S_IMODE(mode) != 0o600:  # a umask took from it
+                os.chmod(path, 0o600)
             listener.listen(64)
             listener.setblocking(False)
+        except EndpointError:
+            raise
         except OSError as error:
             _unlink(path)
             raise EndpointError(f"cannot serve on socket {str(path)!r}: {error.strerror or error}") from None
@@ -247,7 +282,8 @@ def _state_of(path: Path) -> str:
         probe.settimeout(0.2)
         code = probe.connect_ex(os.fspath(path))
     if code == errno.ECONNREFUSED:
-        return "dead" if time.time() - status.st_mtime > _STALE_AFTER_S else "young"
+        age_s = time.time() - status.st_mtime
+        return "young" if abs(age_s) <= _STALE_AFTER_S else "dead"  # one from the future: the clock was set back
     if code == errno.ENOENT:
         return "absent"
     return "live" if code == 0 or code in _BUSY else "closed"
@@ -272,7 +308,7 @@ _BUSY = (errno.EAGAIN, errno.EINPROGRESS, errno.ETIMEDOUT)
 
 
 def _unlink(path: Path) -> bool:
-    with contextlib.suppress(FileNotFoundError, PermissionError):
+    with contextlib.suppress(OSError):  # a file system that became read-only, for one
         path.unlink()
     return not os.path.lexists(path)
 
@@ -313,8 +349,5 @@ def unread_bytes(connection: socket.socket) -> int:
     """Memory that the peer's unread messages take; 0 too where the platform does not tell."""
     if sys.platform != "linux":
         return 0
-    import fcntl
-    import termios
-
     (size,) = struct.unpack("i", fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4)))
     return int(size)

@@ -115,7 +115,9 @@ class Block(Struct, frozen=True, kw_only=True):
     """The sessions kept waiting, the longest first. Null: this loop does not tell, or in progress."""
 
 
-class SessionRow(Struct, frozen=True, kw_only=True):
+# gc=False: 10,000 of them a snapshot would set off collections of the host's whole heap. Text and numbers make no
+# cycles.
+class SessionRow(Struct, frozen=True, kw_only=True, gc=False):
     """One live session, or one that has just ended with an error."""
 
     session_id: str

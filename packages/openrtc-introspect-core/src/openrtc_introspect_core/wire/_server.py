@@ -6,9 +6,10 @@ What a client does costs its own connection only:
 - a message is built when the connection is free to take it, so a connection holds one at the most,
   and a watch's next frame waits until the client has read all before it: a slow reader skips
   frames and never has a queue;
-- answering all clients together takes a fifth of a core at the most: each second of work is
-  followed by four of rest, a snapshot is shared by all who ask within that time, and connections
-  are accepted at a limited rate.
+- building snapshots takes a fifth of a core at the most, whoever asks: one that took a second is
+  shared by all who ask within the next four;
+- answering all clients together takes another fifth at the most: each second of work is followed
+  by four of rest; and connections are accepted at a limited rate.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ _SHORTEST_REST_S = 0.001
 _ACCEPT_REST_S = 0.002
 _OUT_OF_FILES_REST_S = 0.2
 _UNREAD_POLL_S = 0.02
+_HUNG_UP_POLL_S = 0.5
 _READ_BYTES = 16 * 1024
 _ROWS_PER_BREATH = 1000
 _LONGEST_PROBLEM = 200
@@ -95,13 +97,17 @@ class SharedSnapshot:
         self._cpu_clock = cpu_clock
         self._body = b""
         self._fresh_until = -math.inf
+        self.cpu_s = 0.0
+        """CPU seconds spent on building so far."""
 
     def message(self, request_id: RequestId) -> Message:
         """A snapshot no older than four times the CPU time it takes to build."""
         if self._clock() >= self._fresh_until:
             began = self._cpu_clock()
             self._body = _encode_without_id(self._source.snapshot())
-            self._fresh_until = self._clock() + REST * (self._cpu_clock() - began)
+            spent = self._cpu_clock() - began
+            self.cpu_s += spent
+            self._fresh_until = self._clock() + REST * spent
         # Clients that take their time hold the same body, not one each.
         return to_json(SnapshotRequest(id=request_id))[:-1], self._body
 
@@ -192,11 +198,12 @@ class Server:
         async with self._turn:
             owed = self._rest_until - self.clock()
             await anyio.sleep(owed if owed >= _SHORTEST_REST_S else 0.0)
-            began = self._cpu_clock()
+            began, built = self._cpu_clock(), self.shared.cpu_s
             try:
                 return work()
             finally:
-                spent = _TURN_S + self._cpu_clock() - began
+                # Not for what was built: it would be stale by the end of that rest, for whoever comes next.
+                spent = _TURN_S + self._cpu_clock() - began - (self.shared.cpu_s - built)
                 self._rest_until = max(self._rest_until, self.clock()) + REST * spent
 
 
@@ -217,9 +224,12 @@ class Connection:
             async with anyio.create_task_group() as group:
                 self._group = group
                 await self._send([encode(self._server.hello)])
-                if not await self._read() or _hung_up(self._socket):
+                gone = not await self._read() or _hung_up(self._socket)
+                while self._watches and not gone:  # it only ended its own side; nothing tells when the other ends
+                    await anyio.sleep(_HUNG_UP_POLL_S)
+                    gone = _hung_up(self._socket)
+                if gone:
                     group.cancel_scope.cancel()
-                # Else it only ended its own side: its watches go on until it is gone altogether.
         finally:
             _shut_down(self._socket)
 

@@ -23,8 +23,7 @@ Start one (`openrtc dev ./agents`, or `openrtc demo` to try), then run `openrtc 
 """
 PIPE_WIDTH = 120
 
-# What JSON leaves as it is but a terminal may obey: DEL, C1 controls, changes of direction, line separators.
-_UNSAFE = re.compile("[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_NOT_ASCII = re.compile("[^ -~]")
 
 
 def fail(message: str, code: int) -> typer.Exit:
@@ -47,8 +46,17 @@ def say(line: str) -> None:
 
 
 def escaped(json: str) -> str:
-    """The same JSON without anything that a terminal would obey."""
-    return _UNSAFE.sub(lambda match: f"\\u{ord(match.group()):04x}", json)
+    """The same JSON without anything that a terminal would obey, or not show: JSON itself leaves DEL, C1 controls,
+    changes of direction and the like as they are."""
+    return json if json.isprintable() else _NOT_ASCII.sub(_shown, json)
+
+
+def _shown(match: re.Match[str]) -> str:
+    character = match.group()
+    if character.isprintable():
+        return character
+    units = character.encode("utf-16-be")
+    return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
 
 
 def put(text: str) -> None:

@@ -1,0 +1,97 @@
+"""What do hostile peers of the socket cost the worker's loop, and its memory?
+
+Each kind is a process of its own, see _adversary.py, so it takes a core while it is at it; so does the calm case's,
+which only spins.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from . import _loops
+from ._adversary import KINDS
+from ._case import Case, Details, Result, Results, Row, value
+from ._lag import lag_of
+from ._sessions import idle, opened
+from ._subjects import make
+from ._table import figure
+from .footprint import resident
+
+SESSIONS = 100
+CALM = "calm"
+_SPIN = (
+    "import sys, time; sys.stdin.readline(); until = time.time() + float(sys.argv[1])\nwhile time.time() < until: pass"
+)
+
+
+def cases(quick: bool) -> list[Case]:
+    seconds = 1.0 if quick else 4.0
+    return [Case(kind, measure, {"kind": kind, "seconds": seconds}) for kind in (CALM, *KINDS)]
+
+
+def measure(kind: str, seconds: float) -> Result:
+    return _loops.run("asyncio", _measure(kind, seconds))
+
+
+async def _measure(kind: str, seconds: float) -> Result:
+    subject = make("exact")
+    await subject.start()
+    async with opened(subject, idle(SESSIONS)):
+        await asyncio.sleep(1.2)
+        pipe = asyncio.subprocess.PIPE
+        if kind == CALM:
+            command = [sys.executable, "-c", _SPIN, str(seconds)]
+        else:
+            script = Path(__file__).with_name("_adversary.py")
+            command = [sys.executable, str(script), kind, str(subject.socket), str(seconds)]
+        process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        if kind != CALM:
+            await process.stdout.readline()
+        before = resident()
+        process.stdin.write(b"\n")
+        lag = await lag_of(seconds)
+        grown = resident() - before
+        told, _ = await process.communicate()
+        achieved: dict[str, Any] = json.loads(told) if told else {}
+    await subject.close()
+    return {"lag": lag, "grown_kib": grown / 1024, "achieved": achieved}
+
+
+def rows(results: Results) -> list[Row]:
+    calm = value(results, CALM, "lag", "p99_ms")
+    lags = {kind: value(results, kind, "lag", "p99_ms") for kind in KINDS}
+    grown = [value(results, kind, "grown_kib") for kind in KINDS if kind in results]
+    known = {kind: lag for kind, lag in lags.items() if lag is not None}
+    worst = max(known, key=known.__getitem__) if known else None
+    return [
+        Row("a process that spins beside it, lag, p99", calm, "ms"),
+        Row(f"the worst of {len(KINDS)} hostile peers ({worst}), lag, p99", known.get(worst or ""), "ms", must=5.0),
+        Row("the same, RSS added by the worst of them", max(grown) / 1024 if grown else None, "MB", must=10.0),
+    ]
+
+
+def details(results: Results) -> list[Details]:
+    lines = []
+    for kind in (CALM, *KINDS):
+        measured = results.get(kind)
+        if measured is None:
+            continue
+        achieved = measured["achieved"]
+        lines.append(
+            [
+                kind.replace("_", " "),
+                f"{achieved['connections']:,}" if achieved else "-",
+                figure(achieved["bytes"] / 1e6, "MB") if achieved else "-",
+                figure(measured["lag"]["p99_ms"], "ms"),
+                figure(measured["lag"]["max_ms"], "ms"),
+                figure(max(0.0, measured["grown_kib"]), "KiB"),
+            ]
+        )
+    heading = ["peer", "connections", "sent", "lag, p99", "lag, longest", "RSS added"]
+    return [Details(f"Hostile peers of a worker with {SESSIONS} sessions", heading, lines)]
