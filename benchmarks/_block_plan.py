@@ -34,7 +34,7 @@ KINDS: dict[str, tuple[b.Blocker, str]] = {
     "subprocess": (b.spawn, "sync-call"),
     "import": (b.load, "import"),
     "gc": (b.collect, "gc"),
-    "gil": (b.starve, "gil"),
+    "gil": (b.starve, "gil-contention"),
 }
 """The function that blocks, and the cause to be told where a task calls it."""
 BURST, GIL_WAITING = "burst", "gil, loop waits"

@@ -12,6 +12,7 @@ from ._errors import (
     IntrospectError,
     ProtocolError,
     RequestFailed,
+    SessionFailed,
     StateError,
 )
 from ._introspector import Introspector
@@ -22,7 +23,8 @@ from .wire import Block, Location, SessionRow, Snapshot, WorkerInfo, connect, re
 if TYPE_CHECKING:
     from ._diagnosis import diagnose
     from ._finding import Finding
-    from ._pool import AgentPool, PoolSession
+    from ._hosting import PoolSession
+    from ._pool import AgentPool
 
 __all__ = [
     "AgentPool",
@@ -39,6 +41,7 @@ __all__ = [
     "ProtocolError",
     "RequestFailed",
     "Session",
+    "SessionFailed",
     "SessionRow",
     "Snapshot",
     "StateError",
@@ -55,15 +58,11 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     # The pool loads anyio, which a host that brings its own runtime need not wait for; and no host diagnoses itself.
     if name in ("AgentPool", "PoolSession"):
-        from . import _pool
+        from . import _hosting, _pool
 
-        return getattr(_pool, name)
-    if name == "diagnose":
-        from ._diagnosis import diagnose
+        return _pool.AgentPool if name == "AgentPool" else _hosting.PoolSession
+    if name in ("diagnose", "Finding"):
+        from . import _diagnosis
 
-        return diagnose
-    if name == "Finding":
-        from ._finding import Finding
-
-        return Finding
+        return _diagnosis.diagnose if name == "diagnose" else _diagnosis.Finding
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
