@@ -57,8 +57,10 @@ class Planned:
 
     @property
     def cause(self) -> str:
+        if self.kind in ("gil", GIL_WAITING):
+            return "gil-contention"
         if self.kind in NOBODYS:
-            return self.kind.partition(",")[0]
+            return self.kind
         return "callback" if "callback" in self.place else KINDS[self.kind][1]
 
     @property

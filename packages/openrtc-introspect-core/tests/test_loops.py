@@ -92,10 +92,12 @@ def session_on(loop: LoopThread, introspector: Introspector, session_id: str) ->
         done: list[asyncio.Task[Any]] = []
         loop.loop.call_soon_threadsafe(orders.put_nowait, (coro, done))
         wait_until(lambda: bool(done))
+        settle(introspector)
         return done[0].result()
 
     running = loop.start(entry())
     assert opened.wait(DEADLINE_S)
+    settle(introspector)
     try:
         yield run
     finally:
@@ -108,6 +110,18 @@ def wait_until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not come to be"
         time.sleep(0.001)
+
+
+def settle(introspector: Introspector) -> None:
+    """Until every loop waits: a clock that is moved on in a step of one would move on in a step of another as well."""
+    hooks = [loop.hook for loop in introspector._loops]
+
+    def all_wait() -> bool:
+        since = [hook.waiting_since for hook in hooks]
+        time.sleep(0.005)  # looking for what is ready already is no wait
+        return since == [hook.waiting_since for hook in hooks] and all(hook.busy_since is None for hook in hooks)
+
+    wait_until(all_wait)
 
 
 def rows(introspector: Introspector) -> dict[str, SessionRow]:
@@ -202,12 +216,21 @@ def test_work_of_a_session_on_another_loop_is_its_own() -> None:
 
     with two_loops(clock=clock, stacks=False, slow_session_threshold_ms=1000) as (introspector, one, two):
 
+        go = asyncio.Event()
+
+        async def when_told() -> str | None:
+            await go.wait()
+            return await work(0.03)
+
         async def send() -> Any:
             clock.advance(0.02)
-            return await asyncio.wrap_future(two.start(work(0.03)))
+            return two.start(when_told())
 
         with session_on(one, introspector, "a") as run:
-            assert run(send()) == "a"
+            sent = run(send())
+            two.loop.call_soon_threadsafe(go.set)
+            assert sent.result(DEADLINE_S) == "a"
+            settle(introspector)
             row = rows(introspector)["a"]
             totals = [loop.ledger.totals(loop.ledger.standing())[0] for loop in introspector._loops]
     assert (row.cpu_s, row.loop) == (pytest.approx(0.05), "asyncio-1")

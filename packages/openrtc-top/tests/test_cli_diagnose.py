@@ -189,7 +189,7 @@ def test_how_long_is_checked(given: str) -> None:
 
 def test_no_worker(runtime_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exit code 1, and how to get one."""
-    monkeypatch.setattr("openrtc_top._connection.discover", list)
+    monkeypatch.setattr("openrtc_top._connection.find", lambda *_, **__: [])
     result = diagnosed()
     assert (result.exit_code, result.stdout) == (1, "")
     assert "openrtc demo" in result.stderr

@@ -55,7 +55,7 @@ async def test_an_older_worker(anyio_backend: str) -> None:
     """What it does not tell is not asked for, and is named."""
     told = await asked("job-1", lacks=("tasks",))
     assert (told.tasks, told.stack, told.problem) == (
-        None, CALL, "this worker does not tell tasks: it is of an older version",
+        None, CALL, "this worker does not tell tasks: too old, or in process mode",
     )  # fmt: skip
     told = await asked("job-1", lacks=("tasks", "stacks"))
     assert (told.tasks, told.stack) == (None, None)

@@ -334,7 +334,7 @@ def test_page_of_an_idle_session(size: tuple[int, int], make_snapshot: MakeSnaps
     assert "asking …" in shown(state, size)
     idle = after(Inspected("w", "job-1", Inspection(tasks=[], stack=[])), state=state)
     compare("page-idle-{}x{}".format(*size), shown(idle, size))
-    old = Inspection(problem="this worker does not tell tasks or stacks: it is of an older version")
+    old = Inspection(problem="this worker does not tell tasks or stacks: too old, or in process mode")
     text = shown(after(Inspected("w", "job-1", old), state=state), size)
     assert old.problem in text
     assert "not running" not in text

@@ -61,8 +61,12 @@ def __getattr__(name: str) -> Any:
         from . import _hosting, _pool
 
         return _pool.AgentPool if name == "AgentPool" else _hosting.PoolSession
-    if name in ("diagnose", "Finding"):
-        from . import _diagnosis
+    if name == "diagnose":
+        from ._diagnosis import diagnose
 
-        return _diagnosis.diagnose if name == "diagnose" else _diagnosis.Finding
+        return diagnose
+    if name == "Finding":
+        from ._finding import Finding
+
+        return Finding
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

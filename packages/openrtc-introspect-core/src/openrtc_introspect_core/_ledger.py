@@ -162,9 +162,9 @@ class Ledger:
 
     def totals(self, standing: Standing) -> tuple[float, int]:
         """(seconds, steps) charged on this loop to all sessions there have been."""
-        busy, steps = self.retired.busy, self.retired.steps
+        busy, steps, running = self.retired.busy, self.retired.steps, standing.running
         for account in list(self.accounts.values()):
-            busy += self.busy_of(account, standing)
+            busy += account.busy if account is not running else standing.busy
             steps += account.steps
         return busy, steps
 

@@ -28,6 +28,7 @@ from .wire._messages import (
     Block,
     LeftBehind,
     LoopInfo,
+    LoopTime,
     SessionRow,
     Snapshot,
     Status,
@@ -201,19 +202,24 @@ class Reporter:
         share = rss_mb / len(live) if live else 0.0
         metered = self.settings.cpu != "off"
         blocked = {block.session_id for block in in_progress}
-        loops = {loop.name: loop for loop, _, _ in moment.loops}
-        several = len(loops) > 1
-        any_tells = any(loop.hook.victims.known for loop in loops.values())
+        several = len(moment.loops) > 1
+        tells_delays = {loop.name: loop.hook.victims.known for loop, _, _ in moment.loops}
+        some_tells_delays = any(tells_delays.values())
+        sees_threads = {loop.name for loop, _, _ in moment.loops if loop.sees_threads}
+        in_progress_of = moment.in_progress.get
         at = self.wall.at
         heap = self.heap is not None
         in_threads = self.thread_work.under_way()
         rows = []
         for index, session in enumerate(live):
-            busy = moment.busy_of(session)
+            busy, steps, tasks = 0.0, 0, 0
+            for account in session.accounts:
+                busy += in_progress_of(account, account.busy)
+                steps += account.steps
+                tasks += account.tasks
             if share > session.peak_mb:
                 session.peak_mb = share
-            home = loops.get(session.loop) if session.loop is not None else None
-            delays = home.hook.victims.known if home is not None else any_tells
+            delays = tells_delays.get(session.loop or "", some_tells_delays)
             status: Status = "active"
             if session.session_id in blocked:
                 status = "blocked"
@@ -231,14 +237,14 @@ class Reporter:
                     duration_s=max(0.0, now - session.started),
                     cpu_pct=session.share(now, busy) if metered else None,
                     cpu_s=busy if metered else None,
-                    steps=session.steps if metered else None,
-                    tasks=session.tasks,
+                    steps=steps if metered else None,
+                    tasks=max(0, tasks),
                     mem_mb=share,
                     peak_mb=session.peak_mb,
                     heap_mb=session.held / MIB if heap else None,
                     heap_growth_mb_per_min=_mib(session.heap_growth(now)) if heap else None,
                     thread_cpu_s=session.thread_cpu + in_threads.get(session, 0.0)
-                    if home is not None and home.sees_threads
+                    if session.loop in sees_threads
                     else None,
                     status=status,
                     blocks=session.blocks,
@@ -283,18 +289,15 @@ class Reporter:
     def _worker(self, moment: Moment, live: list[Session], rss_mb: float) -> WorkerInfo:
         now = moment.now
         lags = [loop.times.lag(now) for loop, _, _ in moment.loops]
-        sessions = Counter(session.loop for session in live)
-        loops = [
-            _loop_info(loop, mark, lag, sessions[loop.name])
-            for (loop, _, mark), lag in zip(moment.loops, lags, strict=True)
-        ]
+        shares = [loop.times.shares(mark) for loop, _, mark in moment.loops]
         lag = worst_of(lags)
+        loops = _loop_infos(moment, shares, lags, live) if len(moment.loops) > 1 else []
         since, spent, _, _ = self._spent
         return WorkerInfo(
             name=self.settings.name,
             pid=os.getpid(),
             epoch=self.epoch,
-            loop=loops[0].loop if loops else self._kind,
+            loop=moment.loops[0][0].hook.kind if moment.loops else self._kind,
             python=platform.python_version(),
             started_at=self.wall.at(self._started),
             uptime_s=now - self._started,
@@ -310,7 +313,7 @@ class Reporter:
             rss_mb=rss_mb,
             rss_trend_mb_per_min=self.memory.trend_mb_per_min(),
             memory_limit_mb=self.settings.memory_limit_mb,
-            loop_time=mean_of([loop.loop_time for loop in loops]),
+            loop_time=mean_of(shares),
             lag_p99_ms=lag.p99_ms,
             lag_max_ms=lag.longest_ms,
             lag_method=lag.method,
@@ -318,7 +321,7 @@ class Reporter:
             left_behind=self._left_behind(now) if self.heap is not None else [],
             host=self.host.now(),
             notes=self.notes.told(),
-            loops=loops if len(loops) > 1 else [],
+            loops=loops,
         )
 
     def _left_behind(self, now: float) -> list[LeftBehind]:
@@ -334,17 +337,21 @@ class Reporter:
         ]
 
 
-def _loop_info(loop: AttachedLoop, mark: Mark, lag: Lag, sessions: int) -> LoopInfo:
-    return LoopInfo(
-        name=loop.name,
-        loop=loop.hook.kind,
-        thread=loop.hook.thread.name,
-        sessions=sessions,
-        loop_time=loop.times.shares(mark),
-        lag_p99_ms=lag.p99_ms,
-        lag_max_ms=lag.longest_ms,
-        lag_method=lag.method,
-    )
+def _loop_infos(moment: Moment, shares: list[LoopTime], lags: list[Lag], live: list[Session]) -> list[LoopInfo]:
+    sessions = Counter(session.loop for session in live)
+    return [
+        LoopInfo(
+            name=loop.name,
+            loop=loop.hook.kind,
+            thread=loop.hook.thread.name,
+            sessions=sessions[loop.name],
+            loop_time=shares[index],
+            lag_p99_ms=lags[index].p99_ms,
+            lag_max_ms=lags[index].longest_ms,
+            lag_method=lags[index].method,
+        )
+        for index, (loop, _, _) in enumerate(moment.loops)
+    ]
 
 
 def _mib(count: float | None) -> float | None:

@@ -133,7 +133,7 @@ class Session:
     def share(self, now: float, busy: float) -> float:
         """Percent of wall time since the last mark but one; `busy` is what it has `now`. On n loops up to n · 100."""
         since, before, _, _ = self._marks
-        return percent(busy - before, now - since, most=100.0 * max(1, len(self.accounts)))
+        return percent(busy - before, now - since, 100.0 * (len(self.accounts) or 1))
 
     def mark_heap(self, now: float) -> None:
         """Called about once a second where memory is measured: remembers `held` each ten seconds for a minute."""

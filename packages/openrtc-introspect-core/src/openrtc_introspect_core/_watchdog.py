@@ -116,9 +116,9 @@ class Watch:
         held = now - standing.since if standing.running is not None else 0.0
         turning = now - stuck if stuck is not None else 0.0
         if max(held, turning) < NOTICED_S:
-            if late >= STARVED_S:
-                due = now - late
-                self._starved = Incident(due, before=self._last, late=[late], dues=[due], idle_before=self._last_idle)
+            if late >= STARVED_S and (kept := late - not_let()) >= STARVED_S:
+                due = now - kept
+                self._starved = Incident(due, before=self._last, late=[kept], dues=[due], idle_before=self._last_idle)
             self._park_if_quiet(now, stuck)
             self._remember(self.usage.read())
             return self._interval

@@ -15,7 +15,7 @@ async def inspect(client: Client, session_id: str) -> Inspection:
     """Ask for the session's tasks, and where it runs. What cannot be had is said, and is no error."""
     serves = client.hello.capabilities
     missing = [what for what in ("tasks", "stacks") if what not in serves]
-    problem = f"this worker does not tell {' or '.join(missing)}: it is of an older version" if missing else ""
+    problem = f"this worker does not tell {' or '.join(missing)}: too old, or in process mode" if missing else ""
     tasks: Tasks | None = None
     stack: list[Location] | None = None
     try:

@@ -85,20 +85,20 @@ def tasks_grow(evidence: Evidence, found: Sequence[Finding]) -> Iterator[Finding
     if not evidence.enough:
         return
     grown = [
-        (row.tasks - old.tasks, row)
+        (row.tasks - old.tasks, row.tasks, row)
         for old, row in evidence.stayed
-        if row.tasks is not None and old.tasks is not None and old.duration_s >= SETTLED_S
+        # Null: a session in a process of its own, whose tasks are not seen.
+        if old.tasks is not None and row.tasks is not None
+        if row.tasks - old.tasks >= TASKS and old.duration_s >= SETTLED_S and _only_grows(evidence, row)
     ]
-    grown = [(rise, row) for rise, row in grown if rise >= TASKS]
-    grown = [(rise, row) for rise, row in grown if _only_grows(evidence, row)]
     if not grown:
         return
-    rise, worst = max(grown, key=lambda each: each[0])
+    rise, tasks, worst = max(grown, key=lambda each: each[0])
     yield finding(
         "tasks-grow",
         "warning",
         title=f"the tasks of {worst.session_id}{others(len(grown) - 1)} only grow",
-        seen=f"{(worst.tasks or 0) - rise} to {worst.tasks} tasks in {span(evidence.span_s)}, and never fewer",
+        seen=f"{tasks - rise} to {tasks} tasks in {span(evidence.span_s)}, and never fewer",
         threshold=f"{TASKS} more tasks while watched, in both halves of it, and never fewer",
         value=float(rise),
         limit=float(TASKS),
@@ -132,6 +132,6 @@ def old_session(evidence: Evidence, found: Sequence[Finding]) -> Iterator[Findin
 
 
 def _only_grows(evidence: Evidence, last: SessionRow) -> bool:
-    rows = [row for frame in evidence.frames for row in frame.sessions if row.session_id == last.session_id]
+    rows = (row for frame in evidence.frames for row in frame.sessions if row.session_id == last.session_id)
     tasks = [row.tasks for row in rows if row.tasks is not None]
     return tasks == sorted(tasks) and climbs(tasks, TASKS)

@@ -18,10 +18,10 @@ from openrtc_top._rows import SORTS, STATUSES, WIRE_NAMES
 RATE_LEAST = 0.5
 RATE_MOST = 10.0
 SECONDS_MOST = 86400.0
-WATCH_LEAST, WATCH_MOST = 2.0, 3600.0
 INTERVAL_LEAST = 0.1
 INTERVAL_MOST = 30.0
 """A connection that asks for nothing is closed after a minute."""
+WATCH_LEAST, WATCH_MOST = 2.0, 3600.0
 SESSIONS_MOST = 1000
 COUNT_MOST = 10**12
 MEMORY_MOST = 10**9
@@ -38,14 +38,14 @@ def parse_seconds(given: str | float) -> float:
     return _number(given, 0.1, SECONDS_MOST, "seconds")
 
 
-def parse_watch(given: str | float) -> float:
-    """For how long to look before judging."""
-    return _number(given, WATCH_LEAST, WATCH_MOST, "seconds")
-
-
 def parse_interval(given: str | float) -> float:
     """Seconds between two frames."""
     return _number(given, INTERVAL_LEAST, INTERVAL_MOST, "seconds")
+
+
+def parse_watch(given: str | float) -> float:
+    """For how long to look before judging."""
+    return _number(given, WATCH_LEAST, WATCH_MOST, "seconds")
 
 
 def parse_sessions(given: str | int) -> int:

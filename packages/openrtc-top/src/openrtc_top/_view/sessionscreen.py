@@ -97,7 +97,8 @@ def _cpu(page: SessionPage) -> list[tuple[int, Line]]:
         parts.append((1, Line(f"{quantity.number(row.cpu_s)} s of loop time")))
     if row.steps is not None:
         parts.append((2, Line(f"{quantity.count(row.steps)} steps")))
-    return [*parts, (3, Line("1 task" if row.tasks == 1 else f"{row.tasks} tasks"))]
+    tasks = quantity.UNKNOWN if row.tasks is None else row.tasks
+    return [*parts, (3, Line("1 task" if tasks == 1 else f"{tasks} tasks"))]
 
 
 def _memory(page: SessionPage) -> list[tuple[int, Line]]:

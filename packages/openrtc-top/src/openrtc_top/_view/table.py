@@ -92,7 +92,7 @@ FORMS = {
     "worst_delay": Form(6, _plain(lambda row: quantity.span(row.worst_delay_ms))),
     "cpu_s": Form(7, _plain(lambda row: quantity.number(row.cpu_s))),
     "steps": Form(7, _plain(lambda row: _count(row.steps))),
-    "tasks": Form(5, _plain(lambda row: str(row.tasks))),
+    "tasks": Form(5, _plain(lambda row: quantity.UNKNOWN if row.tasks is None else str(row.tasks))),
     "heap_growth": Form(8, _plain(lambda row: quantity.number(row.heap_growth_mb_per_min))),
     "thread_cpu_s": Form(7, _plain(lambda row: quantity.number(row.thread_cpu_s))),
 }
