@@ -183,10 +183,10 @@ def wheels(session: nox.Session, package: str) -> None:
 
 
 @nox.session
-def livekit(session: nox.Session) -> None:
-    """The tests with real livekit-agents sessions (-- pytest's arguments)."""
-    install(session, *PACKAGES, group="livekit")
-    session.run("pytest", *(session.posargs or ["tests/livekit"]))
+def runtimes(session: nox.Session) -> None:
+    """The tests with the real livekit-agents, openrtc, aiohttp and websockets (-- pytest's arguments)."""
+    install(session, *PACKAGES, group="runtimes")
+    session.run("pytest", *(session.posargs or ["tests/runtimes"]))
 
 
 @nox.session
