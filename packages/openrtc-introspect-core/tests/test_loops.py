@@ -215,7 +215,6 @@ def test_work_of_a_session_on_another_loop_is_its_own() -> None:
         return session.session_id if session is not None else None
 
     with two_loops(clock=clock, stacks=False, slow_session_threshold_ms=1000) as (introspector, one, two):
-
         go = asyncio.Event()
 
         async def when_told() -> str | None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from openrtc_top._blocks import later
 from openrtc_top._history import HISTORY_S, Points, Second, longer
+from openrtc_top._judged import NOTHING, Judged
 from openrtc_top._sockets import named
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ class Worker:
     """The same of its sessions."""
     blocks: tuple[Block, ...] = ()
     """The last that are over, oldest first."""
+    judged: Judged = NOTHING
+    """What is wrong with it."""
     heard_at: float | None = None
     """When its last snapshot came, by the view's clock."""
     gone: str | None = None
@@ -72,8 +75,9 @@ def heard(workers: Workers, key: str, snapshot: Snapshot, now: float) -> Workers
     history: Points = ()
     trail: tuple[Second, ...] = ()
     blocks: tuple[Block, ...] = ()
+    judged = NOTHING
     if before and before.snapshot and before.snapshot.worker.epoch == info.epoch:
-        history, trail, blocks = before.history, before.trail, before.blocks
+        history, trail, blocks, judged = before.history, before.trail, before.blocks, before.judged
     busy = busy_pct(info)
     if busy is not None:
         second = int(snapshot.taken_at)
@@ -84,7 +88,8 @@ def heard(workers: Workers, key: str, snapshot: Snapshot, now: float) -> Workers
     if before is None or before.snapshot is None:
         workers = _without_predecessor(workers, key, name, info)
     trail = longer(trail, snapshot)
-    return _with(workers, Worker(key, name, info.pid, host, snapshot, history, trail, blocks, heard_at=now))
+    judged = judged.after(snapshot, blocks)
+    return _with(workers, Worker(key, name, info.pid, host, snapshot, history, trail, blocks, judged, heard_at=now))
 
 
 def told(workers: Workers, key: str, blocks: Sequence[Block]) -> Workers:

@@ -78,7 +78,7 @@ def _told(name: str, text: str, width: int | None) -> list[Line]:
     return lines + [Line((" " * _INDENT if name else " " * 4) + more) for more in wrapped[1:]]
 
 
-def findings_line(findings: Sequence[Finding], width: int) -> list[Line]:
+def findings_line(findings: Sequence[Finding], width: int, worker: str | None = None) -> list[Line]:
     """The worst one, how many more there are, and where to read on; no line where there is none."""
     if not findings:
         return []
@@ -87,6 +87,8 @@ def findings_line(findings: Sequence[Finding], width: int) -> list[Line]:
         (0, Line(f" {worst.severity.upper()}", _STYLES.get(worst.severity, PLAIN))),
         (0, Line(clip(visible(worst.title), max(20, width - 12)))),
     ]
+    if worker is not None:
+        parts.insert(1, (3, Line(clip(visible(worker), NAME_MOST))))
     if len(findings) > 1:
         parts.append((1, Line(f"and {len(findings) - 1} more: openrtc diagnose", DIM)))
     parts.append((2, Line(f"openrtc runbook {visible(worst.runbook)}", DIM)))
