@@ -21,6 +21,7 @@ from openrtc_introspect_core.wire import (
     Delayed,
     Host,
     Location,
+    LoopInfo,
     LoopTime,
     SessionRow,
     Snapshot,
@@ -338,6 +339,57 @@ def test_on_a_host_that_is_full_wall_time_is_no_evidence() -> None:
         assert on_host(own, loop_time(untagged_pct=60.0)) == told
 
 
+def test_of_several_loops_the_full_one_is_told() -> None:
+    """The worker's own figures are their mean."""
+    full, idle = LoopTime(sessions_pct=90.0, idle_pct=5.0), LoopTime(sessions_pct=5.0, idle_pct=94.0)
+    loops = [LoopInfo(name="asyncio-1", loop_time=idle), LoopInfo(name="asyncio-2", loop_time=full)]
+    rows = lambda t: [row(f"job-{n}", steps=int(50 * t), loop=f"asyncio-{1 + n % 2}") for n in range(4)]  # noqa: E731
+    (found,) = diagnose(*series(worker=lambda t: {"loops": loops}, sessions=rows))
+    assert found.title == "loop asyncio-2 is full: 2 sessions, busy 95 % of the time"
+    on_it = [block("cpu", 600.0, n, loop="asyncio-2") for n in range(5)]
+    assert codes(series(worker=lambda t: {"loops": loops}, sessions=rows, blocks=on_it)) == ["slow-session"]
+
+
+def test_sessions_that_have_failed_do_not_count() -> None:
+    """They are shown for a while, and run no more."""
+    failed = row("job-9", status="errored", duration_s=99 * 3600.0, cpu_s=0.0, tasks=0)
+    rows = lambda t: [failed, *(row(f"job-{n}", steps=int(50 * t)) for n in range(4))]  # noqa: E731
+    assert codes(series(sessions=rows)) == []
+    assert codes(series(sessions=lambda t: [failed], worker=loop_time(other_pct=30.0))) == []
+
+
+def test_processes_have_no_loop_to_judge() -> None:
+    """A session that is a process may use a whole core, and has no tasks that are told."""
+    rows = one_session(cpu_s=0.99, steps=100)
+    process = {"isolation": "process", "loop_time": LoopTime()}
+    assert codes(series(sessions=rows, worker=lambda t: process)) == []
+    unknown = [row("job-0", cpu_s=None, steps=None, tasks=None)]
+    assert codes(series(sessions=lambda t: unknown, worker=lambda t: process)) == []
+
+
+def test_whose_memory_grows_is_told_where_it_is_measured() -> None:
+    """The session that half of the growth is of; else nobody."""
+
+    def grows(own: float | None) -> Finding:
+        rows = lambda t: [row("job-0", steps=int(9 * t), heap_growth_mb_per_min=own), row("job-1", steps=int(9 * t))]  # noqa: E731
+        (found,) = diagnose(*series(sessions=rows, worker=lambda t: {"rss_mb": 200.0 + t}))
+        return found
+
+    assert grows(31.0).session_id == "job-0"
+    assert grows(31.0).seen.endswith("; job-0's own grows by 31 MB a minute")
+    assert grows(29.0).session_id is grows(None).session_id is None
+
+
+def test_whose_call_in_a_thread_keeps_the_gil_is_told() -> None:
+    """Where a block says so."""
+    told, blocks = gil(3, 700.0, 50.0)
+    assert diagnose(told, blocks)[0].session_id is None
+    whose = [*blocks, block("gil-contention", 90.0, 9, session_id="job-1", agent_name="dental")]
+    (found,) = diagnose(told, whose)
+    assert found.session_id == "job-1"
+    assert found.seen.endswith("1 block by calls in threads, the longest of job-1 (dental)")
+
+
 def test_memory_that_jumps_or_comes_with_sessions_is_no_trend() -> None:
     """Nor what goes up and down within a minute."""
     assert codes(series(worker=lambda t: {"rss_mb": 200.0 + (50.0 if t > 3 else 0.0)})) == []
@@ -457,7 +509,10 @@ _row = st.builds(
     duration_s=_amount,
     cpu_s=_maybe,
     steps=st.none() | _number,
-    tasks=_number,
+    tasks=st.none() | _number,
+    status=st.sampled_from(["active", "errored"]),
+    loop=st.none() | st.just("a"),
+    heap_growth_mb_per_min=st.none() | st.floats(min_value=-1e18, max_value=1e18),
 )
 _shares = st.builds(
     LoopTime, **dict.fromkeys(("sessions_pct", "untagged_pct", "gc_pct", "other_pct", "idle_pct"), _maybe)
@@ -472,6 +527,8 @@ _worker = st.builds(
     rss_trend_mb_per_min=st.none() | st.floats(min_value=-1e18, max_value=1e18),
     memory_limit_mb=_amount,
     loop_time=_shares,
+    loops=st.lists(st.builds(LoopInfo, name=st.sampled_from("ab"), loop_time=_shares), max_size=2),
+    isolation=st.sampled_from(["coroutine", "process"]),
     lag_p99_ms=_maybe,
     host=st.builds(Host, cpu_pct=_maybe, load_1m=_maybe, other_threads_pct=_maybe),
     notes=st.lists(_text | st.just("the task factory was replaced"), max_size=2),

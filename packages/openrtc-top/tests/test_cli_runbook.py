@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from openrtc_top import _runbooks
+from openrtc_top._cli import complete
 from openrtc_top._cli.app import app
 
 
@@ -58,6 +59,12 @@ def test_an_unknown_name_is_one_line(given: str, told: str) -> None:
     assert (result.exit_code, result.stdout) == (2, "")
     assert told in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_a_shell_completes_the_names() -> None:
+    """From their beginning."""
+    assert complete.runbook("c") == ["cannot-connect", "cpu-hot"]
+    assert complete.runbook("") == _runbooks.names()
 
 
 def test_in_a_terminal_it_is_rendered(in_terminal: Callable[..., Any]) -> None:

@@ -40,6 +40,17 @@ def worker(make_snapshot: Callable[..., Snapshot], make_past: Callable[..., Bloc
         yield fake
 
 
+@pytest.mark.slow
+def test_diagnose(worker: FakeWorker) -> None:
+    """Workers of other hosts are watched like those of this one; a host that cannot be reached is told of."""
+    via = f"""voice-3=sh -c 'exec "$@"' -- {RELAY} --socket {worker.path}"""
+    result = CliRunner().invoke(app, ["diagnose", "--seconds", "2", "--via", via, "--via", "down=sh -c 'exit 9'"])
+    assert result.exit_code == 1
+    assert result.stdout.startswith("voice-a at voice-3 · pid 41213 · 0 sessions · watched for ")
+    assert result.stdout.splitlines()[0].endswith("nothing found")
+    assert result.stderr == "error: down: sh ended with exit code 9\n"
+
+
 @pytest.mark.parametrize("command", ["ps", "blocks"])
 def test_once(command: str, worker: FakeWorker) -> None:
     """The other side's workers, as if they were here: `sh -c 'exec "$@"' --` stands for ssh."""

@@ -12,6 +12,8 @@ from ._finding import SEVERITIES, Finding
 from ._rules import RULES
 from .wire._messages import Block, Snapshot
 
+__all__ = ["Finding", "diagnose"]
+
 
 def diagnose(snapshots: Iterable[Snapshot], blocks: Iterable[Block] = ()) -> list[Finding]:
     """What is wrong with one worker, the worst first; an empty list where nothing is.

@@ -42,6 +42,8 @@ class Evidence:
         self.last = every[-1]
         self.frames = [frame for frame in every if frame.worker.epoch == self.last.worker.epoch]
         self.first = self.frames[0]
+        self.rows = [row for row in self.last.sessions if row.status != "errored"]
+        """The sessions that live at the end; a snapshot shows for a while also those that failed."""
         self.span_s = self.last.taken_at - self.first.taken_at
         """How long it was watched, seconds."""
         over = [block for block in blocks if not block.in_progress]
@@ -92,9 +94,10 @@ class Evidence:
         """Seconds of these blocks that fall into the time it was watched."""
         return sum(self._within(block.started_at, _end(block)) for block in blocks)
 
-    def going_on_s(self) -> float:
-        """The same of the blocks that are in progress."""
-        return sum(self._within(since(block), self.last.taken_at) for block in self.last.blocks_in_progress)
+    def going_on_s(self, blocks: Iterable[Block] | None = None) -> float:
+        """The same of blocks that are in progress: of these, or of all."""
+        going_on = self.last.blocks_in_progress if blocks is None else blocks
+        return sum(self._within(since(block), self.last.taken_at) for block in going_on)
 
     def held_by(self) -> dict[str | None, float]:
         """The same of all blocks, recent and in progress, by session."""
@@ -107,10 +110,12 @@ class Evidence:
 
     @cached_property
     def sessions(self) -> list[Watched]:
-        """The sessions that live at the end and whose loop time is measured."""
+        """The sessions that live at the end and whose loop time is measured; none where each is a process."""
+        if self.worker.isolation == "process":
+            return []
         before = {row.session_id: row for row in self.first.sessions}
         found = []
-        for row in self.last.sessions:
+        for row in self.rows:
             if row.cpu_s is None or row.steps is None:
                 continue
             old = before.get(row.session_id)
@@ -123,11 +128,7 @@ class Evidence:
     def stayed(self) -> list[tuple[SessionRow, SessionRow]]:
         """(at first, at last) of each session that lived all the time."""
         before = {(row.session_id, row.started_at): row for row in self.first.sessions}
-        return [
-            (old, row)
-            for row in self.last.sessions
-            if (old := before.get((row.session_id, row.started_at))) is not None
-        ]
+        return [(old, row) for row in self.rows if (old := before.get((row.session_id, row.started_at))) is not None]
 
     def _within(self, start: float, end: float) -> float:
         return max(0.0, min(end, self.last.taken_at) - max(start, self.first.taken_at))

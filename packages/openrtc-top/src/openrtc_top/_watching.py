@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from openrtc_introspect_core import IntrospectError
-from openrtc_top._connection import READ_TIMEOUT_S
+from openrtc_top._connection import opened, patience_s
+from openrtc_top._sockets import RemoteWorker
 
 if TYPE_CHECKING:
     from openrtc_introspect_core.wire import Block, Client, Snapshot, WorkerSocket
@@ -45,33 +47,42 @@ def interval_s(seconds: float) -> float:
 
 
 def watch_workers(workers: Sequence[WorkerSocket], seconds: float) -> list[Watched]:
-    """What all of them were seen to do."""
+    """What all of them were seen to do. Those behind relays can be watched while `running`."""
+    from concurrent.futures import ThreadPoolExecutor
+
     import anyio
 
     found = [Watched(worker) for worker in workers]
+    here = [each for each in found if not isinstance(each.worker, RemoteWorker)]
 
-    async def watch_all() -> None:
+    async def watch_here() -> None:
         async with anyio.create_task_group() as tasks:
-            for each in found:
+            for each in here:
                 tasks.start_soon(_watch, each, seconds)
 
-    anyio.run(watch_all)
+    with ThreadPoolExecutor(max_workers=len(found) + 1) as pool:
+        parts = [pool.submit(anyio.run, watch_here)]
+        parts += [
+            pool.submit(each.worker.via.call, partial(_watch, each, seconds))
+            for each in found
+            if isinstance(each.worker, RemoteWorker)
+        ]
+        for part in parts:
+            part.result()
     return found
 
 
 async def _watch(found: Watched, seconds: float) -> None:
     import anyio
 
-    from openrtc_introspect_core import connect
-
+    patience = patience_s(found.worker)
     try:
-        async with connect(found.worker.path) as client:
+        async with opened(found.worker) as client:
             due = anyio.current_time()
             end = due + seconds
             while True:
-                with anyio.fail_after(READ_TIMEOUT_S):
-                    snapshot = await client.snapshot()
-                    found.snapshots.append(snapshot)
+                with anyio.fail_after(patience):
+                    found.snapshots.append(await client.snapshot())
                     last = anyio.current_time() >= end
                     await _ask_for_blocks(client, found, 0 if last else _BLOCKS_WAITING)
                 if last:
@@ -79,7 +90,7 @@ async def _watch(found: Watched, seconds: float) -> None:
                 due = min(max(due + interval_s(seconds), anyio.current_time()), end)
                 await anyio.sleep_until(due)
     except TimeoutError:
-        found.lost = f"the worker at {str(found.worker.path)!r} does not answer within {READ_TIMEOUT_S:g} s"
+        found.lost = f"the worker at {str(found.worker.path)!r} does not answer within {patience:g} s"
     except (IntrospectError, OSError) as error:
         found.lost = str(error)
 

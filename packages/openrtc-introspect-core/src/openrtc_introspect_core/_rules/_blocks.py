@@ -73,9 +73,7 @@ def blocked_now(evidence: Evidence, found: Sequence[Finding]) -> Iterator[Findin
         before = [other for other in _code_s(evidence) if block.location and _place(other) == _place(block)]
         cause = _cause(before) if before else None
         again = f"; {count(len(before), 'block')} there before, {cause or 'cause unknown'}" if before else ""
-        waiting = len(evidence.last.sessions) - any(
-            row.session_id == block.session_id for row in evidence.last.sessions
-        )
+        waiting = len(evidence.rows) - any(row.session_id == block.session_id for row in evidence.rows)
         where = f" at {block.location}" if block.location else ""
         yield finding(
             "blocked-now",
@@ -101,16 +99,23 @@ def gil_contention(evidence: Evidence, found: Sequence[Finding]) -> Iterator[Fin
     measured = [frame.worker.host.other_threads_pct or 0.0 for frame in evidence.frames]
     if len(blocks) < BLOCKS or pct < GIL_PCT or max(measured) < OTHER_THREADS_PCT or pct < _hosts(found):
         return
+    whose = [block for block in blocks if block.session_id is not None]
+    longest = max(whose, key=lambda block: block.duration_ms, default=None)
+    seen = [f"{pct:.0f} % of the last {span(evidence.recent_s)} in {count(len(blocks), 'block')}", _longest(blocks)]
+    seen += [f"other threads use up to {max(measured):.0f} % of a core"]
+    seen += [f"{count(len(whose), 'block')} by calls in threads, the longest of {_who(longest)}"] if longest else []
     yield finding(
         "gil-contention",
         "critical" if pct >= MUCH_PCT else "warning",
         title="another thread of the worker keeps the GIL",
-        seen=f"{pct:.0f} % of the last {span(evidence.recent_s)} in {count(len(blocks), 'block')}, {_longest(blocks)}; "
-        f"other threads use up to {max(measured):.0f} % of a core",
+        seen=", ".join(seen),
         threshold=f"{BLOCKS} blocks and {GIL_PCT:g} % of the time, and other threads at {OTHER_THREADS_PCT:g} %",
         value=pct,
         limit=GIL_PCT,
         unit="%",
+        session_id=longest.session_id if longest else None,
+        agent_name=longest.agent_name if longest else None,
+        tenant=longest.tenant if longest else None,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from .._evidence import Evidence, Watched
 from .._finding import Finding
-from ..wire._messages import WorkerInfo
+from ..wire._messages import LoopTime, WorkerInfo
 from ._say import count, finding, ms, others, owner
 
 HOT_PCT = 50.0
@@ -114,7 +114,7 @@ def hot_session(evidence: Evidence, found: Sequence[Finding]) -> Iterator[Findin
         "warning",
         title=f"{worst.row.session_id}{agent} has most of the loop",
         seen=f"{share:.0f} % of {evidence.span_s:.0f} s, in {worst.steps:,} steps that are no blocks; "
-        f"{count(len(evidence.last.sessions) - 1, 'session')} beside it",
+        f"{count(len(evidence.rows) - 1, 'session')} beside it",
         threshold=f"{HOT_PCT:g} % of the loop for one session",
         value=share,
         limit=HOT_PCT,
@@ -146,34 +146,48 @@ def untagged_work(evidence: Evidence, found: Sequence[Finding]) -> Iterator[Find
 
 
 def saturated_loop(evidence: Evidence, found: Sequence[Finding]) -> Iterator[Finding]:
-    """The loop has hardly any time left, and nobody in particular has it."""
-    busy = evidence.median(_busy_pct)
-    if busy is None or evidence.of_its_own(busy) < BUSY_PCT or _codes(found) & _EXPLAINS_BUSY:
+    """A loop has hardly any time left, and nobody in particular has it."""
+    if _codes(found) & _EXPLAINS_BUSY:
         return
-    blocked_s = evidence.held_s(evidence.blocks) + evidence.going_on_s()
-    if 100.0 * blocked_s / evidence.span_s >= 0.5 * busy:
-        return
-    time, lag = evidence.worker.loop_time, evidence.worker.lag_p99_ms
-    parts = (("sessions", time.sessions_pct), ("untagged", time.untagged_pct), ("loop and callbacks", time.other_pct))
-    told = ", ".join(f"{name} {value:.0f} %" for name, value in parts if value is not None)
-    yield finding(
-        "saturated-loop",
-        "critical",
-        title=f"the loop is full: {count(len(evidence.last.sessions), 'session')}, busy {busy:.0f} % of the time",
-        seen=(told or "shares are not measured") + (f"; lag p99 {ms(lag)}" if lag is not None else ""),
-        threshold=f"busy {BUSY_PCT:g} % of the time",
-        value=busy,
-        limit=BUSY_PCT,
-        unit="%",
-    )
+    for name, times in _loops(evidence.worker):
+        busy = evidence.median(lambda worker, name=name: _busy_pct(dict(_loops(worker)).get(name)))  # type: ignore[misc]
+        if busy is None or evidence.of_its_own(busy) < BUSY_PCT:
+            continue
+        here = [block for block in evidence.blocks if block.loop == name]
+        going_on = [block for block in evidence.last.blocks_in_progress if block.loop == name]
+        blocked_s = evidence.held_s(here) + evidence.going_on_s(going_on)
+        if 100.0 * blocked_s / evidence.span_s >= 0.5 * busy:
+            continue
+        rows = [row for row in evidence.rows if row.loop == name]
+        parts = (("sessions", times.sessions_pct), ("untagged", times.untagged_pct), ("other", times.other_pct))
+        told = ", ".join(f"{part} {value:.0f} %" for part, value in parts if value is not None)
+        lag = evidence.worker.lag_p99_ms
+        yield finding(
+            "saturated-loop",
+            "critical",
+            title=f"{f'loop {name}' if name else 'the loop'} is full: {count(len(rows), 'session')}, "
+            f"busy {busy:.0f} % of the time",
+            seen=(told or "shares are not measured") + (f"; lag p99 {ms(lag)}" if lag is not None else ""),
+            threshold=f"busy {BUSY_PCT:g} % of the time",
+            value=busy,
+            limit=BUSY_PCT,
+            unit="%",
+        )
 
 
 _EXPLAINS_BUSY = {"host-throttled", "blocked-now", "many-small-steps", "hot-session", "untagged-work", "tagging-lost"}
 
 
-def _busy_pct(worker: WorkerInfo) -> float | None:
-    """Percent of wall time; where idle time is not to be had, at least that."""
-    time = worker.loop_time
+def _loops(worker: WorkerInfo) -> list[tuple[str | None, LoopTime]]:
+    """Each loop's name and times; a single one has no name."""
+    several: list[tuple[str | None, LoopTime]] = [(each.name, each.loop_time) for each in worker.loops]
+    return several or [(None, worker.loop_time)]
+
+
+def _busy_pct(time: LoopTime | None) -> float | None:
+    """Percent of wall time; where idle time is not to be had, at least that. None: not known, or no such loop."""
+    if time is None:
+        return None
     if time.idle_pct is not None:
         return 100.0 - time.idle_pct
     known = [part for part in (time.sessions_pct, time.untagged_pct, time.gc_pct) if part is not None]

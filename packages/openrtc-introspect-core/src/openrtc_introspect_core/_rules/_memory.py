@@ -36,7 +36,7 @@ def memory_limit(evidence: Evidence, found: Sequence[Finding]) -> Iterator[Findi
         "memory-limit",
         "critical" if share >= NEARLY_PCT else "warning",
         title=f"memory is at {share:.0f} % of the limit",
-        seen=f"rss {rss:.0f} MB of {limit:.0f} MB, {count(len(evidence.last.sessions), 'session')}"
+        seen=f"rss {rss:.0f} MB of {limit:.0f} MB, {count(len(evidence.rows), 'session')}"
         + (", draining" if evidence.worker.draining else ""),
         threshold=f"{LIMIT_PCT:g} % of the limit in every snapshot",
         value=share,
@@ -50,7 +50,7 @@ def memory_trend(evidence: Evidence, found: Sequence[Finding]) -> Iterator[Findi
     worker, series = evidence.worker, [frame.worker.rss_mb for frame in evidence.frames]
     if not evidence.enough or evidence.span_s < TREND_S or not climbs(series, RISE_MB):
         return
-    if len(evidence.last.sessions) > len(evidence.first.sessions):
+    if len(evidence.rows) > len(evidence.first.sessions):
         return
     a_minute = 60.0 * (series[-1] - series[0]) / evidence.span_s
     trend = worker.rss_trend_mb_per_min
@@ -60,18 +60,23 @@ def memory_trend(evidence: Evidence, found: Sequence[Finding]) -> Iterator[Findi
     left = max(0.0, (limit if limit > 0.0 else 2.0 * worker.rss_mb) - worker.rss_mb) / a_minute
     if left > AHEAD_MIN:
         return
+    whose = max(evidence.rows, key=lambda row: row.heap_growth_mb_per_min or 0.0, default=None)
+    if whose is not None and (whose.heap_growth_mb_per_min or 0.0) < 0.5 * a_minute:
+        whose = None
     until = f"the limit of {limit:.0f} MB" if limit > 0.0 else "twice of that"
     yield finding(
         "memory-trend",
         "critical" if limit > 0.0 and left <= SOON_MIN else "warning",
         title=f"memory grows by {a_minute:.0f} MB a minute",
         seen=f"rss {series[0]:.0f} to {series[-1]:.0f} MB in {span(evidence.span_s)}, with no more sessions; "
-        f"at {until} in {span(60.0 * left)}",
+        f"at {until} in {span(60.0 * left)}"
+        + (f"; {whose.session_id}'s own grows by {whose.heap_growth_mb_per_min:.0f} MB a minute" if whose else ""),
         threshold=f"{RISE_MB:g} MB while watched, in both halves of it, and {AHEAD_MIN:g} min to the limit "
         "(without one: to twice as much)",
         value=left,
         limit=AHEAD_MIN,
         unit="min",
+        **(owner(whose) if whose else {}),
     )
 
 
@@ -104,7 +109,7 @@ def tasks_grow(evidence: Evidence, found: Sequence[Finding]) -> Iterator[Finding
 
 def old_session(evidence: Evidence, found: Sequence[Finding]) -> Iterator[Finding]:
     """A session that has outlived the others by far."""
-    rows = evidence.last.sessions
+    rows = evidence.rows
     if len(rows) <= OLDER_THAN:
         return
     ages = [row.duration_s for row in rows]

@@ -50,6 +50,13 @@ def worker(incomplete: str) -> list[str]:
     return _sorted(names + pids, incomplete)
 
 
+def runbook(incomplete: str) -> list[str]:
+    """The names of the runbooks."""
+    from openrtc_top import _runbooks
+
+    return [name for name in _runbooks.names() if name.startswith(incomplete)]
+
+
 def session(incomplete: str) -> list[str]:
     """The ids of the sessions that live here."""
     return _of_sessions(lambda row: row.session_id, incomplete)

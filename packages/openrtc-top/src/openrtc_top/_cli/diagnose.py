@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from openrtc_top._cli.options import AllUsers, Sockets, Workers, parse_watch
+from openrtc_top._cli.options import AllUsers, Sockets, Vias, Workers, parse_watch
 from openrtc_top._cli.outcome import FOUND, NO_WORKER, OK, escaped, fail, is_terminal, put, say, wants_color, width
 from openrtc_top._cli.target import target
 
@@ -38,6 +38,7 @@ def diagnose(
     ] = False,
     sockets: Sockets = None,
     workers: Workers = None,
+    vias: Vias = None,
     all_users: AllUsers = False,
 ) -> None:
     """Watch the workers of this user for some seconds and say what is wrong with them, the worst first.
@@ -46,30 +47,29 @@ def diagnose(
 
     `docs/diagnosis.md` has the rules. A script asks the exit code: 3 where something was found.
     """
-    found = target(sockets, workers, all_users=all_users).must_find()
-    if sys.stderr is not None and sys.stderr.isatty():
-        say(f"watching {'1 worker' if len(found) == 1 else f'{len(found)} workers'} for {seconds:g} s …")
-
     from openrtc_introspect_core import diagnose as findings_of
     from openrtc_top._watching import watch_workers
 
-    code = OK
-    shown = 0
-    for watched in watch_workers(found, seconds):
+    looked_at = target(sockets, workers, vias, all_users)
+    with looked_at.reached() as found:
+        if sys.stderr is not None and sys.stderr.isatty():
+            say(f"watching {'1 worker' if len(found) == 1 else f'{len(found)} workers'} for {seconds:g} s …")
+        seen = watch_workers(found, seconds)
+        code = NO_WORKER if looked_at.unreached() else OK
+    answered = [watched for watched in seen if watched.snapshots]
+    for watched in seen:
         if watched.lost is not None:
             fail(watched.lost, NO_WORKER)
-            code = code or NO_WORKER
-        if not watched.snapshots:
-            continue
+            code = NO_WORKER
+    for number, watched in enumerate(answered):
         findings = findings_of(watched.snapshots, watched.blocks)
-        code = FOUND if findings else code
+        code = FOUND if findings or code == FOUND else code
         if as_json:
             put(_json(watched, findings))
         else:
-            if shown:
+            if number:
                 put("")
             _print(watched, findings)
-        shown += 1
     raise typer.Exit(code)
 
 
@@ -84,9 +84,11 @@ def _print(watched: Watched, findings: list[Finding]) -> None:
 
 def _json(watched: Watched, findings: list[Finding]) -> str:
     from openrtc_introspect_core.wire import to_json
+    from openrtc_top._sockets import host
 
     info = watched.snapshots[-1].worker
     told: dict[str, Any] = {"worker": info.name, "pid": info.pid, "socket": str(watched.worker.path)}
+    told["host"] = host(watched.worker)
     told |= {"seconds": round(watched.seconds, 3), "snapshots": len(watched.snapshots)}
     told["not_let_run_pct"] = round(watched.not_let_run_pct, 1)
     told["findings"] = [json.loads(to_json(found)) for found in findings]

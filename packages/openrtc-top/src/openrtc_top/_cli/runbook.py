@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from openrtc_top._cli import complete
 from openrtc_top._cli.outcome import USAGE, fail, is_terminal, put, wants_color, width
 
 _WIDE = 100
@@ -15,7 +16,12 @@ _WIDE = 100
 def runbook(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[NAME]", help="Which one; without it they are listed.", show_default=False),
+        typer.Argument(
+            metavar="[NAME]",
+            help="Which one; without it they are listed.",
+            show_default=False,
+            autocompletion=complete.runbook,
+        ),
     ] = None,
 ) -> None:
     """Print a runbook, or list them: from what you see to what to do about it, and how to know that it helped.

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from openrtc_top._sockets import host
 from openrtc_top._view import quantity
 from openrtc_top._view.line import NAME_MOST, Line, clip, fit, visible
 from openrtc_top._view.style import ACCENT, BAD, BOLD, DIM, GOOD, PLAIN, WARN
@@ -33,6 +34,8 @@ def report(watched: Watched, findings: Sequence[Finding], width: int | None) -> 
         lines += _told("runbook", "openrtc runbook nothing-explains-it", width)
         if watched.not_let_run_pct >= CROWDED_PCT:
             lines += _told("", "The host is crowded, which is no finding yet: openrtc runbook host-throttled", width)
+    if watched.snapshots[-1].worker.isolation == "process":
+        lines += _told("", "Each session is a process of its own: what is inside of them is not seen.", width)
     for found in findings:
         lines += _title(found, width)
         lines += _told("seen", found.seen, width)
@@ -45,7 +48,10 @@ def report(watched: Watched, findings: Sequence[Finding], width: int | None) -> 
 def _heading(watched: Watched, findings: Sequence[Finding], width: int | None) -> Line:
     info = watched.snapshots[-1].worker
     sessions = "1 session" if info.sessions == 1 else f"{info.sessions} sessions"
-    parts = [(0, Line(clip(visible(info.name), NAME_MOST), BOLD)), (2, Line(f"· pid {info.pid}"))]
+    parts = [(0, Line(clip(visible(info.name), NAME_MOST), BOLD))]
+    if where := host(watched.worker):
+        parts.append((1, Line(f"at {clip(visible(where), NAME_MOST)}")))
+    parts.append((2, Line(f"· pid {info.pid}")))
     parts += [(1, Line(f"· {sessions}")), (3, Line(f"· watched for {quantity.span(1000 * watched.seconds)}"))]
     crowded = watched.not_let_run_pct
     if crowded >= CROWDED_PCT:
