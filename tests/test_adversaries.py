@@ -41,8 +41,11 @@ async def call(introspector, number):
 async def main():
     async with Introspector(name="worker", socket_path=sys.argv[1]) as introspector:
         calls = [asyncio.create_task(call(introspector, number)) for number in range(int(sys.argv[2]))]
+        while len(introspector.snapshot().sessions) < len(calls):
+            await asyncio.sleep(0)
+        told_to_end = asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
         print("ready", flush=True)
-        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
+        await told_to_end
         for each in calls:
             each.cancel()
     print("closed", flush=True)
