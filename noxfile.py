@@ -206,7 +206,8 @@ def bench(session: nox.Session) -> None:
 def lowest(session: nox.Session) -> None:
     """The tests with the oldest dependencies that the packages accept (-- pytest's arguments)."""
     editable = [argument for folder in PACKAGES.values() for argument in ("--editable", str(folder))]
-    session.install("--resolution", "lowest-direct", *editable, *nox.project.dependency_groups(SETTINGS, "test"))
+    session.install("--resolution", "lowest-direct", *editable)
+    session.install(*nox.project.dependency_groups(SETTINGS, "test"))  # the newest, of what is not there yet
     session.run("pytest", *session.posargs)
 
 

@@ -209,7 +209,7 @@ def _quiet(loop: Any) -> None:
     loop.set_exception_handler(lambda loop, context: None)  # a shielded task may fail unseen
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(program=PROGRAMS)
 def test_tasks_cancelled_anywhere_end_as_without_us(program: list[list[tuple[str, Any]]]) -> None:
     """The same happens at the same time, and the session's books are what the steps themselves counted."""
