@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import re
 import sys
 import tempfile
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from openrtc_introspect_core import Introspector
-from openrtc_introspect_testing import conformance
+from openrtc_introspect_testing import blockers, conformance
 
 PAGE = (Path(__file__).parent.parent / "docs" / "wire-protocol.md").read_text(encoding="utf-8")
 
@@ -34,7 +35,8 @@ def test_each_rule_says_where_it_comes_from() -> None:
 
 @pytest.mark.slow
 def test_our_server_keeps_every_rule() -> None:
-    """With sessions and with blocks."""
+    """With blocks, and with a session that is at work meanwhile."""
+    chooser = random.Random(1)
 
     async def main() -> list[str]:
         with tempfile.TemporaryDirectory(prefix="openrtc-c-", dir="/tmp") as folder:
@@ -47,7 +49,11 @@ def test_our_server_keeps_every_rule() -> None:
                     for _ in range(3):
                         time.sleep(0.03)
                         await asyncio.sleep(0.001)
-                    found = await asyncio.to_thread(conformance.check_server, path)
+                    checking = asyncio.create_task(asyncio.to_thread(conformance.check_server, path))
+                    while not checking.done():  # so that what is read would differ if it were consumed
+                        blockers.spin(chooser.uniform(0.0005, 0.005)).block()
+                        await asyncio.sleep(chooser.uniform(0.001, 0.02))
+                    found = await checking
                 return [str(finding) for finding in found]
 
     assert asyncio.run(main()) == []

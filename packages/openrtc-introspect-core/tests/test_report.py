@@ -59,6 +59,24 @@ def test_a_share_is_of_the_last_seconds_not_of_a_lifetime(run_virtually: Run) ->
     assert busy == pytest.approx(40.0, abs=4)
 
 
+def test_reading_consumes_nothing(run_virtually: Run) -> None:
+    """Two readings at one moment tell the same totals, and they are those of the session's life."""
+
+    async def main() -> Any:
+        async with Ticking() as ticking:
+            with ticking.introspector.session("job-1", agent_name="test"):
+                for _ in range(3):
+                    ticking.loop.block(0.5)
+                    await asyncio.sleep(1)
+                rows = [ticking.snapshot().sessions[0] for _ in range(2)]
+                return [(row.cpu_s, row.steps, row.blocks, row.worst_block_ms) for row in rows]
+
+    first, second = run_virtually(main())
+    assert first == second
+    assert first[0] == pytest.approx(1.5)
+    assert first[2:] == (3, pytest.approx(500.0))
+
+
 def test_parts_of_the_loop_s_time_add_up(run_virtually: Run) -> None:
     """Sessions, untagged tasks, callbacks and idle make 100 %."""
 

@@ -25,6 +25,12 @@ EXACT = tuple(kind for kind in KINDS if blockers.all_kinds()[kind](0.1).exact)
 Any_Blocker = blockers.Blocker | blockers.AsyncBlocker
 
 
+@pytest.fixture
+def undisturbed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the system let the thread run whenever it could: a busy one makes short blocks its own."""
+    monkeypatch.setattr(_blocker, "_waited", lambda: 0.0)
+
+
 async def hold(blocker: Any_Blocker) -> None:
     held = blocker.block()
     if isinstance(held, Awaitable):
@@ -126,7 +132,7 @@ def test_before_it_has_blocked_it_knows_nothing() -> None:
         _ = blocker.expected
 
 
-def test_it_is_the_session_s_that_is_bound() -> None:
+def test_it_is_the_session_s_that_is_bound(undisturbed: None) -> None:
     """When it blocks; a collection is nobody's."""
 
     async def main() -> Any:
@@ -139,7 +145,7 @@ def test_it_is_the_session_s_that_is_bound() -> None:
     assert blockers.sleep(0.001).block().expected.session_id is None
 
 
-def test_in_a_callback_that_is_the_cause() -> None:
+def test_in_a_callback_that_is_the_cause(undisturbed: None) -> None:
     """Whatever it does there, unless it is nobody's anyway."""
 
     async def main() -> Any:
@@ -199,6 +205,20 @@ def test_where_it_is_installed_the_line_is_the_one_that_calls_it(monkeypatch: py
     line = sys._getframe().f_lineno + 1
     blocker.block()
     assert blocker.expected_location == Location(__file__, line, sys._getframe().f_code.co_qualname)
+
+
+def test_whoever_runs_the_loop_does_not_call_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a callback no code of the user's may be on the stack."""
+    installed = str(Path(_blocker.__file__).parent)
+    monkeypatch.setattr(_blocker, "is_users", lambda file, roots=None: file == __file__)
+
+    async def main() -> Any:
+        blocker = blockers.sleep(0.001)
+        asyncio.get_running_loop().call_soon(blocker.block)
+        await asyncio.sleep(0.01)
+        return blocker.expected_location
+
+    assert asyncio.run(main()).file.startswith(installed)
 
 
 def test_with_project_roots_the_line_is_in_them() -> None:
@@ -270,7 +290,7 @@ def test_servers_are_on_the_loopback_interface() -> None:
             assert connection.makefile("rb").read() == SlowServer.ANSWER
 
 
-def test_a_burst_is_many_steps_of_one_iteration() -> None:
+def test_a_burst_is_many_steps_of_one_iteration(undisturbed: None) -> None:
     """On a virtual loop, too, where it takes real time."""
 
     async def main() -> Any:

@@ -31,6 +31,16 @@ def test_it_serves_blocks() -> None:
         assert [block.seq for block in read_blocks(worker.path, since=1).blocks] == [2]
 
 
+def test_an_error_in_the_script_is_the_worker_s() -> None:
+    """Misbehaved or not."""
+    for misbehave in (None, "slow"):
+        script = [RuntimeError("no books"), SNAPSHOT]
+        with FakeWorker(script, misbehave=misbehave) as worker:  # type: ignore[arg-type]
+            with pytest.raises(RequestFailed, match="RuntimeError: no books"):
+                read_snapshot(worker.path)
+            assert read_snapshot(worker.path).seq == 1
+
+
 @pytest.mark.parametrize("misbehave", [each for each in MISBEHAVIOURS if each not in BEHAVED])
 def test_a_misbehaving_worker_is_an_error_for_a_client(misbehave: Misbehaviour) -> None:
     """Of the project's own classes."""

@@ -1,6 +1,8 @@
-"""For test suites: fake clocks and loops, blockers, workloads, scripted workers, golden frames, conformance."""
+"""For test suites: fake clocks and loops, scripted workers, golden frames.
 
-from . import blockers, conformance, workloads
+`blockers`, `workloads` and `conformance` are modules of this package, loaded when they are asked for.
+"""
+
 from ._clock import FakeClock
 from ._frames import GoldenFrame, RefusedLine, golden_frames, refused_lines
 from ._loop import FakeLoop
@@ -8,6 +10,12 @@ from ._misbehaviour import MISBEHAVIOURS
 from ._worker import FakeWorker
 
 __all__ = [
-    "MISBEHAVIOURS", "FakeClock", "FakeLoop", "FakeWorker", "GoldenFrame", "RefusedLine", "blockers", "conformance",
-    "golden_frames", "refused_lines", "workloads",
-]  # fmt: skip
+    "MISBEHAVIOURS",
+    "FakeClock",
+    "FakeLoop",
+    "FakeWorker",
+    "GoldenFrame",
+    "RefusedLine",
+    "golden_frames",
+    "refused_lines",
+]

@@ -39,6 +39,8 @@ from openrtc_introspect_core.wire._framing import LineTooLong, RequestError
 _POLL_S = 0.02
 _SEND_WITHIN_S = 5.0
 Id = int | str
+ANSWERED = ("snapshot", "watch", "cancel", "blocks", "bye")
+"""The capabilities to put into its hello."""
 
 
 class RawServer:
@@ -142,7 +144,13 @@ class Conversation:
         except RequestError as error:
             self.say(error.reply)
             return True
-        return self.carry_out(request)
+        try:
+            return self.carry_out(request)
+        except OSError:
+            raise
+        except Exception as error:  # the script's
+            self.say(Error(id=request.id, code="internal", message=f"{type(error).__name__}: {error}"))
+            return True
 
     def carry_out(self, request: Request) -> bool:
         match request:
@@ -157,6 +165,8 @@ class Conversation:
             case ByeRequest(id=request_id):
                 self.say(Done(id=request_id))
                 return False
+            case _:  # of a later minor version than this server's
+                self.say(Error(id=request.id, code="unsupported", message=f"answered are {', '.join(ANSWERED)}"))
         return True
 
     def snapshot(self, request_id: Id) -> Snapshot:

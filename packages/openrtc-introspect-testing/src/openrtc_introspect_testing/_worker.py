@@ -23,7 +23,7 @@ from openrtc_introspect_core.wire import (
 from openrtc_introspect_core.wire._endpoint import open_listener
 
 from ._misbehaviour import MISBEHAVIOURS, Misbehaviour
-from ._rawserver import RawServer
+from ._rawserver import ANSWERED, RawServer
 
 _END_WITHIN_S = 5.0
 
@@ -87,7 +87,7 @@ class FakeWorker:
             pid=os.getpid(),
             epoch="fake",
             version=__version__,
-            capabilities=list(CAPABILITIES),
+            capabilities=list(CAPABILITIES if self.misbehave is None else ANSWERED),
             limits=self.limits,
         )
         if self.misbehave is not None:

@@ -20,7 +20,6 @@ from typing import Any
 from openrtc_introspect_core import Introspector, Snapshot, current_session
 
 from ._attribution import Report, Row
-from ._blockers import _calls
 from ._loop import FakeLoop
 
 
@@ -43,7 +42,8 @@ class Script:
     session_id: str
     steps: tuple[Step, ...]
     late: int = 0
-    """How many of its steps are over when the session's scope is entered: those are no session's."""
+    """How many of its steps come before the session's scope is entered: those are no session's. The last of them only
+    holds the loop, and the scope is entered in the middle of that step, as where an entrypoint learns its job's id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +131,10 @@ class _Run:
         return self._truth, snapshot
 
     async def _session(self, script: Script) -> None:
-        for step in script.steps[: script.late]:
+        for step in script.steps[: max(0, script.late - 1)]:
             await self._take(step)
+        if script.late:
+            self._hold(script.steps[script.late - 1].busy_s)
         with self._introspector.session(script.session_id, agent_name="workload"):
             for step in script.steps[script.late :]:
                 await self._take(step)
@@ -163,7 +165,9 @@ class _Run:
 
 
 def _spin(seconds: float) -> None:
-    _calls.spin(time.perf_counter() + seconds)
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        pass
 
 
 def _script(chooser: random.Random, name: str, count: int) -> Script:

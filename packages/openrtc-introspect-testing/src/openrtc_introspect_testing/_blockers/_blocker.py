@@ -25,6 +25,7 @@ NOBODYS = ("gc", "gil", "burst")
 """Causes that are no session's fault: whose code it fell into is not told."""
 
 _MOST_FRAMES = 64
+_LOOPS_OWN = (asyncio.Handle._run.__code__, asyncio.Runner.run.__code__)
 
 
 class Reading(NamedTuple):
@@ -68,7 +69,8 @@ class _Anything:
         self._causes = causes
         self._expected: Expected | None = None
         self._callers: list[Location] = []
-        self._lines: tuple[Location, ...] = ()
+        self.function: Callable[[float], None] | None = None
+        """What blocks, until the `time.perf_counter()` that it is given. None: not one call does."""
 
     def __repr__(self) -> str:
         return f"<blocker {self.kind}, {1000 * self.seconds:g} ms>"
@@ -126,9 +128,10 @@ class _Anything:
     def _locations(self, roots: Sequence[str | os.PathLike[str]] | None = None) -> tuple[Location, ...]:
         if self._causes[0] in NOBODYS:
             return ()
-        if not self._lines or is_users(self._lines[0].file, roots):
-            return self._lines
-        return tuple(caller for caller in self._callers if is_users(caller.file, roots))[:1] or self._lines
+        lines = marked_lines(self.function) if self.function is not None else ()
+        if not lines or is_users(lines[0].file, roots):
+            return lines
+        return tuple(caller for caller in self._callers if is_users(caller.file, roots))[:1] or lines
 
     def _measured(self, before: Reading, after: Reading) -> None:
         length, waited = after.when - before.when, after.waited_s - before.waited_s
@@ -166,9 +169,7 @@ class Blocker(_Anything):
         self, kind: str, seconds: float, function: Callable[[float], None], causes: tuple[str, ...], exact: bool = True
     ) -> None:
         super().__init__(kind, seconds, causes, exact)
-        self.function = function
-        """Blocks until the `time.perf_counter()` it is given."""
-        self._lines = marked_lines(function)
+        self.function: Callable[[float], None] = function
 
     def block(self) -> Blocker:
         """Blocks. Returns itself, which then knows what it was."""
@@ -202,7 +203,7 @@ class AsyncBlocker(_Anything):
         told = await self._function(self.seconds)
         if isinstance(told, Blocker):  # that it had called from elsewhere
             self._expected = told.expected
-            self._lines, self._callers = told._lines, told._callers
+            self.function, self._callers = told.function, told._callers
         else:
             self._measured(*told)
         return self
@@ -220,8 +221,9 @@ def _in_callback() -> bool:
 
 
 def _places(frame: FrameType | None) -> list[Location]:
+    """The calls from `frame` outwards, up to the event loop's own."""
     found: list[Location] = []
-    while frame is not None and len(found) < _MOST_FRAMES:
+    while frame is not None and frame.f_code not in _LOOPS_OWN and len(found) < _MOST_FRAMES:
         found.append(Location(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_qualname))
         frame = frame.f_back
     return found

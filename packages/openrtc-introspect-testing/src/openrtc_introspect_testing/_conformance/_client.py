@@ -13,7 +13,6 @@ from pathlib import Path
 import msgspec
 
 from openrtc_introspect_core.wire import (
-    CAPABILITIES,
     PROTOCOL_MAJOR,
     PROTOCOL_MINOR,
     Block,
@@ -26,7 +25,7 @@ from openrtc_introspect_core.wire._framing import RequestError
 
 from .._frames import golden_frames
 from .._misbehaviour import MISBEHAVIOURS, Misbehaviour
-from .._rawserver import Conversation, RawServer
+from .._rawserver import ANSWERED, Conversation, RawServer
 from ._rules import Broken, Rules, require
 
 SOCKET = "{socket}"
@@ -86,7 +85,7 @@ _HELLO = Hello(
     worker=_NAME,
     pid=os.getpid(),
     epoch=_NAME,
-    capabilities=list(CAPABILITIES),
+    capabilities=list(ANSWERED),
 )
 _GOLDEN = next(
     frame.message for frame in golden_frames if isinstance(frame.message, Snapshot) and frame.message.sessions
