@@ -12,7 +12,7 @@ import pytest
 
 from openrtc_introspect_core import Block, Introspector, Location
 from openrtc_introspect_testing import blockers
-from openrtc_introspect_testing._blockers import _blocker
+from openrtc_introspect_testing._blockers import _blocker, _helpers
 from openrtc_introspect_testing._blockers._helpers import SlowServer
 from openrtc_introspect_testing._clock import FakeClock
 from openrtc_introspect_testing._loop import FakeLoop
@@ -288,6 +288,14 @@ def test_servers_are_on_the_loopback_interface() -> None:
         with socket.create_connection(server.address) as connection:
             connection.sendall(request)
             assert connection.makefile("rb").read() == SlowServer.ANSWER
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it takes the server's own timeout")
+def test_a_server_that_nobody_came_to_is_gone_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where something forbids the client to connect: it would else wait for as long as it is patched to."""
+    monkeypatch.setattr(_helpers, "_CLIENT_WITHIN_S", 3600.0)
+    with pytest.raises(RuntimeError, match="forbidden"), SlowServer(0.0):
+        raise RuntimeError("forbidden")
 
 
 def test_a_burst_is_many_steps_of_one_iteration(undisturbed: None) -> None:

@@ -66,6 +66,8 @@ class SlowServer:
         return self
 
     def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):  # where nobody came, it is not waited for any longer
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._serving.__exit__()
         self._listener.close()
 
