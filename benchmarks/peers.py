@@ -333,15 +333,18 @@ async def _clock() -> Result:
 def rows(results: Results) -> list[Row]:
     found = []
     for name in DETECTORS:
-        kinds = value(results, name, "kinds")
-        if kinds is None:
-            continue
-        for what in ("caught", "line"):
-            asked = [entry for kind, entry in kinds.items() if what == "caught" or _has_line(kind)]
-            share = sum(entry[what] == entry["times"] for entry in asked)
-            title = f"kinds of {len(asked)} that are {'caught' if what == 'caught' else 'caught with the line'}, {name}"
-            found.append(Row(title, share if name == "ours" else None, peer=None if name == "ours" else str(share)))
+        if name != "ours" and name in results and "ours" in results:
+            for what, title in (("caught", "caught"), ("line", "told with the line")):
+                ours, of = _always(results, "ours", what)
+                theirs, _ = _always(results, name, what)
+                found.append(Row(f"kinds of {of} that are {title}; the peer is {name}", ours, peer=theirs))
     return found
+
+
+def _always(results: Results, name: str, what: str) -> tuple[int, int]:
+    """(kinds of which that is true of each block, kinds of which it can be)."""
+    asked = [entry for kind, entry in results[name]["kinds"].items() if what == "caught" or _has_line(kind)]
+    return sum(entry[what] == entry["times"] for entry in asked), len(asked)
 
 
 def _has_line(kind: str) -> bool:
