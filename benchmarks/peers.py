@@ -22,7 +22,7 @@ from openrtc_introspect_testing import FakeLoop, blockers
 from openrtc_introspect_testing._blockers import _calls
 from openrtc_introspect_testing._blockers._blocker import marked_lines
 
-from ._case import Case, Details, Result, Results, Row, value
+from ._case import Case, Details, Result, Results, Row
 from ._figures import quantile
 from ._table import figure
 
