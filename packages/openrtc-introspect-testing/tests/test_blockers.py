@@ -17,7 +17,7 @@ from openrtc_introspect_testing._blockers._helpers import SlowServer
 from openrtc_introspect_testing._clock import FakeClock
 from openrtc_introspect_testing._loop import FakeLoop
 
-TRIES = 40
+TRIES = 20
 """On a machine that is busy with something else, one of so many is as it should be."""
 KINDS = tuple(blockers.all_kinds())
 EXACT = tuple(kind for kind in KINDS if blockers.all_kinds()[kind](0.1).exact)
@@ -28,7 +28,7 @@ Any_Blocker = blockers.Blocker | blockers.AsyncBlocker
 @pytest.fixture
 def undisturbed(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the system let the thread run whenever it could: a busy one makes short blocks its own."""
-    monkeypatch.setattr(_blocker, "_waited", lambda: 0.0)
+    monkeypatch.setattr(_blocker, "waited", lambda: 0.0)
 
 
 async def hold(blocker: Any_Blocker) -> None:
@@ -93,7 +93,7 @@ def test_how_long_is_checked(seconds: float) -> None:
 def test_it_is_reported_as_what_it_knows_itself_to_be(kind: str) -> None:
     """Cause, session, line and length, by the introspector of this project."""
 
-    async def once() -> list[str]:
+    async def once() -> tuple[bool, list[str]]:
         async with Introspector(socket_path=False) as introspector:
 
             async def agent(blocker: Any_Blocker) -> None:
@@ -106,15 +106,17 @@ def test_it_is_reported_as_what_it_knows_itself_to_be(kind: str) -> None:
             await asyncio.create_task(agent(blocker))
             # "gil-idle" begins in the middle of a wait, which is no part of what the loop can tell.
             within_ms = 3.0 if kind == "gil-idle" else 2.0
+            disturbed = "descheduled" in blocker.expected_causes
             blocks = introspector.blocks()
             if len(blocks) != 1:
-                return [f"expected one block, got {blocks}"]
-            return blocker.matches(blocks[0], within_ms=within_ms)
+                return disturbed, [f"expected one block, got {blocks}"]
+            return disturbed, blocker.matches(blocks[0], within_ms=within_ms)
 
-    found = [asyncio.run(once())]
-    while found[-1] and len(found) < TRIES:
+    found: list[tuple[bool, list[str]]] = []
+    while (False, []) not in found and found.count((True, [])) < 3 and len(found) < TRIES:
         found.append(asyncio.run(once()))
-    assert found[-1] == [], found
+    # Where the system never let it run in peace, that this was told has to do.
+    assert any(wrong == [] for _, wrong in found), found
 
 
 def test_every_kind_can_be_made_by_its_name() -> None:
@@ -172,7 +174,7 @@ def test_what_the_system_did_not_let_run_is_nobody_s(
 ) -> None:
     """Where its part is near a half, either is right."""
     waits = iter([0.0, 0.01 * share])
-    monkeypatch.setattr(_blocker, "_waited", lambda: next(waits))
+    monkeypatch.setattr(_blocker, "waited", lambda: next(waits))
     monkeypatch.setattr(_blocker, "now", FakeClock())
     blocker = blockers.sleep(0.01)
     monkeypatch.setattr(blocker, "function", lambda until: _blocker.now.advance(0.01))  # type: ignore[attr-defined]

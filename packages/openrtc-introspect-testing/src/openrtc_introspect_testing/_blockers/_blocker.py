@@ -29,25 +29,19 @@ _LOOPS_OWN = (asyncio.Handle._run.__code__, asyncio.Runner.run.__code__)
 
 
 class Reading(NamedTuple):
-    """The clock, and what the calling thread has got of the machine. The first two never give the GIL away."""
+    """The clock, and the processor time of the calling thread. Neither gives the GIL away: a watchdog that was kept
+    from it would else find the thread here, and no longer where it blocked."""
 
     when: float
     cpu_s: float
-    waited_s: float
-    """Seconds that it was ready to run and was not let. 0 where the system does not tell."""
 
     @classmethod
-    def before(cls) -> Reading:
-        waited_s = _waited()
-        return cls(now(), time.thread_time(), waited_s)
-
-    @classmethod
-    def after(cls) -> Reading:
-        when, cpu_s = now(), time.thread_time()
-        return cls(when, cpu_s, _waited())
+    def take(cls) -> Reading:
+        return cls(now(), time.thread_time())
 
 
-def _waited() -> float:
+def waited() -> float:
+    """Seconds that this thread was ready to run and was not let, so far. 0 where the system does not tell."""
     try:
         with open("/proc/thread-self/schedstat", "rb", buffering=0) as file:
             return int(file.read(128).split()[1]) / 1e9
@@ -68,6 +62,8 @@ class _Anything:
         """Whether it takes just that, to 2 ms, where the machine lets it. Else only `duration_s` tells what it took."""
         self._causes = causes
         self._expected: Expected | None = None
+        self._settle: Callable[[], None] | None = None
+        """What is still to be found out about the latest block, outside of it."""
         self._callers: list[Location] = []
         self.function: Callable[[float], None] | None = None
         """What blocks, until the `time.perf_counter()` that it is given. None: not one call does."""
@@ -80,7 +76,9 @@ class _Anything:
         """What the latest block really was. Raises RuntimeError before there was one."""
         if self._expected is None:
             raise RuntimeError(f"{self!r} has not blocked yet: call block() first")
-        if not self._expected.locations:  # not looked up while it blocked, where it would have been a part of it
+        if self._settle is not None:
+            self._settle()
+        if not self._expected.locations:
             self._expected = replace(self._expected, locations=self._locations())
         return self._expected
 
@@ -92,7 +90,7 @@ class _Anything:
     @property
     def expected_causes(self) -> tuple[str, ...]:
         """The likeliest first. Of the latest block, which the machine may have made another one; else the kind's."""
-        return self._causes if self._expected is None else self._expected.causes
+        return self._causes if self._expected is None else self.expected.causes
 
     @property
     def expected_cause(self) -> str:
@@ -133,30 +131,46 @@ class _Anything:
             return lines
         return tuple(caller for caller in self._callers if is_users(caller.file, roots))[:1] or lines
 
-    def _measured(self, before: Reading, after: Reading) -> None:
-        length, waited = after.when - before.when, after.waited_s - before.waited_s
+    def _measured(self, before: Reading, after: Reading, waited_before: float | None) -> None:
+        """Takes the measures of a block. waited_before: None where it was not this thread that was held."""
         causes = self._causes
         session = current_session()
         owner = session.session_id if session is not None and causes[0] not in NOBODYS else None
-        if causes[0] not in NOBODYS and _in_callback():
+        length = after.when - before.when
+        loop = _running_loop()
+        if causes[0] not in NOBODYS and loop is not None and asyncio.current_task() is None:
             causes = ("callback",)
-            if not isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop):
+            if not isinstance(loop, asyncio.BaseEventLoop):
                 owner = None  # uvloop does not tell whose callback runs
-        elif self.kind == "fsync":
+        started_at = time.time() - (now() - before.when)
+        self._expected = Expected(self.kind, started_at, length, causes, owner, ())
+        if waited_before is None:
+            return
+
+        def settle() -> None:
+            if self._settle is settle:
+                self._settle = None
+                self._judge(waited() - waited_before, after.cpu_s - before.cpu_s)
+
+        self._settle = settle
+        if loop is not None:
+            loop.call_soon(settle)
+        else:
+            settle()
+
+    def _judge(self, waited_s: float, cpu_s: float) -> None:
+        """What the machine made of the latest block."""
+        expected = self._expected
+        assert expected is not None
+        length, causes = expected.duration_s, expected.causes
+        if self.kind == "fsync" and causes == self._causes:
             # What it waits for may be in memory, so that it computes, in the kernel for the most.
-            computed = (after.cpu_s - before.cpu_s) / max(1e-9, length - waited)
+            computed = cpu_s / max(1e-9, length - waited_s)
             causes = ("cpu", "native") if computed > 0.6 else (*causes, "cpu", "native") if computed > 0.4 else causes
-        if waited > 0.4 * length:
-            causes = (*causes, "descheduled") if waited < 0.6 * length else ("descheduled",)
-        self._expected = Expected(
-            kind=self.kind,
-            started_at=time.time() - (now() - before.when),
-            duration_s=length,
-            causes=causes,
-            session_id=None if causes == ("descheduled",) else owner,
-            locations=(),
-            waited_s=waited,
-        )
+        if waited_s > 0.4 * length:
+            causes = (*causes, "descheduled") if waited_s < 0.6 * length else ("descheduled",)
+        owner = None if causes == ("descheduled",) else expected.session_id
+        self._expected = replace(expected, causes=causes, session_id=owner, waited_s=waited_s)
 
 
 class Blocker(_Anything):
@@ -180,9 +194,10 @@ class Blocker(_Anything):
 
     def _block(self, caller: FrameType | None) -> Blocker:
         self._callers = _places(caller)
-        before = Reading.before()
+        waited_before = waited()
+        before = Reading.take()
         self.function(before.when + self.seconds)
-        self._measured(before, Reading.after())
+        self._measured(before, Reading.take(), waited_before)
         return self
 
 
@@ -204,6 +219,7 @@ class AsyncBlocker(_Anything):
         if isinstance(told, Blocker):  # that it had called from elsewhere
             self._expected = told.expected
             self.function, self._callers = told.function, told._callers
+            self._settle = told._settle
         else:
             self._measured(*told)
         return self
@@ -212,12 +228,11 @@ class AsyncBlocker(_Anything):
         return self.block().__await__()
 
 
-def _in_callback() -> bool:
-    """Whether a loop runs in this thread, and no task of it."""
+def _running_loop() -> asyncio.AbstractEventLoop | None:
     try:
-        return asyncio.current_task() is None
+        return asyncio.get_running_loop()
     except RuntimeError:
-        return False
+        return None
 
 
 def _places(frame: FrameType | None) -> list[Location]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from . import _calls
-from ._blocker import AsyncBlocker, Blocker, Reading
+from ._blocker import AsyncBlocker, Blocker, Reading, waited
 from ._clock import now
 from ._helpers import At
 
@@ -148,22 +148,21 @@ def all_kinds() -> Mapping[str, Callable[[float], Blocker | AsyncBlocker]]:
 # --- how the loop is held otherwise than by a call of the task's own --------------------------------
 
 
-async def _hold_gil(seconds: float) -> tuple[Reading, Reading]:
+async def _hold_gil(seconds: float) -> tuple[Reading, Reading, None]:
     readings: list[Reading] = []
 
     def hold() -> None:
-        began = Reading.before()
-        _calls.add(began.when + seconds)
-        # Whether this thread was let run does not matter: the GIL was its own all the while.
-        readings.extend(reading._replace(waited_s=0.0) for reading in (began, Reading.after()))
+        readings.append(Reading.take())
+        _calls.add(readings[0].when + seconds)
+        readings.append(Reading.take())
 
     with At(now() + _AHEAD_S, hold) as over:
         while not over.is_set():
             await asyncio.sleep(_POLL_S)
-    return readings[0], readings[1]
+    return readings[0], readings[1], None
 
 
-async def _burst(seconds: float) -> tuple[Reading, Reading]:
+async def _burst(seconds: float) -> tuple[Reading, Reading, float]:
     go = asyncio.Event()
     readings: list[Reading] = []
     until = 0.0
@@ -172,16 +171,17 @@ async def _burst(seconds: float) -> tuple[Reading, Reading]:
         nonlocal until
         await go.wait()
         if not readings:
-            readings.append(Reading.before())
+            readings.append(Reading.take())
             until = readings[0].when + seconds
         _calls.spin(min(now() + STEP_S, until))
-        readings.append(Reading.after())
+        readings.append(Reading.take())
 
     tasks = [asyncio.create_task(step()) for _ in range(1 + int(seconds / STEP_S))]
     await asyncio.sleep(0)  # all of them wait
+    waited_before = waited()
     go.set()
     await asyncio.gather(*tasks)
-    return readings[0], readings[-1]
+    return readings[0], readings[-1], waited_before
 
 
 async def _call_back(seconds: float) -> Blocker:
