@@ -4,6 +4,7 @@ import asyncio
 import socket
 import sys
 import threading
+import time
 from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ from openrtc_introspect_testing._blockers._helpers import SlowServer
 from openrtc_introspect_testing._clock import FakeClock
 from openrtc_introspect_testing._loop import FakeLoop
 
-TRIES = 20
-"""On a machine that is busy with something else, one of so many is as it should be."""
+WITHIN_S = 60.0
+"""It is tried again for so long: on a machine that is busy with something else, one time is as it should be."""
 KINDS = tuple(blockers.all_kinds())
 EXACT = tuple(kind for kind in KINDS if blockers.all_kinds()[kind](0.1).exact)
 
@@ -65,7 +66,11 @@ def test_it_takes_as_long_as_it_was_told_to(kind: str, seconds: float) -> None:
         assert blocker.duration_s is not None
         return abs(blocker.duration_s - seconds)
 
-    assert any(asyncio.run(once()) <= 0.002 for _ in range(TRIES))
+    deadline = time.monotonic() + WITHIN_S
+    errors = [asyncio.run(once())]
+    while errors[-1] > 0.002 and time.monotonic() < deadline:
+        errors.append(asyncio.run(once()))
+    assert errors[-1] <= 0.002, sorted(errors)[:5]
 
 
 @pytest.mark.parametrize("kind", ["fsync", "gc"])
@@ -113,7 +118,8 @@ def test_it_is_reported_as_what_it_knows_itself_to_be(kind: str) -> None:
             return disturbed, blocker.matches(blocks[0], within_ms=within_ms)
 
     found: list[tuple[bool, list[str]]] = []
-    while (False, []) not in found and found.count((True, [])) < 3 and len(found) < TRIES:
+    deadline = time.monotonic() + WITHIN_S
+    while (False, []) not in found and found.count((True, [])) < 3 and time.monotonic() < deadline:
         found.append(asyncio.run(once()))
     # Where the system never let it run in peace, that this was told has to do.
     assert any(wrong == [] for _, wrong in found), found

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from collections.abc import Callable
 
 import pytest
@@ -12,7 +13,8 @@ from openrtc_introspect_testing import _workloads
 from openrtc_introspect_testing._loop import FakeLoop
 from openrtc_introspect_testing.workloads import Report, Row, Script, Step, Workload
 
-TRIES = 10
+WITHIN_S = 60.0
+"""It is tried again for so long: a busy machine interrupts."""
 
 
 def written(*scripts: Script) -> Workload:
@@ -41,7 +43,11 @@ def test_on_a_real_loop_it_is_close(loop_factory: Callable[[], asyncio.AbstractE
         report = Workload.random(3, sessions=3, steps=5).run(real=True, loop_factory=loop_factory)
         return report.worst.error_pct
 
-    assert any(error() < 15 for _ in range(TRIES))
+    deadline = time.monotonic() + WITHIN_S
+    errors = [error()]
+    while errors[-1] >= 15 and time.monotonic() < deadline:
+        errors.append(error())
+    assert errors[-1] < 15, errors
 
 
 def test_the_truth_is_what_the_script_says() -> None:
