@@ -185,7 +185,7 @@ def wheels(session: nox.Session, package: str) -> None:
         session.run("openrtc-top", "--version")
         session.run("python", "-I", "-m", "openrtc_top", "--help")
     else:
-        session.run("python", "-I", "-c", "import openrtc_introspect_testing")
+        session.run("python", "-I", "-c", "from openrtc_introspect_testing import *")
 
 
 @nox.session
@@ -211,7 +211,7 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def picture(session: nox.Session) -> None:
-    """docs/images/top.svg, from a real run."""
+    """The pictures in docs/images, from a real run."""
     install(session, CORE, TOP)
     session.run("python", "docs/pictures.py", *session.posargs)
 

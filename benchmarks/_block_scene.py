@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import random
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from typing import Any
 
 from openrtc_introspect_testing import blockers
 
+from . import _loops
 from ._block_plan import BURST, NOBODYS, SESSIONS, Planned
 from ._subjects import Subject
 from ._work import now, spin
@@ -52,33 +52,35 @@ class Scene:
     def __init__(self, subject: Subject, seed: int) -> None:
         self._subject = subject
         self._chooser = random.Random(seed + 1)
-        self._orders: dict[str, asyncio.Queue[Callable[[], None] | None]] = {}
-        self._entries: list[asyncio.Task[None]] = []
+        self._orders: dict[str, _loops.Orders[Callable[[], None] | None]] = {}
+        self._entries: list[_loops.Job] = []
 
     async def open(self) -> None:
         for number in range(SESSIONS):
             name = f"session-{number:02}"
-            self._orders[name] = asyncio.Queue()
-            self._entries.append(asyncio.create_task(self._entry(name), name=name))
-        await asyncio.sleep(0.5)
+            self._orders[name] = _loops.Orders()
+            self._entries.append(_loops.spawn(self._entry(name), name=name))
+        await _loops.sleep(0.5)
 
     async def close(self) -> None:
         for orders in self._orders.values():
             orders.put_nowait(None)
-        await asyncio.gather(*self._entries)
+        for entry in self._entries:
+            await entry.wait()
 
     async def _entry(self, name: str) -> None:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._subject.session(name))
-            well_behaved = asyncio.create_task(self._keep_cadence())
+            well_behaved = _loops.spawn(self._keep_cadence())
             while (order := await self._orders[name].get()) is not None:
                 order()
             well_behaved.cancel()
+            await well_behaved.wait()
 
     async def _keep_cadence(self) -> None:
-        await asyncio.sleep(self._chooser.random() * CADENCE_S)
+        await _loops.sleep(self._chooser.random() * CADENCE_S)
         while True:
-            await asyncio.sleep(CADENCE_S)
+            await _loops.sleep(CADENCE_S)
             spin(0.0001)
 
     # --- blocks ----------------------------------------------------------------------------------
@@ -92,13 +94,12 @@ class Scene:
         if block.kind == "gc":  # one long collection instead of many
             gc.disable()
             await _litter(int(block.seconds / self.collect_s))
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[None] = loop.create_future()
-        tasks: list[asyncio.Task[None]] = []
+        done = _loops.event()
+        tasks: list[_loops.Job] = []
 
         def run() -> None:
             blocker.block()
-            done.set_result(None)
+            done.set()
 
         async def task() -> None:
             run()
@@ -107,25 +108,22 @@ class Scene:
             if block.place == "entry task":
                 run()
             elif "callback" not in block.place:
-                tasks.append(loop.create_task(task()))
-            elif block.later:
-                loop.call_later(0.003, run)
+                tasks.append(_loops.spawn(task()))
             else:
-                loop.call_soon(run)
+                _loops.call_soon(run, later_s=0.003 if block.later else 0.0)
 
         if block.session_id is None:
             order()
         else:
             self._orders[block.session_id].put_nowait(order)
-        await done
+        await done.wait()
         gc.enable()
         return Truth(block.place, self._whose(blocker.expected, block))
 
     def _whose(self, expected: blockers.Expected, block: Planned) -> blockers.Expected:
         """The session as this scene knows it, whoever binds it."""
         nobodys = block.kind in NOBODYS or expected.causes == ("descheduled",)
-        # On uvloop nobody can know whose callback ran: there "no session" is the right answer.
-        unknown = "callback" in block.place and not isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop)
+        unknown = "callback" in block.place and not _loops.tells_callbacks()
         return replace(expected, session_id=None if nobodys or unknown else block.session_id)
 
     async def calibrate(self) -> None:
@@ -145,16 +143,16 @@ class Scene:
         while gone < block.seconds:
             parts.append(min(self._chooser.uniform(0.008, 0.025), block.seconds - gone))
             gone += parts[-1]
-        go, ready = asyncio.Event(), asyncio.Event()
+        go, ready = _loops.event(), _loops.event()
         steps: list[blockers.Expected] = []
-        waiting: list[asyncio.Task[None]] = []
+        waiting: list[_loops.Job] = []
 
         async def take_part(seconds: float) -> None:
             await go.wait()
             steps.append(blockers.spin(seconds).block().expected)
 
         def join(seconds: float) -> None:
-            waiting.append(asyncio.create_task(take_part(seconds)))
+            waiting.append(_loops.spawn(take_part(seconds)))
             if len(waiting) == len(parts):
                 ready.set()
 
@@ -162,9 +160,10 @@ class Scene:
             name = self._chooser.choice(list(self._orders))
             self._orders[name].put_nowait(partial(join, part))
         await ready.wait()
-        await asyncio.sleep(0.01)
+        await _loops.sleep(0.01)
         go.set()
-        await asyncio.wait(waiting)
+        for part_taken in waiting:
+            await part_taken.wait()
         started_at = steps[0].started_at
         length, waited = steps[-1].ended_at - started_at, sum(step.waited_s for step in steps)
         causes = ("burst",) if waited < 0.4 * length else ("burst", "descheduled")
@@ -177,4 +176,4 @@ async def _litter(count: int) -> None:
         for _ in range(5000):
             one: list[Any] = []
             one.append(one)
-        await asyncio.sleep(0)
+        await _loops.sleep(0)

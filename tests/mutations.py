@@ -64,7 +64,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     core(
         "a block is blamed on no session, though one did it",
         "_detector.py",
-        "holder = overrun.holder if isinstance(overrun.holder, Session) else None",
+        "holder = overrun.holder.session if overrun.holder is not None else None",
         "holder = None",
         "test_watchdog.py::test_a_block_has_the_line_of_the_user_s_own_frame",
         f"{_KNOWS}[sleep]",
@@ -101,8 +101,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     core(
         "what came before a nested step is charged to nobody",
         "_ledger.py",
-        "        outside.busy += now - self.since\n        return outside",
-        "        return outside",
+        "        outside.busy += now - self.since\n        self.book_heap(outside)\n        return outside",
+        "        self.book_heap(outside)\n        return outside",
         "test_ledger.py::test_a_nested_step_is_charged_once",
         "test_meter.py::test_a_step_inside_another_is_charged_and_counted_once",
     ),
@@ -117,8 +117,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         "a scope entered late is charged from the step's begin",
         "_ledger.py",
         "        running.busy += now - self.since\n        self.parts.append(Span(running, self.since, now))\n"
-        "        self.running = holder\n        self.since = now\n",
-        "        self.running = holder\n",
+        "        self.book_heap(running)\n        self.running = holder\n        self.since = now\n",
+        "        self.book_heap(running)\n        self.running = holder\n",
         "test_ledger.py::test_a_switch_in_mid_step_divides_the_step",
         _EXACT,
     ),
@@ -170,7 +170,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     core(
         "a share is of the whole lifetime",
         "_report.py",
-        "                session.mark(standing.now, self.ledger.busy_of(session, standing))",
+        "                session.mark(moment.now, moment.busy_of(session))",
         "                pass",
         "test_report.py::test_a_share_is_of_the_last_seconds_not_of_a_lifetime",
     ),
@@ -178,7 +178,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         "counters are consumed by reading",
         "_report.py",
         "            if share > session.peak_mb:",
-        "            session.busy, session.steps = 0.0, 0\n            if share > session.peak_mb:",
+        "            for account in session.accounts:\n                account.busy, account.steps = 0.0, 0\n"
+        "            if share > session.peak_mb:",
         _CONFORMS,
         "test_report.py::test_reading_consumes_nothing",
     ),

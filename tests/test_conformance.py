@@ -62,8 +62,8 @@ def test_our_server_keeps_every_rule() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
-    [["top", "--once", "--socket", "{socket}"], ["ps"]],
-    ids=["top --once", "ps"],
+    [["top", "--once", "--socket", "{socket}"], ["ps"], ["tasks", "job-c1d550", "--socket", "{socket}"]],
+    ids=["top --once", "ps", "tasks"],
 )
 def test_our_commands_keep_every_rule(words: list[str]) -> None:
     """Against workers that behave, and workers that do not."""

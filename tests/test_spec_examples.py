@@ -23,13 +23,17 @@ from openrtc_introspect_core.wire import (
     Delayed,
     Hello,
     Host,
+    LeftBehind,
     Limits,
     Location,
+    LoopInfo,
     LoopTime,
     Request,
     ServerMessage,
     SessionRow,
     Snapshot,
+    TaskInfo,
+    ThreadStack,
     WorkerInfo,
 )
 from openrtc_introspect_testing._frames import GoldenFrame, golden_frames
@@ -47,12 +51,16 @@ STRUCTS: tuple[type[msgspec.Struct], ...] = (
     *typing.get_args(ServerMessage),
     Limits,
     WorkerInfo,
+    LeftBehind,
     LoopTime,
+    LoopInfo,
     Host,
     SessionRow,
     Block,
     Location,
     Delayed,
+    TaskInfo,
+    ThreadStack,
 )
 
 
@@ -100,10 +108,18 @@ def test_each_error_code_is_documented() -> None:
     assert [code for code in codes if code != "code"] == list(ERROR_CODES)
 
 
-@pytest.mark.parametrize("name", ["status", "cpu", "memory", "lag_method"])
-def test_each_value_is_documented(name: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (SessionRow, "status"),
+        (WorkerInfo, "cpu"),
+        (WorkerInfo, "memory"),
+        (WorkerInfo, "lag_method"),
+        (TaskInfo, "state"),
+    ],
+)
+def test_each_value_is_documented(kind: type[msgspec.Struct], name: str) -> None:
     """Of fields that take one of a few."""
-    kind = SessionRow if name == "status" else WorkerInfo
     meaning = next(cells[3] for cells in rows(section(kind.__name__)) if cells[0] == f"`{name}`")
     values = set(re.findall(r"`\"(\w+)\"`", meaning))
     hint = typing.get_type_hints(kind)[name]

@@ -443,7 +443,7 @@ def test_a_coroutine_never_started_warns_as_ever() -> None:
     ledger = Ledger(contextvars.ContextVar("binding"), lambda: 0.0, 1.0, lambda *_: None)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        MeteredCoroutine(never(), ledger, None)
+        MeteredCoroutine(never(), ledger, ledger.untagged)
         gc.collect()
     assert any("never awaited" in str(warning.message) for warning in caught)
 
@@ -469,11 +469,12 @@ def test_a_step_inside_another_is_charged_and_counted_once() -> None:
         clock.advance(2.0)
         await pause()
 
-    metered_inner = MeteredCoroutine(inner(), ledger, None)
-    metered_outer = MeteredCoroutine(outer(), ledger, None)
+    metered_inner = MeteredCoroutine(inner(), ledger, ledger.untagged)
+    metered_outer = MeteredCoroutine(outer(), ledger, ledger.untagged)
     contextvars.Context().run(lambda: (binding.set(outer_session), metered_outer.send(None)))
-    assert (inner_session.busy, inner_session.steps) == (4.0, 1)
-    assert (outer_session.busy, outer_session.steps) == (3.0, 1)
+    inner_account, outer_account = ledger.account_of(inner_session), ledger.account_of(outer_session)
+    assert (inner_account.busy, inner_account.steps) == (4.0, 1)
+    assert (outer_account.busy, outer_account.steps) == (3.0, 1)
     metered_inner.close()
     metered_outer.close()
 
@@ -519,7 +520,7 @@ def test_a_task_that_binds_its_session_late_is_charged_to_it(run_virtually: Run)
                 return session.busy
 
             busy = await asyncio.create_task(entrypoint())
-            return busy, introspector._ledger.untagged.busy
+            return busy, introspector._loops[0].ledger.untagged.busy
 
     busy, untagged = run_virtually(main())
     assert busy == pytest.approx(0.07)

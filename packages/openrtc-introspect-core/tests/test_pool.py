@@ -13,10 +13,11 @@ from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
-import trio
 
 from openrtc_introspect_core import AgentPool, ArgumentError, PoolSession, StateError, current_session
+from openrtc_introspect_testing._backends import Backend
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
@@ -30,16 +31,17 @@ def runtime_dir(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 async def serving(pool: AgentPool, use: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
     """What `use` returns, while the pool serves; then the pool is stopped."""
-    async with asyncio.TaskGroup() as group:
-        group.create_task(pool.serve())
-        await asyncio.sleep(0)
+    async with anyio.create_task_group() as group:
+        group.start_soon(pool.serve)
+        while pool._group is None:
+            await anyio.sleep(0)
         try:
             return await use()
         finally:
             pool.stop()
 
 
-def test_a_session_runs_its_entrypoint_inside_its_scope(run: Run) -> None:
+def test_a_session_runs_its_entrypoint_inside_its_scope(on_any_loop: Backend) -> None:
     """The entrypoint is given its session, and is measured as that session."""
     pool = AgentPool()
 
@@ -58,12 +60,12 @@ def test_a_session_runs_its_entrypoint_inside_its_scope(run: Run) -> None:
         await session.wait()
         return session
 
-    session = run(serving(pool, use))
+    session = on_any_loop(serving(pool, use))
     assert seen == [(session.session_id, "restaurant", "acme", 7), (session.session_id,)]
     assert (session.state, session.error, pool.started, pool.failed, pool.active) == ("done", None, 1, 0, 0)
 
 
-def test_a_failure_is_the_session_s_own(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failure_is_the_session_s_own(on_any_loop: Backend, caplog: pytest.LogCaptureFixture) -> None:
     """It is counted, logged with its traceback, and the others go on."""
     pool = AgentPool()
 
@@ -71,7 +73,8 @@ def test_a_failure_is_the_session_s_own(run: Run, caplog: pytest.LogCaptureFixtu
         raise ValueError("mine")
 
     async def work(session: PoolSession) -> None:
-        await asyncio.sleep(0.01)
+        for _ in range(10):
+            await anyio.sleep(0)
 
     pool.add("bad", fail)
     pool.add("good", work)
@@ -83,7 +86,7 @@ def test_a_failure_is_the_session_s_own(run: Run, caplog: pytest.LogCaptureFixtu
         assert pool.introspector is not None
         return good, bad, pool.introspector.snapshot().worker.errored
 
-    good, bad, errored = run(serving(pool, use))
+    good, bad, errored = on_any_loop(serving(pool, use))
     assert (good.state, bad.state, repr(bad.error)) == ("done", "errored", "ValueError('mine')")
     assert (pool.failed, errored) == (1, 1)
     (record,) = [record for record in caplog.records if record.name == "openrtc.pool"]
@@ -91,7 +94,7 @@ def test_a_failure_is_the_session_s_own(run: Run, caplog: pytest.LogCaptureFixtu
     assert record.exc_info
 
 
-def test_sessions_asked_for_before_serving_start_with_it(run_virtually: Run) -> None:
+def test_sessions_asked_for_before_serving_start_with_it(virtually: Backend) -> None:
     """`start_session` first or `add(sessions=…)`: both run once the pool serves."""
     pool = AgentPool(introspection={"socket_path": False})
     ran: list[str] = []
@@ -110,49 +113,54 @@ def test_sessions_asked_for_before_serving_start_with_it(run_virtually: Run) -> 
         await pool.serve()
         return session.state
 
-    assert run_virtually(main()) == "done"
+    assert virtually(main()) == "done"
     assert sorted(ran) == ["counted acme"] * 3 + ["early None"]
 
 
-def test_stop_cancels_and_drain_waits(run_virtually: Run) -> None:
+def test_stop_cancels_and_drain_waits(virtually: Backend) -> None:
     """Drained sessions finish, stopped ones are cancelled; either way `serve` returns."""
 
     ended: list[float] = []
 
     async def work(session: PoolSession) -> None:
         try:
-            await asyncio.sleep(60)
+            await anyio.sleep(60)
         finally:
-            ended.append(asyncio.get_running_loop().time())
+            ended.append(virtually.clock())
 
     async def main(end: Callable[[AgentPool], None]) -> Any:
         pool = AgentPool(introspection={"socket_path": False})
         pool.add("agent", work)
         session = await pool.start_session("agent")
-        loop: Any = asyncio.get_running_loop()
-        began = loop.time()
-        loop.call_later(1, end, pool)
-        await pool.serve()
+        began = virtually.clock()
+
+        async def end_it() -> None:
+            await anyio.sleep(1)
+            end(pool)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(end_it)
+            await pool.serve()
         with pytest.raises(StateError, match="takes no new sessions"):
             await pool.start_session("agent")
         return session.state, round(ended[-1] - began)
 
-    assert run_virtually(main(AgentPool.drain)) == ("done", 60)
-    assert run_virtually(main(AgentPool.stop)) == ("cancelled", 1)
+    assert virtually(main(AgentPool.drain)) == ("done", 60)
+    assert virtually(main(AgentPool.stop)) == ("cancelled", 1)
 
 
-def test_one_session_can_be_cancelled_before_and_while_it_runs(run_virtually: Run) -> None:
+def test_one_session_can_be_cancelled_before_and_while_it_runs(virtually: Backend) -> None:
     """The others do not notice."""
     pool = AgentPool(introspection={"socket_path": False})
 
     async def work(session: PoolSession) -> None:
-        await asyncio.sleep(60)
+        await anyio.sleep(60)
 
     pool.add("agent", work)
 
     async def use() -> Any:
         running = await pool.start_session("agent")
-        await asyncio.sleep(1)
+        await anyio.sleep(1)
         early = await pool.start_session("agent")
         early.cancel()
         running.cancel()
@@ -162,15 +170,15 @@ def test_one_session_can_be_cancelled_before_and_while_it_runs(run_virtually: Ru
         await other.wait()
         return running.state, early.state, other.state, pool.started
 
-    assert run_virtually(serving(pool, use)) == ("cancelled", "cancelled", "done", 2)
+    assert virtually(serving(pool, use)) == ("cancelled", "cancelled", "done", 2)
 
 
-def test_a_full_pool_says_so(run_virtually: Run) -> None:
+def test_a_full_pool_says_so(virtually: Backend) -> None:
     """max_sessions is kept, and the header shows it."""
     pool = AgentPool(max_sessions=1, introspection={"socket_path": False})
 
     async def work(session: PoolSession) -> None:
-        await asyncio.sleep(60)
+        await anyio.sleep(60)
 
     pool.add("agent", work)
 
@@ -181,54 +189,39 @@ def test_a_full_pool_says_so(run_virtually: Run) -> None:
         assert pool.introspector is not None
         return pool.introspector.snapshot().worker.max_sessions
 
-    assert run_virtually(serving(pool, use)) == 1
+    assert virtually(serving(pool, use)) == 1
 
 
-def test_over_its_memory_limit_it_drains(run_virtually: Run, caplog: pytest.LogCaptureFixture) -> None:
+def test_over_its_memory_limit_it_drains(virtually: Backend, caplog: pytest.LogCaptureFixture) -> None:
     """No new sessions, those that run finish, `serve` returns."""
     pool = AgentPool(memory_limit_mb=1, introspection={"socket_path": False})
 
     async def work(session: PoolSession) -> None:
-        await asyncio.sleep(30)
+        await anyio.sleep(30)
         assert pool.introspector is not None
         seen.append((pool.draining, pool.introspector.snapshot().sessions[0].status))
 
     seen: list[Any] = []
     pool.add("agent", work, sessions=1)
-    run_virtually(pool.serve())
+    virtually(pool.serve())
     assert seen == [(True, "draining")]
     assert [record for record in caplog.records if "memory_limit_mb is 1" in record.getMessage()]
 
 
-def test_without_introspection_nothing_is_started(run_virtually: Run, runtime_dir: Path) -> None:
+def test_without_introspection_nothing_is_started(virtually: Backend, runtime_dir: Path) -> None:
     """No thread, no socket, no task factory; sessions run all the same."""
     pool = AgentPool(enable_introspection=False)
 
     async def work(session: PoolSession) -> None:
-        loop = asyncio.get_running_loop()
-        seen.append((loop.get_task_factory(), current_session(), list(runtime_dir.iterdir())))
+        factory = None if virtually.is_trio else asyncio.get_running_loop().get_task_factory()
+        seen.append((factory, current_session(), list(runtime_dir.iterdir())))
         seen.append([t.name for t in threading.enumerate() if t.name.startswith("openrtc")])
         pool.drain()
 
     seen: list[Any] = []
     pool.add("agent", work, sessions=1)
-    run_virtually(pool.serve())
+    virtually(pool.serve())
     assert seen == [(None, None, []), []]
-
-
-def test_without_introspection_it_runs_on_trio() -> None:
-    """The pool itself is anyio's."""
-    pool = AgentPool(enable_introspection=False)
-
-    async def work(session: PoolSession) -> None:
-        await trio.sleep(0)
-        seen.append(session.agent_name)
-        pool.drain()
-
-    seen: list[str] = []
-    pool.add("agent", work, sessions=1)
-    trio.run(pool.serve)
-    assert seen == ["agent"]
 
 
 @pytest.mark.parametrize(
@@ -254,15 +247,15 @@ def test_bad_arguments_are_told_in_one_line(call: Any, told: str) -> None:
         call()
 
 
-def test_bad_sessions_are_told_in_one_line(run_virtually: Run) -> None:
+def test_bad_sessions_are_told_in_one_line(virtually: Backend) -> None:
     """Unknown agents with the known ones, ids in use, metadata that is none."""
     pool = AgentPool(introspection={"socket_path": False})
 
     async def work(session: PoolSession) -> None:
-        await asyncio.sleep(60)
+        await anyio.sleep(60)
 
     with pytest.raises(ArgumentError, match="agent 'x' is not in this pool; it has none: add one first"):
-        run_virtually(pool.start_session("x"))
+        virtually(pool.start_session("x"))
     pool.add("agent", work)
     with pytest.raises(ArgumentError, match="agent 'agent' is in this pool already"):
         pool.add("agent", work)
@@ -276,9 +269,9 @@ def test_bad_sessions_are_told_in_one_line(run_virtually: Run) -> None:
         with pytest.raises(ArgumentError, match="it has 'agent'"):
             await pool.start_session("other")
 
-    run_virtually(serving(pool, use))
+    virtually(serving(pool, use))
     with pytest.raises(StateError, match="has served already"):
-        run_virtually(pool.serve())
+        virtually(pool.serve())
 
 
 def test_any_async_callable_is_an_entrypoint() -> None:

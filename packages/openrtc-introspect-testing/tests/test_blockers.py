@@ -9,10 +9,12 @@ from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from openrtc_introspect_core import Block, Introspector, Location
 from openrtc_introspect_testing import blockers
+from openrtc_introspect_testing._backends import Backend, in_task
 from openrtc_introspect_testing._blockers import _blocker, _helpers
 from openrtc_introspect_testing._blockers._helpers import SlowServer
 from openrtc_introspect_testing._clock import FakeClock
@@ -97,18 +99,28 @@ def test_how_long_is_checked(seconds: float) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_is_reported_as_what_it_knows_itself_to_be(kind: str) -> None:
     """Cause, session, line and length, by the introspector of this project."""
+    is_reported_right(kind, Backend("asyncio"))
 
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["sleep", "sum", "gil", "gil-idle", "burst", "callback"])
+def test_on_trio_it_is_as_well(kind: str) -> None:
+    """Each way in which a loop can be held."""
+    is_reported_right(kind, Backend("trio"))
+
+
+def is_reported_right(kind: str, backend: Backend) -> None:
     async def once() -> tuple[bool, list[str]]:
         async with Introspector(socket_path=False) as introspector:
 
             async def agent(blocker: Any_Blocker) -> None:
                 with introspector.session("culprit", agent_name="a"):
-                    await asyncio.sleep(0.05)
+                    await anyio.sleep(0.05)
                     await hold(blocker)
-                    await asyncio.sleep(0.01)
+                    await anyio.sleep(0.01)
 
             blocker = blockers.all_kinds()[kind](0.12)
-            await asyncio.create_task(agent(blocker))
+            await in_task(agent, blocker)
             # "gil-idle" begins in the middle of a wait, which is no part of what the loop can tell.
             within_ms = 3.0 if kind == "gil-idle" else 2.0
             disturbed = "descheduled" in blocker.expected_causes
@@ -120,7 +132,7 @@ def test_it_is_reported_as_what_it_knows_itself_to_be(kind: str) -> None:
     found: list[tuple[bool, list[str]]] = []
     deadline = time.monotonic() + WITHIN_S
     while (False, []) not in found and found.count((True, [])) < 3 and time.monotonic() < deadline:
-        found.append(asyncio.run(once()))
+        found.append(backend(once()))
     # Where the system never let it run in peace, that this was told has to do.
     assert any(wrong == [] for _, wrong in found), found
 
@@ -165,6 +177,19 @@ def test_in_a_callback_that_is_the_cause(undisturbed: None) -> None:
         return [blocker.expected_cause for blocker in blocking]
 
     assert asyncio.run(main()) == ["callback", "callback", "gc"]
+
+
+def test_on_trio_what_is_called_soon_is_no_session_s(undisturbed: None) -> None:
+    """It runs in a task of Trio's own, with the cause of its kind."""
+
+    async def main() -> Any:
+        async with Introspector(socket_path=False, stacks=False, clock=FakeClock()) as introspector:
+            with introspector.session("culprit", agent_name="a"):
+                blocker = await blockers.callback(0.001)
+                return blocker.expected_cause, blocker.expected.session_id
+
+    assert Backend("asyncio")(main()) == ("callback", "culprit")
+    assert Backend("trio")(main()) == ("sync-call", None)
 
 
 @pytest.mark.parametrize(

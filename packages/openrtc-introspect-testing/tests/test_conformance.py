@@ -25,8 +25,13 @@ from openrtc_introspect_core.wire import (
     Hello,
     Limits,
     LineBuffer,
+    Location,
     SessionRow,
     Snapshot,
+    Stacks,
+    TaskInfo,
+    Tasks,
+    ThreadStack,
     WatchRequest,
     WorkerInfo,
     encode,
@@ -37,6 +42,15 @@ from openrtc_introspect_testing.__main__ import main
 from openrtc_introspect_testing._rawserver import ANSWERED, Conversation, RawServer
 
 replace = msgspec.structs.replace
+PLACES = [Location("agent.py", number, "answer") for number in range(1, 65)]
+TASKS = [
+    TaskInfo(id=1, name="Task-1", coroutine="entrypoint", awaits=PLACES),
+    TaskInfo(id=2, name="Task-2", coroutine="answer", state="running", awaits=PLACES, awaited_by=[1]),
+]
+STACKS = [
+    ThreadStack(name="MainThread", thread_id=7, loop=True, session_id="job", task_name="Task-2", frames=PLACES),
+    ThreadStack(name="", thread_id=8),
+]
 BLOCKS = [Block(seq=seq, started_at=1e9 + seq, duration_ms=60.0) for seq in (3, 4, 5)]
 
 
@@ -61,18 +75,22 @@ class Books:
 
 @contextlib.contextmanager
 def served(
-    folder: Path, conversation: type[Conversation] = Conversation, limits: Limits | None = None
+    folder: Path,
+    conversation: type[Conversation] = Conversation,
+    limits: Limits | None = None,
+    capabilities: tuple[str, ...] = ANSWERED,
 ) -> Iterator[Path]:
     hello = Hello(
         protocol="1.0",
         worker="w",
         pid=os.getpid(),
         epoch="e",
-        capabilities=list(ANSWERED),
+        capabilities=list(capabilities),
         limits=limits or Limits(),
     )
     listener, path = open_listener("w", folder / f"w-{os.getpid()}.sock")
-    with listener, RawServer(listener, hello, Books(), BLOCKS, conversation):
+    server = RawServer(listener, hello, Books(), BLOCKS, conversation, tasks={"job": TASKS}, stacks=STACKS)
+    with listener, server:
         yield path
 
 
@@ -310,6 +328,107 @@ class ForgetsTheLastSeq(Conversation):
         return replace(told, last_seq=told.blocks[-1].seq if told.blocks else 0)
 
 
+class FindsEverySession(Conversation):
+    def tasks(self, request_id: Any, session_id: str) -> Any:
+        return Tasks(id=request_id, session_id=session_id)
+
+
+class ClosesOnAnUnknownSession(Conversation):
+    def tasks(self, request_id: Any, session_id: str) -> Any:
+        found = super().tasks(request_id, session_id)
+        if isinstance(found, Error):
+            self.say(found)
+            raise OSError("no such session")
+        return found
+
+
+class FindsNoSession(Conversation):
+    def tasks(self, request_id: Any, session_id: str) -> Any:
+        return super().tasks(request_id, "")
+
+
+class TellsAnotherSessionsTasks(Conversation):
+    def tasks(self, request_id: Any, session_id: str) -> Any:
+        return Tasks(id=request_id, session_id="another", tasks=TASKS)
+
+
+class TellsOtherTasks(Conversation):
+    """Of these, a subclass for each fault."""
+
+    told: tuple[TaskInfo, ...] = ()
+    truncated = False
+
+    def tasks(self, request_id: Any, session_id: str) -> Any:
+        return Tasks(id=request_id, session_id=session_id, tasks=list(self.told), truncated=self.truncated)
+
+
+class GivesTwoTasksOneId(TellsOtherTasks):
+    told = tuple(replace(task, id=1) for task in TASKS)
+
+
+class CountsTasksFrom0(TellsOtherTasks):
+    told = tuple(replace(task, id=task.id - 1, awaited_by=[]) for task in TASKS)
+
+
+class TellsTooManyTasks(TellsOtherTasks):
+    told = tuple(TaskInfo(id=number, name="t") for number in range(1, 502))
+
+
+class SaysThatItCutTheList(TellsOtherTasks):
+    told, truncated = tuple(TASKS), True
+
+
+class NamesAWaiterThatIsNot(TellsOtherTasks):
+    told = (replace(TASKS[0], awaited_by=[3]),)
+
+
+class TellsEveryCall(TellsOtherTasks):
+    told = (replace(TASKS[0], awaits=PLACES + PLACES[:1]),)
+
+
+class TellsOtherStacks(Conversation):
+    """Of these, a subclass for each fault."""
+
+    told: tuple[ThreadStack, ...] = ()
+
+    def stacks(self, request_id: Any) -> Stacks:
+        return Stacks(id=request_id, threads=list(self.told))
+
+
+class TellsNoThread(TellsOtherStacks): ...
+
+
+class TellsAThreadTwice(TellsOtherStacks):
+    told = (STACKS[0], *STACKS)
+
+
+class TellsTheLoopsThreadLast(TellsOtherStacks):
+    told = tuple(reversed(STACKS))
+
+
+class PutsATaskWhereNoLoopRuns(TellsOtherStacks):
+    told = (replace(STACKS[0], loop=False),)
+
+
+class TellsEveryFrame(TellsOtherStacks):
+    told = (replace(STACKS[0], frames=PLACES + PLACES[:1]),)
+
+
+class LeavesATasksNameOut(Conversation):
+    def send(self, data: bytes) -> None:
+        super().send(data.replace(b'"name":"Task-1",', b""))
+
+
+class LeavesAThreadsIdOut(Conversation):
+    def send(self, data: bytes) -> None:
+        super().send(data.replace(b'"thread_id":7,', b""))
+
+
+class DoesNotTellStacks(Conversation):
+    def stacks(self, request_id: Any) -> Any:
+        return Error(id=request_id, code="unsupported")
+
+
 class ConsumesTotals(Conversation):
     def snapshot(self, request_id: Any) -> Snapshot:
         taken = super().snapshot(request_id)
@@ -382,8 +501,11 @@ class WaitsForEver(Conversation):
         ("fields", LeavesAFieldOut),
         ("fields", WritesNumbersAsText),
         ("fields", WritesNaN),
+        ("fields", LeavesATasksNameOut),
+        ("fields", LeavesAThreadsIdOut),
         ("identity", IsSomeoneElse),
         ("capabilities", DoesNotCancel),
+        ("capabilities", DoesNotTellStacks),
         ("capabilities", AnswersWhatItDoesNotKnow),
         ("id-echo", MakesTextOfIds),
         ("order", AnswersSnapshotsLast),
@@ -409,6 +531,22 @@ class WaitsForEver(Conversation):
         ("blocks-since", TellsBlocksNewestFirst),
         ("blocks-since", LosesABlock),
         ("blocks-since", ForgetsTheLastSeq),
+        ("not-found", FindsEverySession),
+        ("not-found", ClosesOnAnUnknownSession),
+        ("not-found", ConfusesCodes),
+        ("tasks", FindsNoSession),
+        ("tasks", TellsAnotherSessionsTasks),
+        ("tasks", GivesTwoTasksOneId),
+        ("tasks", CountsTasksFrom0),
+        ("tasks", TellsTooManyTasks),
+        ("tasks", SaysThatItCutTheList),
+        ("tasks", NamesAWaiterThatIsNot),
+        ("tasks", TellsEveryCall),
+        ("stacks", TellsNoThread),
+        ("stacks", TellsAThreadTwice),
+        ("stacks", TellsTheLoopsThreadLast),
+        ("stacks", PutsATaskWhereNoLoopRuns),
+        ("stacks", TellsEveryFrame),
         ("totals", ConsumesTotals),
         ("totals", ConsumesTheWorkersTotals),
         ("totals", GoesBackInTime),
@@ -451,6 +589,50 @@ def test_what_could_not_be_provoked_is_told(folder: Path) -> None:
     with served(folder, Calm) as path:
         (outcome,) = conformance.server_outcomes(path, rules=["in-progress"])
     assert outcome.unchecked == "no block was in progress"
+
+
+WITHOUT = tuple(kind for kind in ANSWERED if kind not in ("tasks", "stacks"))
+
+
+def test_what_a_server_does_not_list_is_not_asked_of_it(folder: Path) -> None:
+    """It keeps every other rule."""
+    with served(folder, capabilities=WITHOUT) as path:
+        outcomes = conformance.server_outcomes(path)
+    assert [str(outcome.finding) for outcome in outcomes if outcome.finding is not None] == []
+    unchecked = {outcome.rule: outcome.unchecked for outcome in outcomes if outcome.unchecked is not None}
+    del unchecked["idle-timeout"]
+    lacks = "it does not list tasks"
+    assert unchecked == {"not-found": lacks, "tasks": lacks, "stacks": "it does not list stacks"}
+
+
+def test_what_a_server_answers_and_does_not_list_is_found_out(folder: Path) -> None:
+    """A client that goes by the list would never ask."""
+
+    class AnswersAllTheSame(Conversation):
+        def answer(self, line: bytes) -> bool:
+            if b'"stacks"' in line:
+                self.say(self.stacks("x"))
+                return True
+            return super().answer(line)
+
+    with served(folder, AnswersAllTheSame, capabilities=WITHOUT) as path:
+        (outcome,) = conformance.server_outcomes(path, rules=["capabilities"])
+    assert outcome.finding is not None
+
+
+def test_tasks_can_only_be_seen_of_a_session(folder: Path) -> None:
+    """Where there is none, the rule is not called kept."""
+
+    class Empty(Conversation):
+        def snapshot(self, request_id: Any) -> Snapshot:
+            return replace(super().snapshot(request_id), sessions=[])
+
+    with served(folder, Empty) as path:
+        outcomes = conformance.server_outcomes(path, rules=["fields", "tasks"])
+    assert [(outcome.finding, outcome.unchecked) for outcome in outcomes] == [
+        (None, None),
+        (None, "no session was live"),
+    ]
 
 
 def test_every_server_rule_was_seen_to_fail() -> None:

@@ -1,12 +1,21 @@
 from __future__ import annotations
 
+import asyncio
 import socket
 from typing import get_args
 
 import pytest
 
-from openrtc_introspect_core import IntrospectError, ProtocolError, RequestFailed, Snapshot, read_blocks, read_snapshot
-from openrtc_introspect_core.wire import Block, SessionRow, WorkerInfo
+from openrtc_introspect_core import (
+    IntrospectError,
+    ProtocolError,
+    RequestFailed,
+    Snapshot,
+    connect,
+    read_blocks,
+    read_snapshot,
+)
+from openrtc_introspect_core.wire import Block, SessionRow, Stacks, TaskInfo, Tasks, ThreadStack, WorkerInfo
 from openrtc_introspect_testing import MISBEHAVIOURS, FakeWorker
 from openrtc_introspect_testing._misbehaviour import HOSTILE, Misbehaviour
 
@@ -29,6 +38,27 @@ def test_it_serves_blocks() -> None:
     """Those since a number."""
     with FakeWorker([SNAPSHOT], blocks=[Block(seq=1), Block(seq=2)]) as worker:
         assert [block.seq for block in read_blocks(worker.path, since=1).blocks] == [2]
+
+
+@pytest.mark.parametrize("misbehave", [None, *BEHAVED])
+def test_it_serves_tasks_and_stacks(misbehave: Misbehaviour | None) -> None:
+    """A session's by its id; any other is not found. Hostile names are the host's in these too."""
+    task, thread = TaskInfo(id=1, name="Task-1"), ThreadStack(name="MainThread", thread_id=7, loop=True)
+    hostile = HOSTILE if misbehave == "hostile-names" else ""
+
+    async def asked() -> tuple[Tasks, Stacks]:
+        worker = FakeWorker([SNAPSHOT], tasks={"job": [task]}, stacks=[thread], misbehave=misbehave)
+        with worker:
+            async with connect(worker.path) as client:
+                with pytest.raises(RequestFailed) as caught:
+                    await client.tasks("another")
+                assert caught.value.code == "not-found"
+                return await client.tasks(hostile + "job"), await client.stacks()
+
+    tasks, stacks = asyncio.run(asked())
+    assert (tasks.session_id, [each.id for each in tasks.tasks]) == (hostile + "job", [1])
+    assert tasks.tasks[0].name == (hostile or "Task-1")
+    assert [each.name for each in stacks.threads] == [hostile or "MainThread"]
 
 
 def test_an_error_in_the_script_is_the_worker_s() -> None:

@@ -56,6 +56,9 @@ def two_workers(monkeypatch: pytest.MonkeyPatch) -> None:
         (["top", "--once", "--refresh-rate", "-1"], "'-1'; accepted are 0.5 to 10"),
         (["top", "--sort", "nope"], "'nope'; accepted are mem_mb, cpu_pct, duration_s, agent, session"),
         (["top", "--status", "nope"], "'nope'; accepted are active, slow, blocked, draining, errored, all"),
+        (["top", "--columns", "session,nope"], "'nope'; accepted are number, session, agent, tenant, worker"),
+        (["top", "--columns", ""], "''; accepted are number, session"),
+        (["top", "--columns", "session", "--json"], "give one of them"),
         (["top", "--socket", "x", "--worker", "y"], "give one of them"),
         (["demo", "--sessions", "0"], "'0'; accepted are 1 to 1000"),
         (["demo", "--sessions", "many"], "'many'; accepted are 1 to 1000"),
@@ -83,7 +86,17 @@ def test_no_arguments_is_help() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["top", "--help"], ["ps", "-h"], ["blocks", "-h"], ["demo", "--help"]]
+    "arguments",
+    [
+        ["--help"],
+        ["top", "--help"],
+        ["ps", "-h"],
+        ["blocks", "-h"],
+        ["demo", "--help"],
+        ["tasks", "-h"],
+        ["record", "-h"],
+        ["relay", "-h"],
+    ],
 )
 def test_help(arguments: list[str]) -> None:
     """Each word has help, which tells the exit codes."""
@@ -215,6 +228,23 @@ def test_filters(start_worker: StartWorker, openrtc: OpenRTC) -> None:
     assert "agent dental" in table
 
 
+def test_columns(start_worker: StartWorker, openrtc: OpenRTC, config_home: Path) -> None:
+    """--columns says which, in which order; what the live view remembers has no say in a script's output."""
+    start_worker("columns", 1)
+    file = config_home / "openrtc" / "top.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text('columns = ["tenant"]')
+
+    def titles(*options: str) -> list[str]:
+        (line,) = [
+            line for line in openrtc("top", "--worker", "columns", *options).stdout.splitlines() if "tenant" in line
+        ]
+        return line.split()
+
+    assert titles()[:3] == ["#", "session", "agent"]
+    assert titles("--columns", "tenant, cpu%,heap_mb,session_id,tenant") == ["tenant", "cpu%▼", "heap", "session"]
+
+
 def test_several_workers(start_worker: StartWorker, openrtc: OpenRTC) -> None:
     """One table with a worker column; one line of JSON for each."""
     start_worker("several-a", 1)
@@ -270,6 +300,17 @@ def test_ascii_output(start_worker: StartWorker, openrtc: OpenRTC) -> None:
     assert result.returncode == 0
     assert result.stdout.isascii()
     assert " loop " in result.stdout
+    asked_for = openrtc("top", "--worker", "ascii", "--ascii", COLUMNS="90").stdout
+    assert asked_for.isascii()
+    assert max(map(len, asked_for.splitlines())) == 90
+
+
+def test_ascii_json(start_worker: StartWorker, openrtc: OpenRTC) -> None:
+    """What is not ASCII is escaped, and is the same when read again."""
+    start_worker("東京", 1)
+    plain, ascii = (openrtc("top", "--json", "--worker", "東京", *option).stdout for option in ([], ["--ascii"]))
+    assert ascii.isascii()
+    assert json.loads(ascii)["worker"]["name"] == json.loads(plain)["worker"]["name"] == "東京"
 
 
 def test_a_reader_that_leaves(start_worker: StartWorker) -> None:

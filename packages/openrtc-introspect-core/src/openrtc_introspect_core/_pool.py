@@ -24,8 +24,7 @@ import psutil
 from . import _checks
 from ._errors import ArgumentError, ArgumentTypeError, StateError
 from ._introspector import Introspector
-from ._memory import MIB
-from ._sessions import check_metadata, check_text
+from ._sessions import MIB, check_metadata, check_text
 
 logger = logging.getLogger("openrtc.pool")
 

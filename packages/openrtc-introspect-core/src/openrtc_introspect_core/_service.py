@@ -14,8 +14,22 @@ from collections.abc import Callable
 
 from ._clock import Clock
 from ._report import Reporter
+from ._stacks import Places
+from ._tasks import tasks_of
+from ._threads import thread_stacks
 from ._version import __version__
-from .wire._messages import CAPABILITIES, PROTOCOL_MAJOR, PROTOCOL_MINOR, Block, Hello, Snapshot
+from .wire._messages import (
+    CAPABILITIES,
+    PROTOCOL_MAJOR,
+    PROTOCOL_MINOR,
+    Block,
+    Hello,
+    Snapshot,
+    Stacks,
+    StacksRequest,
+    Tasks,
+    TasksRequest,
+)
 from .wire._server import Server, Source
 
 IDLE_INTERVAL_S = 2.0
@@ -37,14 +51,30 @@ def hello(name: str, epoch: str) -> Hello:
 class Served:
     """What the service thread serves: snapshots that give the GIL away while they are built."""
 
-    def __init__(self, reporter: Reporter) -> None:
+    def __init__(self, reporter: Reporter, places: Places) -> None:
         self._reporter = reporter
+        self._places = places
 
     def snapshot(self) -> Snapshot:
         return self._reporter.snapshot(breathe=True)
 
     def blocks(self, since: int) -> list[Block]:
         return self._reporter.blocks.since(since)
+
+    def tasks(self, request: TasksRequest) -> Tasks | None:
+        reporter, session_id = self._reporter, request.session_id
+        session = reporter.sessions.live.get(session_id)
+        if session is None:
+            return None
+        now = reporter.wall.at(reporter.clock())
+        tasks, truncated = tasks_of(session, [loop.hook for loop in tuple(reporter.loops)], self._places)
+        return Tasks(id=request.id, session_id=session_id, taken_at=now, tasks=tasks, truncated=truncated)
+
+    def stacks(self, request: StacksRequest) -> Stacks:
+        reporter = self._reporter
+        now = reporter.wall.at(reporter.clock())
+        hooks = [loop.hook for loop in tuple(reporter.loops)]
+        return Stacks(id=request.id, taken_at=now, threads=thread_stacks(hooks, self._places))
 
 
 class Service:

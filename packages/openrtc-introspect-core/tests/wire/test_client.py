@@ -20,7 +20,19 @@ from openrtc_introspect_core import (
     connect,
     read_snapshot,
 )
-from openrtc_introspect_core.wire import Block, Blocks, Done, Error, Hello, Limits, _client, _endpoint, encode
+from openrtc_introspect_core.wire import (
+    Block,
+    Blocks,
+    Done,
+    Error,
+    Hello,
+    Limits,
+    TaskInfo,
+    ThreadStack,
+    _client,
+    _endpoint,
+    encode,
+)
 from openrtc_introspect_testing._worker import FakeWorker
 
 pytestmark = pytest.mark.anyio
@@ -78,6 +90,24 @@ async def test_it_reads_blocks(make_snapshot: Make) -> None:
             assert await client.blocks() == Blocks(id=1, blocks=blocks, last_seq=9)
             assert await client.blocks(since=8) == Blocks(id=2, blocks=blocks[2:], last_seq=9)
             assert await client.blocks(since=99) == Blocks(id=3, blocks=[], last_seq=9)
+
+
+async def test_it_reads_tasks_and_stacks(make_snapshot: Make) -> None:
+    """Of one session; of all threads."""
+    tasks, threads = [TaskInfo(id=1, name="listen")], [ThreadStack(name="MainThread", thread_id=7, loop=True)]
+    with FakeWorker([make_snapshot()], tasks={"job-1": tasks}, stacks=threads) as worker:
+        async with connect(worker.path) as client:
+            found = await client.tasks("job-1")
+            assert (found.session_id, found.tasks, found.truncated) == ("job-1", tasks, False)
+            assert (await client.stacks()).threads == threads
+
+
+async def test_tasks_of_a_session_that_is_gone_are_not_found(worker: FakeWorker) -> None:
+    """The code says so, and the connection goes on."""
+    async with connect(worker.path) as client:
+        with pytest.raises(RequestFailed, match="not-found: no live session has the id 'job-gone'"):
+            await client.tasks("job-gone")
+        await client.snapshot()
 
 
 async def test_a_negative_number_is_refused_here(worker: FakeWorker) -> None:
@@ -210,6 +240,7 @@ def full(short_dir: Path) -> Iterator[socket.socket]:
         yield listener
 
 
+@pytest.mark.slow
 async def test_a_crowded_server_is_waited_for(full: socket.socket, impatient: None) -> None:
     """Until the timeout."""
     path = full.getsockname()
@@ -220,6 +251,7 @@ async def test_a_crowded_server_is_waited_for(full: socket.socket, impatient: No
         read_snapshot(path, timeout_s=0.1)
 
 
+@pytest.mark.slow
 async def test_a_crowded_server_that_accepts_is_reached(full: socket.socket) -> None:
     """As soon as there is room."""
 
@@ -236,6 +268,7 @@ async def test_a_crowded_server_that_accepts_is_reached(full: socket.socket) -> 
             assert client.hello.worker == "w"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pieces", [[], [HELLO], [HELLO, b'{"type":"snap']], ids=["mute", "hello", "half a line"])
 def test_reading_has_one_deadline_for_all(canned: Canned, pieces: list[bytes]) -> None:
     """Wherever the server stops."""

@@ -172,7 +172,7 @@ def test_missing_fields_have_their_defaults() -> None:
 def test_an_unknown_type_is_told_what_there_is() -> None:
     """The message lists the types that are answered."""
     message = refusal(b'{"type":"reboot","id":1}').message
-    assert message == "request type 'reboot' is not one of blocks, bye, cancel, snapshot, watch"
+    assert message == "request type 'reboot' is not one of blocks, bye, cancel, snapshot, stacks, tasks, watch"
 
 
 def test_a_long_unknown_type_is_not_repeated_in_full() -> None:
@@ -226,7 +226,9 @@ _json = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
     max_leaves=6,
 )
-_types = st.sampled_from(["snapshot", "watch", "cancel", "blocks", "bye", "hello", "tasks"]) | _json
+_types = (
+    st.sampled_from(["snapshot", "watch", "cancel", "blocks", "tasks", "stacks", "bye", "hello", "profile"]) | _json
+)
 
 
 @settings(deadline=None)

@@ -51,7 +51,7 @@ def test_the_worker_speaks_first(worker: FakeWorker, dial: Dial) -> None:
         "worker": "fake",
         "pid": os.getpid(),
         "epoch": "fake",
-        "capabilities": ["snapshot", "watch", "cancel", "blocks", "bye"],
+        "capabilities": ["snapshot", "watch", "cancel", "blocks", "tasks", "stacks", "bye"],
         "limits": json.loads(msgspec.json.encode(Limits())),
     }
 
@@ -336,6 +336,7 @@ def test_an_idle_client_is_closed(short_tempered: FakeWorker, dial: Dial) -> Non
     assert time.monotonic() - began >= 0.3
 
 
+@pytest.mark.slow
 def test_half_a_request_does_not_keep_a_connection(short_tempered: FakeWorker, dial: Dial) -> None:
     """However slowly it goes on."""
     peer = dial(short_tempered)
@@ -350,6 +351,7 @@ def test_half_a_request_does_not_keep_a_connection(short_tempered: FakeWorker, d
         dawdle()
 
 
+@pytest.mark.slow
 def test_a_watch_keeps_a_connection(short_tempered: FakeWorker, dial: Dial) -> None:
     """And when it ends, the idle time begins."""
     peer = dial(short_tempered)
@@ -361,6 +363,7 @@ def test_a_watch_keeps_a_connection(short_tempered: FakeWorker, dial: Dial) -> N
     assert time.monotonic() - began >= 0.3
 
 
+@pytest.mark.slow
 def test_a_watch_slower_than_the_idle_timeout_keeps_a_connection(short_tempered: FakeWorker, dial: Dial) -> None:
     """Between its frames, too."""
     peer = dial(short_tempered)

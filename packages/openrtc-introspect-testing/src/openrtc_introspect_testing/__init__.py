@@ -3,14 +3,21 @@
 `blockers`, `workloads` and `conformance` are modules of this package, loaded when they are asked for.
 """
 
-from ._clock import FakeClock
-from ._frames import GoldenFrame, RefusedLine, golden_frames, refused_lines
-from ._loop import FakeLoop
-from ._misbehaviour import MISBEHAVIOURS
-from ._worker import FakeWorker
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ._clock import FakeClock
+    from ._frames import GoldenFrame, RefusedLine, golden_frames, refused_lines
+    from ._loop import DeadlockError, FakeLoop
+    from ._misbehaviour import MISBEHAVIOURS
+    from ._worker import FakeWorker
 
 __all__ = [
     "MISBEHAVIOURS",
+    "DeadlockError",
     "FakeClock",
     "FakeLoop",
     "FakeWorker",
@@ -19,3 +26,23 @@ __all__ = [
     "golden_frames",
     "refused_lines",
 ]
+
+# pytest imports this package to get at the plugin, in every run where it is installed: what it
+# offers is loaded when it is asked for.
+_HOME = {
+    "DeadlockError": "_loop",
+    "FakeClock": "_clock",
+    "FakeLoop": "_loop",
+    "FakeWorker": "_worker",
+    "GoldenFrame": "_frames",
+    "MISBEHAVIOURS": "_misbehaviour",
+    "RefusedLine": "_frames",
+    "golden_frames": "_frames",
+    "refused_lines": "_frames",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f".{_HOME[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -25,12 +25,19 @@ from openrtc_introspect_core.wire import (
     Host,
     Limits,
     Location,
+    LoopInfo,
     LoopTime,
     Request,
     ServerMessage,
     SessionRow,
     Snapshot,
     SnapshotRequest,
+    Stacks,
+    StacksRequest,
+    TaskInfo,
+    Tasks,
+    TasksRequest,
+    ThreadStack,
     WatchRequest,
     WorkerInfo,
 )
@@ -146,6 +153,42 @@ _BUSY_ROWS = [
     ),
 ]
 
+_TWO_LOOPS = WorkerInfo(
+    name="worker-3",
+    pid=4400,
+    epoch="7c3b5a1908f6e4d2",
+    loop="uvloop",
+    python="3.13.9",
+    started_at=1760000000.0,
+    uptime_s=100.0,
+    sessions=1,
+    started=1,
+    blocks=1,
+    rss_mb=96.0,
+    loop_time=LoopTime(sessions_pct=20.0, untagged_pct=0.5, gc_pct=0.0),
+    lag_p99_ms=80.0,
+    lag_max_ms=120.0,
+    lag_method="iterations",
+    loops=[
+        LoopInfo(
+            name="uvloop-1",
+            loop="uvloop",
+            thread="MainThread",
+            loop_time=LoopTime(sessions_pct=0.0, untagged_pct=1.0, gc_pct=0.0),
+        ),
+        LoopInfo(
+            name="asyncio-2",
+            loop="asyncio",
+            thread="calls",
+            sessions=1,
+            loop_time=LoopTime(sessions_pct=40.0, untagged_pct=0.0, gc_pct=0.0, other_pct=2.0, idle_pct=58.0),
+            lag_p99_ms=80.0,
+            lag_max_ms=120.0,
+            lag_method="iterations",
+        ),
+    ],
+)
+
 _UNMETERED_WORKER = WorkerInfo(
     name="worker-2",
     pid=4300,
@@ -159,6 +202,42 @@ _UNMETERED_WORKER = WorkerInfo(
     rss_mb=64.0,
     notes=["sampler is switched off: OSError(24, 'Too many open files')"],
 )
+
+_TASKS = [
+    TaskInfo(
+        id=1,
+        name="Task-12",
+        coroutine="entrypoint",
+        awaits=[Location("agents/restaurant.py", 18, "entrypoint")],
+        waiting_on="task render",
+    ),
+    TaskInfo(
+        id=2,
+        name="render",
+        coroutine="AgentSession.render",
+        awaits=[
+            Location("agents/session.py", 210, "AgentSession.render"),
+            Location("asyncio/queues.py", 186, "Queue.get"),
+        ],
+        awaited_by=[1],
+    ),
+]
+
+_THREADS = [
+    ThreadStack(
+        name="MainThread",
+        thread_id=139872045,
+        loop=True,
+        session_id="job-c1d550",
+        task_name="Task-12",
+        frames=_BLOCK.stack,
+    ),
+    ThreadStack(
+        name="asyncio_0",
+        thread_id=139872301,
+        frames=[Location("concurrent/futures/thread.py", 90, "_worker")],
+    ),
+]
 
 golden_frames: tuple[GoldenFrame, ...] = (
     GoldenFrame(
@@ -186,6 +265,18 @@ golden_frames: tuple[GoldenFrame, ...] = (
         b'{"type":"blocks","id":"history","since":2}\n',
     ),
     GoldenFrame(
+        "tasks request",
+        "to worker",
+        TasksRequest(id=5, session_id="job-c1d550"),
+        b'{"type":"tasks","id":5,"session_id":"job-c1d550"}\n',
+    ),
+    GoldenFrame(
+        "stacks request",
+        "to worker",
+        StacksRequest(id=6),
+        b'{"type":"stacks","id":6}\n',
+    ),
+    GoldenFrame(
         "bye request",
         "to worker",
         ByeRequest(id=4),
@@ -200,11 +291,11 @@ golden_frames: tuple[GoldenFrame, ...] = (
             pid=4242,
             epoch="5f0c9a3e1b7d4e62",
             version="0.1.0",
-            capabilities=["snapshot", "watch", "cancel", "blocks", "bye"],
+            capabilities=["snapshot", "watch", "cancel", "blocks", "tasks", "stacks", "bye"],
             limits=Limits(),
         ),
         b'{"type":"hello","protocol":"1.0","worker":"worker-1","pid":4242,"epoch":"5f0c9a3e1b7d4e62",'
-        b'"version":"0.1.0","capabilities":["snapshot","watch","cancel","blocks","bye"],'
+        b'"version":"0.1.0","capabilities":["snapshot","watch","cancel","blocks","tasks","stacks","bye"],'
         b'"limits":{"request_bytes":65536,"clients":32,"watches":8,"min_interval_s":0.1,'
         b'"max_interval_s":60.0,"idle_timeout_s":60.0,"write_timeout_s":5.0}}\n',
     ),
@@ -219,40 +310,83 @@ golden_frames: tuple[GoldenFrame, ...] = (
             sessions=_BUSY_ROWS,
             blocks_in_progress=[_IN_PROGRESS],
         ),
-        b'{"type":"snapshot","id":1,"seq":58,"taken_at":1760000100.0,"worker":{"name":"worker-1",'
-        b'"pid":4242,"epoch":"5f0c9a3e1b7d4e62","loop":"asyncio","python":"3.13.9",'
-        b'"started_at":1760000000.0,"uptime_s":100.0,"cpu":"exact","memory":"share",'
-        b'"slow_session_threshold_ms":50.0,"sessions":2,"max_sessions":50,"started":7,"errored":1,'
-        b'"blocks":4,"draining":false,"rss_mb":184.5,"rss_trend_mb_per_min":1.25,'
-        b'"memory_limit_mb":1024.0,"loop_time":{"sessions_pct":51.5,"untagged_pct":0.5,'
-        b'"gc_pct":0.5,"other_pct":1.5,"idle_pct":46.0},"lag_p99_ms":410.0,"lag_max_ms":500.0,'
-        b'"lag_method":"iterations","introspection_pct":0.25,"host":{"cpu_pct":12.5,"cores":8,'
-        b'"load_1m":0.75,"process_cpu_pct":54.0,"other_threads_pct":1.5,"threads":6},"notes":[]},'
-        b'"sessions":[{"session_id":"job-c1d550","agent_name":"restaurant","tenant":"acme",'
-        b'"started_at":1760000010.0,"duration_s":90.0,"cpu_pct":50.25,"cpu_s":1.5,"steps":2400,'
-        b'"tasks":3,"mem_mb":92.25,"peak_mb":120.0,"heap_mb":null,"status":"blocked","blocks":3,'
+        b'{"type":"snapshot","id":1,"seq":58,"taken_at":1760000100.0,"worker":{"name":"worker-1","pid":4242,'
+        b'"epoch":"5f0c9a3e1b7d4e62","loop":"asyncio","python":"3.13.9","started_at":1760000000.0,'
+        b'"uptime_s":100.0,"cpu":"exact","memory":"share","slow_session_threshold_ms":50.0,"sessions":2,'
+        b'"max_sessions":50,"started":7,"errored":1,"blocks":4,"draining":false,"rss_mb":184.5,'
+        b'"rss_trend_mb_per_min":1.25,"memory_limit_mb":1024.0,"loop_time":{"sessions_pct":51.5,'
+        b'"untagged_pct":0.5,"gc_pct":0.5,"other_pct":1.5,"idle_pct":46.0},"lag_p99_ms":410.0,'
+        b'"lag_max_ms":500.0,"lag_method":"iterations","introspection_pct":0.25,"left_behind":[],"host":{"cpu_pct":12.5,'
+        b'"cores":8,"load_1m":0.75,"process_cpu_pct":54.0,"other_threads_pct":1.5,"threads":6},"notes":[],'
+        b'"loops":[]},"sessions":[{"session_id":"job-c1d550","agent_name":"restaurant","tenant":"acme",'
+        b'"loop":null,"started_at":1760000010.0,"duration_s":90.0,"cpu_pct":50.25,"cpu_s":1.5,"steps":2400,'
+        b'"tasks":3,"mem_mb":92.25,"peak_mb":120.0,"heap_mb":null,"heap_growth_mb_per_min":null,"thread_cpu_s":null,"status":"blocked","blocks":3,'
         b'"worst_block_ms":320.5,"delayed_s":0.0,"worst_delay_ms":0.0},{"session_id":"job-77aa01",'
-        b'"agent_name":"frontdesk","tenant":null,"started_at":1760000070.0,"duration_s":30.0,'
-        b'"cpu_pct":1.25,"cpu_s":0.375,"steps":900,"tasks":1,"mem_mb":92.25,"peak_mb":92.25,'
-        b'"heap_mb":null,"status":"active","blocks":0,"worst_block_ms":0.0,"delayed_s":0.30525,"worst_delay_ms":305.25}],'
-        b'"blocks_in_progress":[{"seq":0,"session_id":"job-c1d550","agent_name":"restaurant",'
-        b'"tenant":"acme","task_name":null,"started_at":1760000099.5,"duration_ms":500.0,'
-        b'"in_progress":true,"running_since":1760000099.5,"cause":null,"detail":null,"location":null,"stack":[],'
-        b'"delayed":null}]}\n',
+        b'"agent_name":"frontdesk","tenant":null,"loop":null,"started_at":1760000070.0,"duration_s":30.0,'
+        b'"cpu_pct":1.25,"cpu_s":0.375,"steps":900,"tasks":1,"mem_mb":92.25,"peak_mb":92.25,"heap_mb":null,"heap_growth_mb_per_min":null,"thread_cpu_s":null,'
+        b'"status":"active","blocks":0,"worst_block_ms":0.0,"delayed_s":0.30525,"worst_delay_ms":305.25}],'
+        b'"blocks_in_progress":[{"seq":0,"session_id":"job-c1d550","agent_name":"restaurant","tenant":"acme",'
+        b'"loop":null,"task_name":null,"started_at":1760000099.5,"duration_ms":500.0,"in_progress":true,'
+        b'"running_since":1760000099.5,"cause":null,"detail":null,"location":null,"stack":[],"delayed":null}]}\n',
+    ),
+    GoldenFrame(
+        "snapshot of two loops",
+        "to client",
+        Snapshot(
+            id=8,
+            seq=12,
+            taken_at=1760000100.0,
+            worker=_TWO_LOOPS,
+            sessions=[
+                SessionRow(
+                    session_id="call-7",
+                    agent_name="frontdesk",
+                    loop="asyncio-2",
+                    started_at=1760000090.0,
+                    duration_s=10.0,
+                    cpu_pct=40.0,
+                    cpu_s=4.5,
+                    steps=1200,
+                    tasks=2,
+                    mem_mb=96.0,
+                    peak_mb=96.0,
+                    blocks=1,
+                    worst_block_ms=120.0,
+                    delayed_s=0.0,
+                    worst_delay_ms=0.0,
+                )
+            ],
+        ),
+        b'{"type":"snapshot","id":8,"seq":12,"taken_at":1760000100.0,"worker":{"name":"worker-3","pid":4400,'
+        b'"epoch":"7c3b5a1908f6e4d2","loop":"uvloop","python":"3.13.9","started_at":1760000000.0,'
+        b'"uptime_s":100.0,"cpu":"exact","memory":"share","slow_session_threshold_ms":50.0,"sessions":1,'
+        b'"max_sessions":0,"started":1,"errored":0,"blocks":1,"draining":false,"rss_mb":96.0,'
+        b'"rss_trend_mb_per_min":null,"memory_limit_mb":0.0,"loop_time":{"sessions_pct":20.0,"untagged_pct":0.5,'
+        b'"gc_pct":0.0,"other_pct":null,"idle_pct":null},"lag_p99_ms":80.0,"lag_max_ms":120.0,'
+        b'"lag_method":"iterations","introspection_pct":null,"left_behind":[],"host":{"cpu_pct":null,"cores":1,"load_1m":null,'
+        b'"process_cpu_pct":null,"other_threads_pct":null,"threads":0},"notes":[],"loops":[{"name":"uvloop-1",'
+        b'"loop":"uvloop","thread":"MainThread","sessions":0,"loop_time":{"sessions_pct":0.0,"untagged_pct":1.0,'
+        b'"gc_pct":0.0,"other_pct":null,"idle_pct":null},"lag_p99_ms":null,"lag_max_ms":null,"lag_method":null},'
+        b'{"name":"asyncio-2","loop":"asyncio","thread":"calls","sessions":1,"loop_time":{"sessions_pct":40.0,'
+        b'"untagged_pct":0.0,"gc_pct":0.0,"other_pct":2.0,"idle_pct":58.0},"lag_p99_ms":80.0,"lag_max_ms":120.0,'
+        b'"lag_method":"iterations"}]},"sessions":[{"session_id":"call-7","agent_name":"frontdesk",'
+        b'"tenant":null,"loop":"asyncio-2","started_at":1760000090.0,"duration_s":10.0,"cpu_pct":40.0,'
+        b'"cpu_s":4.5,"steps":1200,"tasks":2,"mem_mb":96.0,"peak_mb":96.0,"heap_mb":null,"heap_growth_mb_per_min":null,"thread_cpu_s":null,"status":"active",'
+        b'"blocks":1,"worst_block_ms":120.0,"delayed_s":0.0,"worst_delay_ms":0.0}],"blocks_in_progress":[]}\n',
     ),
     GoldenFrame(
         "snapshot of a watch, without sessions",
         "to client",
         Snapshot(id=2, seq=1, taken_at=1760000000.5, worker=_UNMETERED_WORKER),
-        b'{"type":"snapshot","id":2,"seq":1,"taken_at":1760000000.5,"worker":{"name":"worker-2",'
-        b'"pid":4300,"epoch":"0b1d2f3a4c5e6f70","loop":"uvloop","python":"3.11.14",'
-        b'"started_at":1760000000.0,"uptime_s":0.5,"cpu":"off","memory":"share",'
-        b'"slow_session_threshold_ms":50.0,"sessions":0,"max_sessions":0,"started":0,"errored":0,'
-        b'"blocks":0,"draining":true,"rss_mb":64.0,"rss_trend_mb_per_min":null,"memory_limit_mb":0.0,'
-        b'"loop_time":{"sessions_pct":null,"untagged_pct":null,"gc_pct":null,"other_pct":null,"idle_pct":null},'
-        b'"lag_p99_ms":null,"lag_max_ms":null,"lag_method":null,"introspection_pct":null,'
-        b'"host":{"cpu_pct":null,"cores":1,"load_1m":null,"process_cpu_pct":null,"other_threads_pct":null,"threads":0},'
-        b'"notes":["sampler is switched off: OSError(24, \'Too many open files\')"]},"sessions":[],'
+        b'{"type":"snapshot","id":2,"seq":1,"taken_at":1760000000.5,"worker":{"name":"worker-2","pid":4300,'
+        b'"epoch":"0b1d2f3a4c5e6f70","loop":"uvloop","python":"3.11.14","started_at":1760000000.0,'
+        b'"uptime_s":0.5,"cpu":"off","memory":"share","slow_session_threshold_ms":50.0,"sessions":0,'
+        b'"max_sessions":0,"started":0,"errored":0,"blocks":0,"draining":true,"rss_mb":64.0,'
+        b'"rss_trend_mb_per_min":null,"memory_limit_mb":0.0,"loop_time":{"sessions_pct":null,'
+        b'"untagged_pct":null,"gc_pct":null,"other_pct":null,"idle_pct":null},"lag_p99_ms":null,'
+        b'"lag_max_ms":null,"lag_method":null,"introspection_pct":null,"left_behind":[],"host":{"cpu_pct":null,"cores":1,'
+        b'"load_1m":null,"process_cpu_pct":null,"other_threads_pct":null,"threads":0},'
+        b'"notes":["sampler is switched off: OSError(24, \'Too many open files\')"],"loops":[]},"sessions":[],'
         b'"blocks_in_progress":[]}\n',
     ),
     GoldenFrame(
@@ -260,21 +394,42 @@ golden_frames: tuple[GoldenFrame, ...] = (
         "to client",
         Blocks(id="history", blocks=[_BLOCK, Block(seq=4, started_at=1760000080.0, duration_ms=75.0)], last_seq=4),
         b'{"type":"blocks","id":"history","blocks":[{"seq":3,"session_id":"job-c1d550",'
-        b'"agent_name":"restaurant","tenant":"acme","task_name":"Task-12","started_at":1760000060.25,'
-        b'"duration_ms":320.5,"in_progress":false,"running_since":null,"cause":"sync-call","detail":null,'
-        b'"location":{"file":"agents/restaurant.py","line":42,"function":"lookup_menu"},'
-        b'"stack":[{"file":"agents/restaurant.py","line":17,"function":"on_user_turn"},'
-        b'{"file":"agents/restaurant.py","line":42,"function":"lookup_menu"}],'
+        b'"agent_name":"restaurant","tenant":"acme","loop":null,"task_name":"Task-12",'
+        b'"started_at":1760000060.25,"duration_ms":320.5,"in_progress":false,"running_since":null,'
+        b'"cause":"sync-call","detail":null,"location":{"file":"agents/restaurant.py","line":42,'
+        b'"function":"lookup_menu"},"stack":[{"file":"agents/restaurant.py","line":17,'
+        b'"function":"on_user_turn"},{"file":"agents/restaurant.py","line":42,"function":"lookup_menu"}],'
         b'"delayed":[{"session_id":"job-77aa01","delayed_ms":305.25,"exact":true}]},{"seq":4,"session_id":null,'
-        b'"agent_name":null,"tenant":null,"task_name":null,"started_at":1760000080.0,'
-        b'"duration_ms":75.0,"in_progress":false,"running_since":null,"cause":null,"detail":null,"location":null,'
-        b'"stack":[],"delayed":null}],"last_seq":4}\n',
+        b'"agent_name":null,"tenant":null,"loop":null,"task_name":null,"started_at":1760000080.0,'
+        b'"duration_ms":75.0,"in_progress":false,"running_since":null,"cause":null,"detail":null,'
+        b'"location":null,"stack":[],"delayed":null}],"last_seq":4}\n',
     ),
     GoldenFrame(
         "blocks, none",
         "to client",
         Blocks(id=3),
         b'{"type":"blocks","id":3,"blocks":[],"last_seq":0}\n',
+    ),
+    GoldenFrame(
+        "tasks",
+        "to client",
+        Tasks(id=5, session_id="job-c1d550", taken_at=1760000100.5, tasks=_TASKS),
+        b'{"type":"tasks","id":5,"session_id":"job-c1d550","taken_at":1760000100.5,"tasks":[{"id":1,"name":"Task-12",'
+        b'"coroutine":"entrypoint","state":"waiting","awaits":[{"file":"agents/restaurant.py","line":18,'
+        b'"function":"entrypoint"}],"waiting_on":"task render","awaited_by":[]},{"id":2,"name":"render",'
+        b'"coroutine":"AgentSession.render","state":"waiting","awaits":[{"file":"agents/session.py","line":210,'
+        b'"function":"AgentSession.render"},{"file":"asyncio/queues.py","line":186,"function":"Queue.get"}],'
+        b'"waiting_on":null,"awaited_by":[1]}],"truncated":false}\n',
+    ),
+    GoldenFrame(
+        "stacks",
+        "to client",
+        Stacks(id=6, taken_at=1760000100.75, threads=_THREADS),
+        b'{"type":"stacks","id":6,"taken_at":1760000100.75,"threads":[{"name":"MainThread","thread_id":139872045,'
+        b'"loop":true,"session_id":"job-c1d550","task_name":"Task-12","frames":[{"file":"agents/restaurant.py",'
+        b'"line":17,"function":"on_user_turn"},{"file":"agents/restaurant.py","line":42,"function":"lookup_menu"}]},'
+        b'{"name":"asyncio_0","thread_id":139872301,"loop":false,"session_id":null,"task_name":null,'
+        b'"frames":[{"file":"concurrent/futures/thread.py","line":90,"function":"_worker"}]}]}\n',
     ),
     GoldenFrame(
         "done",
@@ -301,10 +456,16 @@ golden_frames: tuple[GoldenFrame, ...] = (
         Error(
             id=6,
             code="unsupported",
-            message="request type 'tasks' is not one of blocks, bye, cancel, snapshot, watch",
+            message="request type 'profile' is not one of blocks, bye, cancel, snapshot, stacks, tasks, watch",
         ),
         b'{"type":"error","id":6,"code":"unsupported",'
-        b'"message":"request type \'tasks\' is not one of blocks, bye, cancel, snapshot, watch"}\n',
+        b'"message":"request type \'profile\' is not one of blocks, bye, cancel, snapshot, stacks, tasks, watch"}\n',
+    ),
+    GoldenFrame(
+        "not-found",
+        "to client",
+        Error(id=8, code="not-found", message="no live session has the id 'job-gone'"),
+        b'{"type":"error","id":8,"code":"not-found","message":"no live session has the id \'job-gone\'"}\n',
     ),
     GoldenFrame(
         "line-too-long",
@@ -353,7 +514,8 @@ refused_lines: tuple[RefusedLine, ...] = (
     RefusedLine("no type", b'{"id":3}', "bad-request", 3),
     RefusedLine("a number as type", b'{"type":3,"id":"x"}', "bad-request", "x"),
     RefusedLine("a reply as request", b'{"type":"hello","id":4}', "unsupported", 4),
-    RefusedLine("an unknown type", b'{"type":"tasks","id":5,"session_id":"job-1"}', "unsupported", 5),
+    RefusedLine("an unknown type", b'{"type":"profile","id":5,"session_id":"job-1"}', "unsupported", 5),
+    RefusedLine("tasks of no session", b'{"type":"tasks","id":12}', "bad-request", 12),
     RefusedLine("text as interval", b'{"type":"watch","id":6,"interval_s":"1"}', "bad-request", 6),
     RefusedLine("too short an interval", b'{"type":"watch","id":7,"interval_s":0.09}', "bad-request", 7),
     RefusedLine("too long an interval", b'{"type":"watch","id":8,"interval_s":61}', "bad-request", 8),

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from openrtc_introspect_core.wire import Blocks, Error, ServerMessage, Snapshot, encode
+from openrtc_introspect_core.wire import Blocks, Error, ServerMessage, Snapshot, Stacks, Tasks, encode
 
 from ._rawserver import Conversation, Id
 
@@ -115,7 +115,10 @@ class _DiesMidFrame(Conversation):
 
 
 class _HostileNames(Conversation):
-    """Its host names sessions, agents and tasks after what terminals obey."""
+    """Its host names sessions, agents, tasks and threads after what terminals obey."""
+
+    def tasks(self, request_id: Id, session_id: str) -> Tasks | Error:
+        return super().tasks(request_id, session_id.removeprefix(HOSTILE))  # by the name that it told
 
     def say(self, message: ServerMessage) -> None:
         super().say(_renamed(message))
@@ -128,6 +131,11 @@ def _renamed(message: ServerMessage) -> ServerMessage:
         return replace(message, sessions=rows)
     if isinstance(message, Blocks):
         return replace(message, blocks=[replace(block, task_name=HOSTILE) for block in message.blocks])
+    if isinstance(message, Tasks):
+        tasks = [replace(task, name=HOSTILE, coroutine=HOSTILE, waiting_on=HOSTILE) for task in message.tasks]
+        return replace(message, session_id=HOSTILE + message.session_id, tasks=tasks)
+    if isinstance(message, Stacks):
+        return replace(message, threads=[replace(thread, name=HOSTILE) for thread in message.threads])
     return message
 
 

@@ -12,7 +12,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -30,6 +30,12 @@ from openrtc_introspect_core.wire import (
     ServerMessage,
     Snapshot,
     SnapshotRequest,
+    Stacks,
+    StacksRequest,
+    TaskInfo,
+    Tasks,
+    TasksRequest,
+    ThreadStack,
     WatchRequest,
     decode_request,
     encode,
@@ -39,8 +45,8 @@ from openrtc_introspect_core.wire._framing import LineTooLong, RequestError
 _POLL_S = 0.02
 _SEND_WITHIN_S = 5.0
 Id = int | str
-ANSWERED = ("snapshot", "watch", "cancel", "blocks", "bye")
-"""The capabilities to put into its hello."""
+ANSWERED = ("snapshot", "watch", "cancel", "blocks", "tasks", "stacks", "bye")
+"""The capabilities to put into its hello, or some of them: a request that it does not list is unsupported."""
 
 
 class RawServer:
@@ -53,10 +59,16 @@ class RawServer:
         snapshot: Callable[[], Snapshot],
         blocks: Sequence[Block] = (),
         conversation: type[Conversation] | None = None,
+        *,
+        tasks: Mapping[str, Sequence[TaskInfo]] | None = None,
+        stacks: Sequence[ThreadStack] = (),
     ) -> None:
         self.hello = hello
         self.snapshot = snapshot
         self.blocks = list(blocks)
+        self.tasks = {session_id: list(infos) for session_id, infos in (tasks or {}).items()}
+        """By session; one that is not here is not found."""
+        self.stacks = list(stacks)
         self.over = threading.Event()
         self.heard: list[list[bytes]] = []
         """The lines that each connection sent, in the order in which they connected."""
@@ -153,6 +165,10 @@ class Conversation:
             return True
 
     def carry_out(self, request: Request) -> bool:
+        if request.__struct_config__.tag not in self.server.hello.capabilities:
+            answered = ", ".join(self.server.hello.capabilities)
+            self.say(Error(id=request.id, code="unsupported", message=f"answered are {answered}"))
+            return True
         match request:
             case SnapshotRequest(id=request_id):
                 self.say(self.snapshot(request_id))
@@ -162,11 +178,13 @@ class Conversation:
                 self.cancel(request_id)
             case BlocksRequest(id=request_id, since=since):
                 self.say(self.blocks(request_id, since))
+            case TasksRequest(id=request_id, session_id=session_id):
+                self.say(self.tasks(request_id, session_id))
+            case StacksRequest(id=request_id):
+                self.say(self.stacks(request_id))
             case ByeRequest(id=request_id):
                 self.say(Done(id=request_id))
                 return False
-            case _:  # of a later minor version than this server's
-                self.say(Error(id=request.id, code="unsupported", message=f"answered are {', '.join(ANSWERED)}"))
         return True
 
     def snapshot(self, request_id: Id) -> Snapshot:
@@ -176,6 +194,15 @@ class Conversation:
         kept = self.server.blocks
         newer = [block for block in kept if block.seq > since]
         return Blocks(id=request_id, blocks=newer, last_seq=kept[-1].seq if kept else 0)
+
+    def tasks(self, request_id: Id, session_id: str) -> Tasks | Error:
+        tasks = self.server.tasks.get(session_id)
+        if tasks is None:
+            return Error(id=request_id, code="not-found", message=f"no live session has the id {session_id!r}")
+        return Tasks(id=request_id, session_id=session_id, taken_at=time.time(), tasks=tasks)
+
+    def stacks(self, request_id: Id) -> Stacks:
+        return Stacks(id=request_id, taken_at=time.time(), threads=self.server.stacks)
 
     def watch(self, request: WatchRequest) -> None:
         if request.id in self.watches:

@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from openrtc_introspect_core import __version__
@@ -19,6 +19,12 @@ from openrtc_introspect_core.wire import (
     Hello,
     Limits,
     Snapshot,
+    Stacks,
+    StacksRequest,
+    TaskInfo,
+    Tasks,
+    TasksRequest,
+    ThreadStack,
 )
 from openrtc_introspect_core.wire._endpoint import open_listener
 
@@ -40,6 +46,8 @@ class FakeWorker:
     snapshots: what is answered, one after the other; the last one stays. An exception is raised
         inside the server instead, as a worker's own failure would be.
     blocks: the history, oldest first.
+    tasks: what each session's tasks are; a session that is not named here is not found.
+    stacks: where the threads are.
     name, path: where to serve; by default in a directory of its own, removed at the end.
     limits: what clients are held to; by default what a worker's are.
     misbehave: how to break the protocol, or a client's heart, for tests of clients; see `MISBEHAVIOURS`.
@@ -53,6 +61,8 @@ class FakeWorker:
         snapshots: Iterable[Snapshot | Exception],
         *,
         blocks: Sequence[Block] = (),
+        tasks: Mapping[str, Sequence[TaskInfo]] | None = None,
+        stacks: Sequence[ThreadStack] = (),
         name: str = "fake",
         limits: Limits | None = None,
         path: Path | None = None,
@@ -64,6 +74,8 @@ class FakeWorker:
         if not self._script:
             raise ValueError("a worker needs at least one snapshot to serve")
         self._blocks = list(blocks)
+        self._tasks = {session_id: list(infos) for session_id, infos in (tasks or {}).items()}
+        self._stacks = list(stacks)
         self._own_directory: str | None = None
         self._raw: RawServer | None = None
         self.name = name
@@ -93,7 +105,9 @@ class FakeWorker:
         if self.misbehave is not None:
             conversation = MISBEHAVIOURS[self.misbehave]
             self._listener = listener
-            self._raw = RawServer(listener, hello, self.snapshot, self._blocks, conversation).__enter__()
+            self._raw = RawServer(
+                listener, hello, self.snapshot, self._blocks, conversation, tasks=self._tasks, stacks=self._stacks
+            ).__enter__()
             return self
         self._service = Service(
             listener=listener,
@@ -143,3 +157,12 @@ class FakeWorker:
 
     def blocks(self, since: int) -> list[Block]:
         return [block for block in self._blocks if block.seq > since]
+
+    def tasks(self, request: TasksRequest) -> Tasks | None:
+        tasks = self._tasks.get(request.session_id)
+        if tasks is None:
+            return None
+        return Tasks(id=request.id, session_id=request.session_id, taken_at=time.time(), tasks=tasks)
+
+    def stacks(self, request: StacksRequest) -> Stacks:
+        return Stacks(id=request.id, taken_at=time.time(), threads=self._stacks)

@@ -26,6 +26,10 @@ from ._messages import (
     RequestId,
     Snapshot,
     SnapshotRequest,
+    Stacks,
+    StacksRequest,
+    Tasks,
+    TasksRequest,
     WatchRequest,
 )
 
@@ -35,7 +39,8 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT_S = 5.0
 _READ_BYTES = 256 * 1024
 _RETRY_S = 0.01
-_Reply = TypeVar("_Reply", Snapshot, Blocks)
+_Reply = TypeVar("_Reply", Snapshot, Blocks, Tasks, Stacks)
+_Asked = SnapshotRequest | BlocksRequest | TasksRequest | StacksRequest
 
 
 def read_snapshot(path: str | os.PathLike[str] | None = None, *, timeout_s: float = 5.0) -> Snapshot:
@@ -54,9 +59,7 @@ def read_blocks(path: str | os.PathLike[str] | None = None, *, since: int = 0, t
     return _ask(path, BlocksRequest(id=1, since=since), Blocks, timeout_s)
 
 
-def _ask(
-    path: str | os.PathLike[str] | None, request: SnapshotRequest | BlocksRequest, kind: type[_Reply], timeout_s: float
-) -> _Reply:
+def _ask(path: str | os.PathLike[str] | None, request: _Asked, kind: type[_Reply], timeout_s: float) -> _Reply:
     if not (0.0 < timeout_s < math.inf):
         raise ArgumentError(f"timeout_s must be more than 0 seconds and finite, got {timeout_s!r}")
     target = _path(path)
@@ -107,29 +110,44 @@ async def connect(path: str | os.PathLike[str] | None = None) -> AsyncIterator[C
     (the worker has too many clients), and ArgumentError where no path is given and there is not
     exactly one worker.
     """
+    target = _path(path)
+    async with await dial(target) as stream:
+        yield await greet(stream, target, timeout_s=CONNECT_TIMEOUT_S)
+
+
+async def dial(path: Path) -> ByteStream:
+    """A connection to the worker at `path`, on which nothing has been read yet. Raises ConnectionFailed."""
     import anyio
     from anyio.abc import UNIXSocketStream
 
-    target = _path(path)
     try:
         with anyio.fail_after(CONNECT_TIMEOUT_S):
-            while (reached := _reach(target)) is None:  # noqa: ASYNC110 - nothing tells when there is room
+            while (reached := _reach(path)) is None:  # noqa: ASYNC110 - nothing tells when there is room
                 await anyio.sleep(_RETRY_S)
-        stream = await UNIXSocketStream.from_socket(reached)
+        return await UNIXSocketStream.from_socket(reached)
     except TimeoutError:
-        raise _silent(target, CONNECT_TIMEOUT_S) from None
+        raise _silent(path, CONNECT_TIMEOUT_S) from None
     except ConnectionFailed:
         raise
     except OSError as error:
-        raise _failed(target, error) from None
-    async with stream:
-        client = Client(stream, target)
-        try:
-            with anyio.fail_after(CONNECT_TIMEOUT_S):
-                client.hello = decode_hello(await client._next_line())
-        except TimeoutError:
-            raise _silent(target, CONNECT_TIMEOUT_S) from None
-        yield client
+        raise _failed(path, error) from None
+
+
+async def greet(stream: ByteStream, path: Path, *, timeout_s: float) -> Client:
+    """The client on a stream that leads to a worker, once the worker has said hello: for streams that
+    `connect` does not make. `path` is what errors call the worker. The stream stays the caller's to close.
+
+    Raises ConnectionFailed where no hello comes within `timeout_s` seconds, ProtocolError, RequestFailed.
+    """
+    import anyio
+
+    client = Client(stream, path)
+    try:
+        with anyio.fail_after(timeout_s):
+            client.hello = decode_hello(await client._next_line())
+    except TimeoutError:
+        raise _silent(path, timeout_s) from None
+    return client
 
 
 class Client:
@@ -159,6 +177,22 @@ class Client:
         await self._request(request)
         return await self._reply(request.id, Blocks)
 
+    async def tasks(self, session_id: str) -> Tasks:
+        """A live session's tasks, where each waits and which waits for which. Ends a watch that is under way.
+
+        Raises RequestFailed with the code "not-found" where no live session has that id, and with
+        "unsupported" where the worker does not tell of tasks.
+        """
+        request = TasksRequest(id=next(self._ids), session_id=session_id)
+        await self._request(request)
+        return await self._reply(request.id, Tasks)
+
+    async def stacks(self) -> Stacks:
+        """Where all threads are, the event loop's first. Ends a watch that is under way."""
+        request = StacksRequest(id=next(self._ids))
+        await self._request(request)
+        return await self._reply(request.id, Stacks)
+
     def watch(self, interval_s: float = 1.0) -> Watch:
         """Iterates over a snapshot now, and one each `interval_s` seconds (0.1–60).
 
@@ -171,7 +205,7 @@ class Client:
             raise ArgumentError(f"interval_s must be within {accepted} seconds, got {interval_s!r}")
         return Watch(self, WatchRequest(id=next(self._ids), interval_s=interval_s))
 
-    async def _request(self, message: SnapshotRequest | BlocksRequest | WatchRequest) -> None:
+    async def _request(self, message: _Asked | WatchRequest) -> None:
         if self._watching is not None:
             await self._send(CancelRequest(id=self._watching))
             self._watching = None

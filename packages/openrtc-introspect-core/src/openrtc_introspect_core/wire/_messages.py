@@ -26,13 +26,17 @@ MAX_WATCHES = 8
 MIN_WATCH_INTERVAL_S = 0.1
 MAX_WATCH_INTERVAL_S = 60.0
 
-CAPABILITIES: tuple[str, ...] = ("snapshot", "watch", "cancel", "blocks", "bye")
+MAX_TASKS = 500
+"""The most tasks of a session that one reply tells of."""
+
+CAPABILITIES: tuple[str, ...] = ("snapshot", "watch", "cancel", "blocks", "tasks", "stacks", "bye")
 """The requests this version's server answers."""
 
 ErrorCode = Literal[
     "bad-json",
     "bad-request",
     "unsupported",
+    "not-found",
     "line-too-long",
     "too-many-clients",
     "too-many-watches",
@@ -41,11 +45,12 @@ ErrorCode = Literal[
 ERROR_CODES: tuple[str, ...] = ErrorCode.__args__  # type: ignore[attr-defined]
 
 CAUSES: tuple[str, ...] = (
-    "sync-call", "cpu", "native", "import", "burst", "callback", "gc", "gil", "descheduled",
+    "sync-call", "cpu", "native", "import", "burst", "callback", "gc", "gil-contention", "descheduled",
 )  # fmt: skip
 """What a block's cause can be today. A later minor version may add to them: readers take any text."""
 
 Status = Literal["active", "slow", "blocked", "draining", "errored"]
+TaskState = Literal["running", "waiting", "ready"]
 CpuMethod = Literal["exact", "sampled", "off"]
 MemoryMethod = Literal["share", "heap", "traced"]
 LagMethod = Literal["iterations", "heartbeat"]
@@ -86,6 +91,8 @@ class Block(Struct, frozen=True, kw_only=True):
     """The session that held the loop. Null: no session did, or it cannot be known."""
     agent_name: str | None = None
     tenant: str | None = None
+    loop: str | None = None
+    """The loop that was held, as in the worker's `loops`. Null: the worker had one loop only."""
     task_name: str | None = None
     """The task that held the loop. Null: a callback, or unknown."""
     started_at: float = 0.0
@@ -114,13 +121,17 @@ class SessionRow(Struct, frozen=True, kw_only=True):
     agent_name: str
     tenant: str | None = None
     """`metadata["tenant"]`. Null: none was given."""
+    loop: str | None = None
+    """The loop that its scope was entered on, as in the worker's `loops`. Null: the worker has one loop
+    only, or it was entered on none."""
     started_at: float = 0.0
     """Unix time, seconds."""
     duration_s: float = 0.0
     """Seconds since it started."""
     cpu_pct: float | None = None
     """Gauge: loop time over the last one to two seconds (since the start, if younger), percent of
-    wall time; 100 is the whole loop. The step in progress counts. Null: cpu is "off"."""
+    wall time; 100 is a whole loop, and a session that works on several may have more. The step in
+    progress counts. Null: cpu is "off"."""
     cpu_s: float | None = None
     """Total: seconds its steps have held the loop. In "sampled" mode samples × interval.
     Null: cpu is "off"."""
@@ -133,7 +144,13 @@ class SessionRow(Struct, frozen=True, kw_only=True):
     peak_mb: float = 0.0
     """The highest share seen while it lived, MiB."""
     heap_mb: float | None = None
-    """The session's own net allocations, MiB. Null: the memory method does not measure them."""
+    """Gauge: what its steps have allocated, less what they freed, MiB; below 0 where it freed others'.
+    Null: the memory method does not measure it, or is switched off."""
+    heap_growth_mb_per_min: float | None = None
+    """Gauge: how fast `heap_mb` rose over the last minute. Null: as `heap_mb`, or younger than ten seconds."""
+    thread_cpu_s: float | None = None
+    """Total: CPU seconds that its calls in threads (`asyncio.to_thread`, `run_in_executor`) have used. They
+    compete with the loop for the GIL, and are not in `cpu_s`. Null: not measured on this loop."""
     status: Status = "active"
     """"blocked": it holds the loop past the threshold now; "slow": it did within the last seconds."""
     blocks: int = 0
@@ -145,6 +162,19 @@ class SessionRow(Struct, frozen=True, kw_only=True):
     counts. Null: this loop does not tell."""
     worst_delay_ms: float | None = None
     """The longest it was kept waiting by one block, milliseconds. Null: this loop does not tell."""
+
+
+class LeftBehind(Struct, frozen=True, kw_only=True):
+    """A session that has ended and had not given back what it allocated."""
+
+    session_id: str
+    agent_name: str
+    tenant: str | None = None
+    ended_at: float = 0.0
+    """Unix time, seconds."""
+    heap_mb: float = 0.0
+    """What its steps had allocated and not freed, MiB, the steps of tasks that it left running included.
+    What others have freed of it since is not seen."""
 
 
 class LoopTime(Struct, frozen=True, kw_only=True):
@@ -159,6 +189,25 @@ class LoopTime(Struct, frozen=True, kw_only=True):
     """Callbacks, the loop's own work, and tasks that were there before metering began."""
     idle_pct: float | None = None
     """Waiting for something to happen. Null on loops that do not tell (uvloop)."""
+
+
+class LoopInfo(Struct, frozen=True, kw_only=True):
+    """One of several event loops of a worker."""
+
+    name: str
+    """Unlike that of any other loop the worker has had, such as "asyncio-1"."""
+    loop: str = ""
+    """"asyncio", "uvloop" or "trio"."""
+    thread: str = ""
+    """The name of the thread that runs it."""
+    sessions: int = 0
+    """Gauge: live sessions whose scope was entered on it."""
+    loop_time: LoopTime = LoopTime()
+    """Where its time went."""
+    lag_p99_ms: float | None = None
+    """As the worker's, of this loop."""
+    lag_max_ms: float | None = None
+    lag_method: LagMethod | None = None
 
 
 class Host(Struct, frozen=True, kw_only=True):
@@ -186,7 +235,7 @@ class WorkerInfo(Struct, frozen=True, kw_only=True):
     epoch: str = ""
     """Different for each start of a worker: totals and sequence numbers begin anew with it."""
     loop: str = ""
-    """"asyncio" or "uvloop"."""
+    """"asyncio", "uvloop" or "trio"; of several loops the first one's that is still attached."""
     python: str = ""
     started_at: float = 0.0
     """Unix time at which the introspector was attached."""
@@ -213,9 +262,11 @@ class WorkerInfo(Struct, frozen=True, kw_only=True):
     memory_limit_mb: float = 0.0
     """0: no limit."""
     loop_time: LoopTime = LoopTime()
+    """Of several loops the mean."""
     lag_p99_ms: float | None = None
     """How long something that becomes ready at a random moment waits for the loop: 99 of 100 wait
-    no longer, over the last minute. 0 below the resolution of 0.5 ms. Null: nothing measured it."""
+    no longer, over the last minute. 0 below the resolution of 0.5 ms. Of several loops the worst
+    one's. Null: nothing measured it."""
     lag_max_ms: float | None = None
     """The longest wait in the last minute, milliseconds. Null: nothing measured it."""
     lag_method: LagMethod | None = None
@@ -224,9 +275,52 @@ class WorkerInfo(Struct, frozen=True, kw_only=True):
     introspection_pct: float | None = None
     """An estimate of what introspection itself costs, percent of one core: the CPU time of its
     threads, and the steps times the cost of one step measured at the start."""
+    left_behind: list[LeftBehind] = []
+    """Sessions that ended in the last ten minutes with 1 MiB or more of their own still allocated, the most
+    first, at most ten. Empty: none, or the memory method does not measure it."""
     host: Host = Host()
     notes: list[str] = []
     """What the reader of these numbers must know: a probe switched off, a replaced task factory."""
+    loops: list[LoopInfo] = []
+    """The event loops, where there are several, in the order in which they were attached. Empty: there
+    is one at most, and the worker's own fields tell of it."""
+
+
+class TaskInfo(Struct, frozen=True, kw_only=True):
+    """One live task of a session."""
+
+    id: int
+    """1 and up; within its reply."""
+    name: str
+    coroutine: str = ""
+    """The qualified name of the function that the task runs."""
+    state: TaskState = "waiting"
+    """"running": it holds the loop now; "waiting": for what is not there yet; "ready": it will run
+    as soon as the loop gets to it."""
+    awaits: list[Location] = []
+    """The await chain, from the task's own coroutine inwards: the last is the line where it waits, or
+    runs. The 64 outermost; of a running task the 64 innermost. Empty: it has not begun or has just ended."""
+    waiting_on: str | None = None
+    """What is known of the thing it waits for: a task, a gather, a sleep. Null: nothing more than the line."""
+    awaited_by: list[int] = []
+    """The ids of the tasks of this reply that go on when it is done, or are the host of its task group."""
+
+
+class ThreadStack(Struct, frozen=True, kw_only=True):
+    """Where one thread is."""
+
+    name: str
+    """Empty: Python has no name for it."""
+    thread_id: int
+    """Python's, as `threading.get_ident()` gives it."""
+    loop: bool = False
+    """Whether it is the event loop's."""
+    session_id: str | None = None
+    """The session whose step runs on it. Null: none's, or not the loop's thread."""
+    task_name: str | None = None
+    """The task that runs on it. Null: none does, or not the loop's thread."""
+    frames: list[Location] = []
+    """Innermost last; the 64 innermost."""
 
 
 class Snapshot(Struct, frozen=True, kw_only=True, tag="snapshot"):
@@ -289,6 +383,29 @@ class Blocks(Struct, frozen=True, kw_only=True, tag="blocks"):
     """The newest block's seq, to ask on from; 0 when there was none."""
 
 
+class Tasks(Struct, frozen=True, kw_only=True, tag="tasks"):
+    """The reply to a tasks request."""
+
+    id: RequestId
+    session_id: str
+    taken_at: float = 0.0
+    """Unix time, seconds."""
+    tasks: list[TaskInfo] = []
+    """By name. Of a session without a task, whose scope is open outside of one, none."""
+    truncated: bool = False
+    """Whether there are more than the 500 that are told of."""
+
+
+class Stacks(Struct, frozen=True, kw_only=True, tag="stacks"):
+    """The reply to a stacks request."""
+
+    id: RequestId
+    taken_at: float = 0.0
+    """Unix time, seconds."""
+    threads: list[ThreadStack] = []
+    """The event loop's first."""
+
+
 class Done(Struct, frozen=True, kw_only=True, tag="done"):
     """A watch was cancelled (`id` is the watch's), or a bye was heard."""
 
@@ -303,7 +420,7 @@ class Error(Struct, frozen=True, kw_only=True, tag="error"):
     message: str = ""
 
 
-ServerMessage = Hello | Snapshot | Blocks | Done | Error
+ServerMessage = Hello | Snapshot | Blocks | Tasks | Stacks | Done | Error
 
 
 class SnapshotFrame(Struct, frozen=True, kw_only=True, tag="snapshot"):
@@ -346,13 +463,26 @@ class BlocksRequest(Struct, frozen=True, kw_only=True, tag="blocks"):
     """Only blocks whose seq is greater."""
 
 
+class TasksRequest(Struct, frozen=True, kw_only=True, tag="tasks"):
+    """A live session's tasks, now."""
+
+    id: RequestId
+    session_id: str
+
+
+class StacksRequest(Struct, frozen=True, kw_only=True, tag="stacks"):
+    """The stacks of all threads, now."""
+
+    id: RequestId
+
+
 class ByeRequest(Struct, frozen=True, kw_only=True, tag="bye"):
     """The client is leaving: the server answers "done" and closes."""
 
     id: RequestId
 
 
-Request = SnapshotRequest | WatchRequest | CancelRequest | BlocksRequest | ByeRequest
+Request = SnapshotRequest | WatchRequest | CancelRequest | BlocksRequest | TasksRequest | StacksRequest | ByeRequest
 
 
 class Envelope(Struct):

@@ -43,6 +43,10 @@ from ._messages import (
     Snapshot,
     SnapshotFrame,
     SnapshotRequest,
+    Stacks,
+    StacksRequest,
+    Tasks,
+    TasksRequest,
     WatchRequest,
 )
 
@@ -75,6 +79,11 @@ class Source(Protocol):
     def snapshot(self) -> Snapshot: ...
 
     def blocks(self, since: int) -> list[Block]: ...
+
+    def tasks(self, request: TasksRequest) -> Tasks | None:
+        """None where no live session has that id."""
+
+    def stacks(self, request: StacksRequest) -> Stacks: ...
 
 
 class SharedSnapshot:
@@ -301,6 +310,11 @@ class Connection:
                     blocks = [block for block in kept if block.seq > since]
                     last_seq = kept[-1].seq if kept else 0
                     return [encode(Blocks(id=request_id, blocks=blocks, last_seq=last_seq))]
+                case TasksRequest(id=request_id, session_id=session_id):
+                    tasks = self._server.source.tasks(request)
+                    return [encode(tasks if tasks is not None else _no_session(request_id, session_id))]
+                case StacksRequest():
+                    return [encode(self._server.source.stacks(request))]
                 case ByeRequest(id=request_id):
                     return [encode(Done(id=request_id))]
         except Exception as error:
@@ -341,6 +355,11 @@ class Connection:
                 await self._write(frame)
             with anyio.move_on_after(due - self._server.clock()):
                 await cancelled.wait()
+
+
+def _no_session(request_id: RequestId, session_id: str) -> Error:
+    problem = f"no live session has the id {session_id!r:.{_LONGEST_PROBLEM}}"
+    return Error(id=request_id, code="not-found", message=problem)
 
 
 def _internal(request_id: RequestId, error: Exception) -> bytes:

@@ -19,9 +19,10 @@ from openrtc_introspect_core.wire import Block, Location
 from ._calls import MARK
 from ._clock import now
 from ._expected import Expected, is_users
+from ._running import asyncios, call_soon
 
 MAX_S = 60.0
-NOBODYS = ("gc", "gil", "burst")
+NOBODYS = ("gc", "gil-contention", "burst")
 """Causes that are no session's fault: whose code it fell into is not told."""
 
 _MOST_FRAMES = 64
@@ -137,7 +138,7 @@ class _Anything:
         session = current_session()
         owner = session.session_id if session is not None and causes[0] not in NOBODYS else None
         length = after.when - before.when
-        loop = _running_loop()
+        loop = asyncios()
         if causes[0] not in NOBODYS and loop is not None and asyncio.current_task() is None:
             causes = ("callback",)
             if not isinstance(loop, asyncio.BaseEventLoop):
@@ -153,9 +154,7 @@ class _Anything:
                 self._judge(waited() - waited_before, after.cpu_s - before.cpu_s)
 
         self._settle = settle
-        if loop is not None:
-            loop.call_soon(settle)
-        else:
+        if not call_soon(settle):
             settle()
 
     def _judge(self, waited_s: float, cpu_s: float) -> None:
@@ -228,20 +227,17 @@ class AsyncBlocker(_Anything):
         return self.block().__await__()
 
 
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
-
-
 def _places(frame: FrameType | None) -> list[Location]:
     """The calls from `frame` outwards, up to the event loop's own."""
     found: list[Location] = []
-    while frame is not None and frame.f_code not in _LOOPS_OWN and len(found) < _MOST_FRAMES:
+    while frame is not None and not _is_loops(frame) and len(found) < _MOST_FRAMES:
         found.append(Location(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_qualname))
         frame = frame.f_back
     return found
+
+
+def _is_loops(frame: FrameType) -> bool:
+    return frame.f_code in _LOOPS_OWN or frame.f_globals.get("__name__") == "trio._core._run"
 
 
 @lru_cache

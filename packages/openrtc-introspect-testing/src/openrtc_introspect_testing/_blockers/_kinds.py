@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+
+import anyio
 
 from . import _calls
 from ._blocker import AsyncBlocker, Blocker, Reading, waited
 from ._clock import now
 from ._helpers import At
+from ._running import call_soon
 
 STEP_S = 0.010
 """What one task of a burst takes: within any sensible threshold."""
@@ -112,12 +114,12 @@ def gc(seconds: float) -> Blocker:
 
 def gil(seconds: float) -> Blocker:
     """Another thread keeps the GIL in one C call, and the loop's thread cannot go on."""
-    return Blocker("gil", seconds, _calls.starve, ("gil",))
+    return Blocker("gil", seconds, _calls.starve, ("gil-contention",))
 
 
 def gil_idle(seconds: float) -> AsyncBlocker:
     """Another thread keeps the GIL in one C call while the loop waits, and timers come due."""
-    return AsyncBlocker("gil-idle", seconds, _hold_gil, ("gil",))
+    return AsyncBlocker("gil-idle", seconds, _hold_gil, ("gil-contention",))
 
 
 def burst(seconds: float) -> AsyncBlocker:
@@ -126,7 +128,10 @@ def burst(seconds: float) -> AsyncBlocker:
 
 
 def callback(seconds: float) -> AsyncBlocker:
-    """`time.sleep` in a callback of the loop. To see another kind in one: `loop.call_soon(blocker.block)`."""
+    """`time.sleep` in a callback of the loop. To see another kind in one: `loop.call_soon(blocker.block)`.
+
+    Trio has none: what it is told to call soon, it calls in a task of its own, and the cause is that of `sleep`.
+    """
     return AsyncBlocker("callback", seconds, _call_back, ("callback",))
 
 
@@ -158,12 +163,12 @@ async def _hold_gil(seconds: float) -> tuple[Reading, Reading, None]:
 
     with At(now() + _AHEAD_S, hold) as over:
         while not over.is_set():
-            await asyncio.sleep(_POLL_S)
+            await anyio.sleep(_POLL_S)
     return readings[0], readings[1], None
 
 
 async def _burst(seconds: float) -> tuple[Reading, Reading, float]:
-    go = asyncio.Event()
+    go = anyio.Event()
     readings: list[Reading] = []
     until = 0.0
 
@@ -176,23 +181,23 @@ async def _burst(seconds: float) -> tuple[Reading, Reading, float]:
         _calls.spin(min(now() + STEP_S, until))
         readings.append(Reading.take())
 
-    tasks = [asyncio.create_task(step()) for _ in range(1 + int(seconds / STEP_S))]
-    await asyncio.sleep(0)  # all of them wait
-    waited_before = waited()
-    go.set()
-    await asyncio.gather(*tasks)
+    async with anyio.create_task_group() as group:
+        for _ in range(1 + int(seconds / STEP_S)):
+            group.start_soon(step)
+        await anyio.sleep(0)  # all of them wait
+        waited_before = waited()
+        go.set()
     return readings[0], readings[-1], waited_before
 
 
 async def _call_back(seconds: float) -> Blocker:
     blocker = sleep(seconds)
-    loop = asyncio.get_running_loop()
-    over = loop.create_future()
+    over = anyio.Event()
 
     def call() -> None:
         blocker.block()
-        over.set_result(None)
+        over.set()
 
-    loop.call_soon(call)
-    await over
+    call_soon(call)
+    await over.wait()
     return blocker

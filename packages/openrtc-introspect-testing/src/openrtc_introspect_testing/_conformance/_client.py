@@ -18,6 +18,8 @@ from openrtc_introspect_core.wire import (
     Block,
     Hello,
     Snapshot,
+    Stacks,
+    Tasks,
     decode_request,
 )
 from openrtc_introspect_core.wire._endpoint import open_listener
@@ -67,7 +69,10 @@ class Command:
             listener, path = open_listener(_NAME, Path(folder) / f"{_NAME}-{os.getpid()}.sock")
             words = [word.replace(SOCKET, str(path)) for word in self._words]
             environment = {**os.environ, "OPENRTC_RUNTIME_DIR": folder, "XDG_RUNTIME_DIR": folder, "TMPDIR": folder}
-            with listener, RawServer(listener, _HELLO, lambda: _snapshot(sessions), [_BLOCK], conversation) as server:
+            serving = RawServer(
+                listener, _HELLO, lambda: _snapshot(sessions), [_BLOCK], conversation, tasks=_TASKS, stacks=_STACKS
+            )
+            with listener, serving as server:
                 try:
                     done = subprocess.run(
                         words, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=self._within_s,
@@ -90,6 +95,8 @@ _HELLO = Hello(
 _GOLDEN = next(
     frame.message for frame in golden_frames if isinstance(frame.message, Snapshot) and frame.message.sessions
 )
+_TASKS = {frame.message.session_id: frame.message.tasks for frame in golden_frames if isinstance(frame.message, Tasks)}
+_STACKS = next(frame.message.threads for frame in golden_frames if isinstance(frame.message, Stacks))
 _BLOCK = Block(
     seq=1, session_id="job-c1d550", task_name="Task-1", started_at=1760000060.0, duration_ms=100, cause="cpu"
 )

@@ -48,10 +48,12 @@ _Subject = TypeVar("_Subject")
 
 
 class Rules(Generic[_Subject]):
-    """The checks of one side, in the page's order."""
+    """The checks of one side, in the page's order; of several parts, one after the other."""
 
-    def __init__(self) -> None:
+    def __init__(self, *parts: Rules[_Subject]) -> None:
         self._checks: dict[str, Callable[[_Subject], None]] = {}
+        for part in parts:
+            self._checks |= part._checks
 
     def __call__(self, name: str) -> Callable[[Callable[[_Subject], None]], Callable[[_Subject], None]]:
         def keep(check: Callable[[_Subject], None]) -> Callable[[_Subject], None]:

@@ -11,11 +11,16 @@ from typing import Annotated
 import typer
 
 from openrtc_top._blocks import CAUSES
+from openrtc_top._cli import complete
+from openrtc_top._columns import IDS, known
 from openrtc_top._rows import SORTS, STATUSES, WIRE_NAMES
 
 RATE_LEAST = 0.5
 RATE_MOST = 10.0
 SECONDS_MOST = 86400.0
+INTERVAL_LEAST = 0.1
+INTERVAL_MOST = 30.0
+"""A connection that asks for nothing is closed after a minute."""
 SESSIONS_MOST = 1000
 COUNT_MOST = 10**12
 
@@ -28,6 +33,11 @@ def parse_rate(given: str | float) -> float:
 def parse_seconds(given: str | float) -> float:
     """A duration."""
     return _number(given, 0.1, SECONDS_MOST, "seconds")
+
+
+def parse_interval(given: str | float) -> float:
+    """Seconds between two frames."""
+    return _number(given, INTERVAL_LEAST, INTERVAL_MOST, "seconds")
 
 
 def parse_sessions(given: str | int) -> int:
@@ -79,11 +89,41 @@ def parse_cause(text: str) -> str:
     return text
 
 
+def parse_columns(text: str) -> str:
+    """Names of columns, with commas between them."""
+    columns = []
+    for name in text.split(","):
+        column = known(name.strip())
+        if column is None:
+            raise typer.BadParameter(f"{name.strip()!r}; accepted are {', '.join(IDS)}")
+        columns.append(column)
+    return ",".join(dict.fromkeys(columns))
+
+
 Sockets = Annotated[
     list[Path] | None,
     typer.Option("--socket", metavar="PATH", help="This worker's socket. Can be given several times."),
 ]
 Workers = Annotated[
     list[str] | None,
-    typer.Option("--worker", metavar="NAME|PID", help="Only this worker. Can be given several times."),
+    typer.Option(
+        "--worker",
+        metavar="NAME|PID",
+        autocompletion=complete.worker,
+        help="Only this worker. Can be given several times.",
+    ),
+]
+Vias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--via",
+        metavar="COMMAND",
+        help="The workers of another host, instead of this one's: the command with `openrtc relay` behind it is run "
+        'here, as in --via "ssh voice-3" or --via "kubectl exec -i POD --". NAME=COMMAND gives the host another '
+        "name. Can be given several times.",
+    ),
+]
+AllUsers = Annotated[
+    bool,
+    typer.Option("--all-users", metavar="", help="The workers of every user of this machine. Only for root."),
 ]
