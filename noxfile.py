@@ -140,6 +140,13 @@ def coverage(session: nox.Session) -> None:
 
 
 @nox.session
+def mutations(session: nox.Session) -> None:
+    """Faults put into a copy of the sources, one at a time: tests must turn red (-- names of some)."""
+    install(session, *PACKAGES, group="test")
+    session.run("python", "tests/mutations.py", *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Style, types, the arrows between packages, and the names of change fragments."""
     install(session, *PACKAGES, group="lint")

@@ -18,7 +18,7 @@ from ._runner import run_all
 
 NAMES = (
     "attribution", "mixed", "reaction", "blocks", "victims", "books", "memory", "steps", "idle", "fifty", "snapshot",
-    "blocked", "frame", "view", "footprint", "diagnosis", "adversaries", "scale",
+    "blocked", "frame", "view", "footprint", "diagnosis", "adversaries", "scale", "peers",
 )  # fmt: skip
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 
@@ -74,7 +74,7 @@ def _load(name: str) -> ModuleType:
 
 
 def _line(machine: dict[str, Any]) -> str:
-    packages = ", ".join(f"{name} {machine[name]}" for name in ("uvloop", "openrtc", "livekit-agents", "pyleak"))
+    packages = ", ".join(f"{name} {machine[name]}" for name in _machine.PACKAGES)
     return f"{machine['cores']} cores of {machine['cpu']}, {machine['os']}, {machine['python']}, {packages}"
 
 

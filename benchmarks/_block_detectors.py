@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from openrtc_introspect_core.wire import Block, Location
+
 from ._block_plan import THRESHOLD_S
 from ._subjects import Core, Subject, make
 
@@ -44,6 +46,11 @@ class Said:
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
+
+    def as_block(self) -> Block:
+        """As a worker would have told it."""
+        location = Location(self.file, self.line, self.function) if self.file else None
+        return Block(seq=0, session_id=self.session_id, cause=self.cause, location=location)
 
 
 class Detector:

@@ -4,65 +4,46 @@ from __future__ import annotations
 
 import gc
 import random
-import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from . import _blockers as b
+from openrtc_introspect_testing import blockers
+
 from . import _loops
-from ._block_plan import BURST, GIL_WAITING, KINDS, SESSIONS, Planned
-from ._helpers import GilHog, HeavyModules
+from ._block_plan import BURST, NOBODYS, SESSIONS, Planned
 from ._subjects import Subject
 from ._work import now, spin
 
 CADENCE_S = 0.020
-MOST = 0.5
-
-
-@dataclass(slots=True)
-class Truth:
-    """A block as it was, measured around it. Unix time."""
-
-    kind: str
-    place: str
-    session_id: str | None
-    start: float
-    end: float
-    causes: list[str]
-    lines: tuple[int, ...]
-    waited_s: float
-    """Seconds that the system did not let the loop's thread run, in it and right around it."""
-
-    @property
-    def length(self) -> float:
-        return self.end - self.start
-
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """The clock, and the processor time of the calling thread. Neither gives the GIL away."""
+class Truth:
+    """A block as it was, and where it happened."""
 
-    when: float
-    cpu_s: float
+    place: str
+    expected: blockers.Expected
 
-    @classmethod
-    def take(cls) -> Reading:
-        return cls(now(), time.thread_time())
+    @property
+    def start(self) -> float:
+        return self.expected.started_at
 
+    @property
+    def end(self) -> float:
+        return self.expected.ended_at
 
-def waited() -> float:
-    """Seconds that the calling thread was ready to run and was not let, so far. 0 where the system does not tell."""
-    try:
-        with open("/proc/thread-self/schedstat", "rb", buffering=0) as file:
-            return int(file.read(128).split()[1]) / 1e9
-    except OSError:
-        return 0.0
+    @property
+    def length(self) -> float:
+        return self.expected.duration_s
+
+    def as_json(self) -> dict[str, Any]:
+        one = self.expected
+        told = {"kind": one.kind, "place": self.place, "session_id": one.session_id, "start": self.start}
+        told |= {"end": self.end, "causes": one.causes, "locations": [str(place) for place in one.locations]}
+        return told | {"waited_s": one.waited_s}
 
 
 class Scene:
@@ -71,13 +52,8 @@ class Scene:
     def __init__(self, subject: Subject, seed: int) -> None:
         self._subject = subject
         self._chooser = random.Random(seed + 1)
-        self._offset = time.time() - now()
         self._orders: dict[str, _loops.Orders[Callable[[], None] | None]] = {}
         self._entries: list[_loops.Job] = []
-        self._hog = GilHog()
-        self._module_s = HeavyModules.install()
-        self._modules = 0
-        self._burst: list[Callable[[], None]] = []
 
     async def open(self) -> None:
         for number in range(SESSIONS):
@@ -112,16 +88,18 @@ class Scene:
     async def cause(self, block: Planned) -> Truth:
         if block.kind == BURST:
             return await self._cause_burst(block)
-        if block.kind == GIL_WAITING:
-            return await self._cause_starved_wait(block)
-        blocker, argument = KINDS[block.kind][0], await self._argument(block)
-        done: _loops.Orders[tuple[Reading, Reading]] = _loops.Orders()
+        blocker = blockers.all_kinds()[block.kind](block.seconds)
+        if isinstance(blocker, blockers.AsyncBlocker):
+            return Truth(block.place, (await blocker.block()).expected)
+        if block.kind == "gc":  # one long collection instead of many
+            gc.disable()
+            await _litter(int(block.seconds / self.collect_s))
+        done = _loops.event()
         tasks: list[_loops.Job] = []
 
         def run() -> None:
-            before = Reading.take()
-            blocker(argument)
-            done.put_nowait((before, Reading.take()))
+            blocker.block()
+            done.set()
 
         async def task() -> None:
             run()
@@ -134,54 +112,19 @@ class Scene:
             else:
                 _loops.call_soon(run, later_s=0.003 if block.later else 0.0)
 
-        waited_before = waited()
         if block.session_id is None:
             order()
         else:
             self._orders[block.session_id].put_nowait(order)
-        before, after = await done.get()
+        await done.wait()
         gc.enable()
-        if block.kind == "gil":
-            self._hog.held.get()  # it measured itself
-        return self._truth(block, before, after, waited() - waited_before)
+        return Truth(block.place, self._whose(blocker.expected, block))
 
-    def _truth(self, block: Planned, before: Reading, after: Reading, waited_s: float) -> Truth:
-        length = after.when - before.when
-        causes = [block.cause]
-        computed = (after.cpu_s - before.cpu_s) / max(1e-9, length - waited_s)
-        if block.kind == "fsync" and computed > 0.4 and "callback" not in block.place:
-            # What it waits for is in memory here, so that it computes, in the kernel for the most.
-            causes = ["cpu", "native"] if computed > 0.6 else ["cpu", "native", "sync-call"]
-        if waited_s > 0.4 * length:
-            causes = [*causes, "descheduled"] if waited_s < 0.6 * length else ["descheduled"]
-        return Truth(
-            kind=block.kind,
-            place=block.place,
-            session_id=None
-            if block.cause in ("gc", "gil-contention") or causes == ["descheduled"]
-            else block.session_id,
-            start=before.when + self._offset,
-            end=after.when + self._offset,
-            causes=causes,
-            lines=block.lines,
-            waited_s=waited_s,
-        )
-
-    async def _argument(self, block: Planned) -> Any:
-        blocker = KINDS[block.kind][0]
-        if blocker in b.SIZED:
-            return b.size_for(blocker, block.seconds)
-        if block.kind == "import":
-            self._modules += 1
-            return f"{HeavyModules.PREFIX}{max(1, int(block.seconds / self._module_s))}_x{self._modules}"
-        if block.kind == "gil":
-            size = b.size_for(b.add, block.seconds)
-            return lambda: self._hog.hold(size)
-        if block.kind == "gc":
-            gc.disable()
-            await _litter(int(block.seconds / self.collect_s))
-            return 0
-        return block.seconds
+    def _whose(self, expected: blockers.Expected, block: Planned) -> blockers.Expected:
+        """The session as this scene knows it, whoever binds it."""
+        nobodys = block.kind in NOBODYS or expected.causes == ("descheduled",)
+        unknown = "callback" in block.place and not _loops.tells_callbacks()
+        return replace(expected, session_id=None if nobodys or unknown else block.session_id)
 
     async def calibrate(self) -> None:
         """How long a collection takes for each thing collected."""
@@ -201,14 +144,12 @@ class Scene:
             parts.append(min(self._chooser.uniform(0.008, 0.025), block.seconds - gone))
             gone += parts[-1]
         go, ready = _loops.event(), _loops.event()
-        spans: list[tuple[Reading, Reading]] = []
+        steps: list[blockers.Expected] = []
         waiting: list[_loops.Job] = []
 
         async def take_part(seconds: float) -> None:
             await go.wait()
-            before = Reading.take()
-            spin(seconds)
-            spans.append((before, Reading.take()))
+            steps.append(blockers.spin(seconds).block().expected)
 
         def join(seconds: float) -> None:
             waiting.append(_loops.spawn(take_part(seconds)))
@@ -220,20 +161,13 @@ class Scene:
             self._orders[name].put_nowait(partial(join, part))
         await ready.wait()
         await _loops.sleep(0.01)
-        waited_before = waited()
         go.set()
         for part_taken in waiting:
             await part_taken.wait()
-        return self._truth(block, spans[0][0], spans[-1][1], waited() - waited_before)
-
-    async def _cause_starved_wait(self, block: Planned) -> Truth:
-        self._hog.hold(b.size_for(b.add, block.seconds), after_s=0.002)
-        while self._hog.held.empty():
-            await _loops.sleep(0.005)
-        start, end = self._hog.held.get()
-        return Truth(
-            block.kind, block.place, None, start + self._offset, end + self._offset, [block.cause], (), 0.0
-        )  # fmt: skip
+        started_at = steps[0].started_at
+        length, waited = steps[-1].ended_at - started_at, sum(step.waited_s for step in steps)
+        causes = ("burst",) if waited < 0.4 * length else ("burst", "descheduled")
+        return Truth(block.place, blockers.Expected(BURST, started_at, length, causes, None, (), waited))
 
 
 async def _litter(count: int) -> None:

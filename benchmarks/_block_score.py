@@ -19,7 +19,6 @@ OVER_S = THRESHOLD_S + 0.005
 UNDER_S = THRESHOLD_S - 0.001
 """Blocks of less than this must not be reported. In between, either is right."""
 COUNTS = ("found", "session", "line", "line asked", "cause")
-FILE = "_blockers.py"
 
 
 def score(truths: Sequence[Truth], said: Sequence[Said], claims: Sequence[str]) -> Result:
@@ -37,9 +36,9 @@ def score(truths: Sequence[Truth], said: Sequence[Said], claims: Sequence[str]) 
                 descheduled += 1
             else:
                 false += 1
-            near = f"{1000 * truth.length:.1f} ms of {truth.kind}, {truth.place}" if same else "nothing caused"
+            near = f"{1000 * truth.length:.1f} ms of {truth.expected.kind}, {truth.place}" if same else "nothing caused"
             wrong.append({"what": "false", "near": near, "said": report.as_json()})
-        guilty = {one.session_id for one in truths if _overlap(one, report) > 0}
+        guilty = {one.expected.session_id for one in truths if _overlap(one, report) > 0}
         if "session" in claims and report.session_id is not None and report.session_id not in guilty:
             innocents += 1
             wrong.append({"what": "innocent", "truth": truth.as_json() if same else None, "said": report.as_json()})
@@ -54,9 +53,9 @@ def score(truths: Sequence[Truth], said: Sequence[Said], claims: Sequence[str]) 
         wrong += [
             {"what": what, "truth": truth.as_json(), "said": best.as_json() if best else None}
             for what in ("found", *claims)
-            if not right[what] and not (what == "line" and not truth.lines) and (best or what == "found")
+            if not right[what] and not (what == "line" and not truth.expected.locations) and (best or what == "found")
         ]
-        for table, key in ((by_kind, truth.kind), (by_place, truth.place)):
+        for table, key in ((by_kind, truth.expected.kind), (by_place, truth.place)):
             entry = table.setdefault(key, {"blocks": 0, "errors_ms": [], "counts": Counter()})
             entry["blocks"] += 1
             entry["counts"].update({what: int(right[what]) for what in COUNTS})
@@ -85,16 +84,16 @@ def _overlap(truth: Truth, report: Said) -> float:
 
 
 def _judge(truth: Truth, report: Said | None, claims: Sequence[str]) -> dict[str, bool]:
+    asked = bool(truth.expected.locations)
     if report is None:
-        return {what: what == "line asked" and bool(truth.lines) for what in COUNTS}
+        return {what: what == "line asked" and asked for what in COUNTS}
+    wrong = truth.expected.mismatches(report.as_block(), within_ms=None)
     return {
         "found": True,
-        # Where the system's share of it is near a half, it is nobody's just as well.
-        "session": report.session_id == truth.session_id
-        or (report.session_id is None and report.cause == "descheduled" and "descheduled" in truth.causes),
-        "line": bool(truth.lines) and report.file.endswith(FILE) and report.line in truth.lines,
-        "line asked": bool(truth.lines),
-        "cause": report.cause in truth.causes,
+        "session": "session" not in wrong,
+        "line": asked and "location" not in wrong,
+        "line asked": asked,
+        "cause": "cause" not in wrong,
     }
 
 

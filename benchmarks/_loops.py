@@ -60,6 +60,12 @@ def on_trio() -> bool:
     return _nursery is not None
 
 
+def tells_callbacks() -> bool:
+    """Whether it can be known whose callback runs. On uvloop nobody can; Trio runs what others call so in tasks of
+    no session."""
+    return not on_trio() and isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop)
+
+
 async def sleep(seconds: float) -> None:
     if _nursery is None:
         await asyncio.sleep(seconds)

@@ -7,6 +7,8 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+PACKAGES = ("uvloop", "openrtc", "livekit-agents", "pyleak", "blockbuster", "aiodebug", "looptime")
+
 
 def describe() -> dict[str, str | int]:
     return {
@@ -14,7 +16,7 @@ def describe() -> dict[str, str | int]:
         "cpu": _cpu_model(),
         "os": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
-        **{name: _version(name) for name in ("uvloop", "openrtc", "livekit-agents", "pyleak")},
+        **{name: _version(name) for name in PACKAGES},
     }
 
 

@@ -5,20 +5,17 @@ The others that claim to find blocks look at the same ones, in the same order an
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import random
-import tempfile
 from collections.abc import Mapping
 from typing import Any
 
-from . import _blockers, _loops
+from . import _loops
 from ._block_detectors import CLAIMS, Ours, detector, subject_for
-from ._block_plan import ALL, KINDS, PLACES, SEVERAL, WAITING, Planned, plan
+from ._block_plan import ALL, PLACES, SEVERAL, WAITING, Planned, plan
 from ._block_scene import Scene, Truth
 from ._block_score import errors, score
 from ._case import SEED, Case, Details, Result, Results, Row, value
-from ._helpers import slow_server
 from ._table import figure
 
 GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -46,9 +43,7 @@ def cases(quick: bool) -> list[Case]:
 
 
 def measure(names: list[str], loop: str, each: int, seed: int) -> Result:
-    with slow_server() as server, tempfile.TemporaryFile() as file:
-        _blockers.prepare(server, file)
-        return _loops.run(loop, _measure(names, plan(each, seed), seed))
+    return _loops.run(loop, _measure(names, plan(each, seed), seed))
 
 
 async def _measure(names: list[str], blocks: list[Planned], seed: int) -> Result:
@@ -75,20 +70,7 @@ async def _measure(names: list[str], blocks: list[Planned], seed: int) -> Result
     said = {name: one.said() for name, one in detectors.items()}
     with contextlib.suppress(RuntimeError):
         await subject.close()
-    return {name: score(_as_claimed(truths, subject), reports, CLAIMS[name]) for name, reports in said.items()}
-
-
-def _as_claimed(truths: list[Truth], subject: Any) -> list[Truth]:
-    """On uvloop nobody can know whose callback ran: there "no session" is the right answer. Trio has no callbacks:
-    it runs what others call so in tasks of no session, with the causes of a task's blocks."""
-    trio = _loops.on_trio()
-    if trio or type(asyncio.get_running_loop()).__module__.startswith("uvloop"):
-        for truth in truths:
-            if truth.place == "session's callback":
-                truth.session_id = None
-            if trio and "callback" in truth.causes:
-                truth.causes[truth.causes.index("callback")] = KINDS[truth.kind][1]
-    return truths
+    return {name: score(truths, reports, CLAIMS[name]) for name, reports in said.items()}
 
 
 def rows(results: Results) -> list[Row]:

@@ -19,6 +19,8 @@ import pytest
 from openrtc_introspect_core import Introspector, current_session
 from openrtc_introspect_core._ledger import Ledger
 from openrtc_introspect_core._meter import MeteredCoroutine
+from openrtc_introspect_core._sessions import Session
+from openrtc_introspect_testing._clock import FakeClock
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 Scenario = Callable[[], Coroutine[Any, Any, Any]]
@@ -444,6 +446,37 @@ def test_a_coroutine_never_started_warns_as_ever() -> None:
         MeteredCoroutine(never(), ledger, ledger.untagged)
         gc.collect()
     assert any("never awaited" in str(warning.message) for warning in caught)
+
+
+def test_a_step_inside_another_is_charged_and_counted_once() -> None:
+    """As an eager task's first one is: the outer step goes on where it was interrupted."""
+    clock = FakeClock()
+    binding: contextvars.ContextVar[Any] = contextvars.ContextVar("binding")
+    ledger = Ledger(binding, clock, 60.0)
+    inner_session, outer_session = (Session(name, "a", {}, 0.0) for name in ("inner", "outer"))
+
+    @types.coroutine
+    def pause() -> Iterator[None]:
+        yield
+
+    async def inner() -> None:
+        clock.advance(4.0)
+        await pause()
+
+    async def outer() -> None:
+        clock.advance(1.0)
+        contextvars.Context().run(lambda: (binding.set(inner_session), metered_inner.send(None)))
+        clock.advance(2.0)
+        await pause()
+
+    metered_inner = MeteredCoroutine(inner(), ledger, ledger.untagged)
+    metered_outer = MeteredCoroutine(outer(), ledger, ledger.untagged)
+    contextvars.Context().run(lambda: (binding.set(outer_session), metered_outer.send(None)))
+    inner_account, outer_account = ledger.account_of(inner_session), ledger.account_of(outer_session)
+    assert (inner_account.busy, inner_account.steps) == (4.0, 1)
+    assert (outer_account.busy, outer_account.steps) == (3.0, 1)
+    metered_inner.close()
+    metered_outer.close()
 
 
 def test_every_step_is_charged_to_the_session_bound_at_its_start(run_virtually: Run) -> None:

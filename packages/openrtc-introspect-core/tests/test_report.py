@@ -62,6 +62,24 @@ def test_a_share_is_of_the_last_seconds_not_of_a_lifetime(virtually: Backend) ->
     assert busy == pytest.approx(40.0, abs=4)
 
 
+def test_reading_consumes_nothing(virtually: Backend) -> None:
+    """Two readings at one moment tell the same totals, and they are those of the session's life."""
+
+    async def main() -> Any:
+        async with Ticking(virtually) as ticking:
+            with ticking.introspector.session("job-1", agent_name="test"):
+                for _ in range(3):
+                    virtually.block(0.5)
+                    await anyio.sleep(1)
+                rows = [ticking.snapshot().sessions[0] for _ in range(2)]
+                return [(row.cpu_s, row.steps, row.blocks, row.worst_block_ms) for row in rows]
+
+    first, second = virtually(main())
+    assert first == second
+    assert first[0] == pytest.approx(1.5)
+    assert first[2:] == (3, pytest.approx(500.0))
+
+
 def test_parts_of_the_loop_s_time_add_up(virtually: Backend) -> None:
     """Sessions, untagged tasks, callbacks and idle make 100 %. Trio runs callbacks in a task of its own."""
 

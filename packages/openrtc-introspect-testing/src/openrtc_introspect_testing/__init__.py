@@ -1,4 +1,7 @@
-"""For test suites: fake clocks and loops, scripted workers, golden frames."""
+"""For test suites: fake clocks and loops, scripted workers, golden frames.
+
+`blockers`, `workloads` and `conformance` are modules of this package, loaded when they are asked for.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ._clock import FakeClock
-    from ._frames import GoldenFrame, golden_frames, refused_lines
+    from ._frames import GoldenFrame, RefusedLine, golden_frames, refused_lines
     from ._loop import DeadlockError, FakeLoop
+    from ._misbehaviour import MISBEHAVIOURS
     from ._worker import FakeWorker
 
 __all__ = [
+    "MISBEHAVIOURS",
     "DeadlockError",
     "FakeClock",
     "FakeLoop",
     "FakeWorker",
     "GoldenFrame",
+    "RefusedLine",
     "golden_frames",
     "refused_lines",
 ]
@@ -29,6 +35,8 @@ _HOME = {
     "FakeLoop": "_loop",
     "FakeWorker": "_worker",
     "GoldenFrame": "_frames",
+    "MISBEHAVIOURS": "_misbehaviour",
+    "RefusedLine": "_frames",
     "golden_frames": "_frames",
     "refused_lines": "_frames",
 }

@@ -2,6 +2,9 @@
 
 Encoder, decoder, the examples in docs/wire-protocol.md and the JSON Schema are all held to this
 one table. The bytes are written out, not computed: a change of theirs is a change of the protocol.
+
+A message that a minor version adds gets its frames at the end of its direction's, and its place in
+docs/wire-protocol.md; whatever reads this table then covers it, and tests fail until it is there.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A worker that measures nothing and serves what it is told to, over the real protocol."""
+"""A worker that measures nothing and serves what it is told to, over the real protocol or against it."""
 
 from __future__ import annotations
 
@@ -28,18 +28,32 @@ from openrtc_introspect_core.wire import (
 )
 from openrtc_introspect_core.wire._endpoint import open_listener
 
+from ._misbehaviour import MISBEHAVIOURS, Misbehaviour
+from ._rawserver import ANSWERED, RawServer
+
 _END_WITHIN_S = 5.0
 
 
 class FakeWorker:
     """Serves scripted snapshots and blocks on a private socket, while the `with` block lasts.
 
+        with FakeWorker([snapshot]) as worker:
+            assert read_snapshot(worker.path) == snapshot
+
+    It answers each request type that the core's server does, with that same server. A message that a later
+    version adds is served like blocks are: from a list given here, through a method of the server's `Source`.
+
     snapshots: what is answered, one after the other; the last one stays. An exception is raised
         inside the server instead, as a worker's own failure would be.
+    blocks: the history, oldest first.
     tasks: what each session's tasks are; a session that is not named here is not found.
     stacks: where the threads are.
-    path: where to serve; by default in a directory of its own, removed at the end.
+    name, path: where to serve; by default in a directory of its own, removed at the end.
     limits: what clients are held to; by default what a worker's are.
+    misbehave: how to break the protocol, or a client's heart, for tests of clients; see `MISBEHAVIOURS`.
+        None: not at all.
+
+    Raises ValueError for no snapshots or an unknown misbehaviour, EndpointError where it cannot serve.
     """
 
     def __init__(
@@ -52,7 +66,10 @@ class FakeWorker:
         name: str = "fake",
         limits: Limits | None = None,
         path: Path | None = None,
+        misbehave: Misbehaviour | None = None,
     ) -> None:
+        if misbehave is not None and misbehave not in MISBEHAVIOURS:
+            raise ValueError(f"misbehave must be one of {', '.join(MISBEHAVIOURS)}, got {misbehave!r}")
         self._script = list(snapshots)
         if not self._script:
             raise ValueError("a worker needs at least one snapshot to serve")
@@ -60,9 +77,11 @@ class FakeWorker:
         self._tasks = {session_id: list(infos) for session_id, infos in (tasks or {}).items()}
         self._stacks = list(stacks)
         self._own_directory: str | None = None
+        self._raw: RawServer | None = None
         self.name = name
         self.limits = limits if limits is not None else Limits()
         self.path = path
+        self.misbehave = misbehave
         self.snapshots_taken = 0
         self.faults: list[tuple[str, Exception]] = []
         """What went wrong in the service thread, as (part, error)."""
@@ -80,9 +99,16 @@ class FakeWorker:
             pid=os.getpid(),
             epoch="fake",
             version=__version__,
-            capabilities=list(CAPABILITIES),
+            capabilities=list(CAPABILITIES if self.misbehave is None else ANSWERED),
             limits=self.limits,
         )
+        if self.misbehave is not None:
+            conversation = MISBEHAVIOURS[self.misbehave]
+            self._listener = listener
+            self._raw = RawServer(
+                listener, hello, self.snapshot, self._blocks, conversation, tasks=self._tasks, stacks=self._stacks
+            ).__enter__()
+            return self
         self._service = Service(
             listener=listener,
             source=self,
@@ -97,14 +123,23 @@ class FakeWorker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._service.stop()
-        self._service.join(_END_WITHIN_S)
+        if self._raw is not None:
+            self._raw.__exit__()
+            self._listener.close()
+        else:
+            self._service.stop()
+            self._service.join(_END_WITHIN_S)
         assert self.path is not None
         self.path.unlink(missing_ok=True)
         if self._own_directory is not None:
             shutil.rmtree(self._own_directory)
-        if self._service.is_alive():
+        if self._raw is None and self._service.is_alive():
             raise TimeoutError(f"the service thread did not end within {_END_WITHIN_S:g} s")
+
+    @property
+    def heard(self) -> list[list[bytes]]:
+        """The lines that each connection sent, where it misbehaves; a well-behaved one keeps none."""
+        return self._raw.heard if self._raw is not None else []
 
     def then(self, *snapshots: Snapshot | Exception) -> None:
         """Serve these from now on."""

@@ -1,0 +1,1 @@
+"""Calls that hold the event loop; `openrtc_introspect_testing.blockers` is the public face."""
