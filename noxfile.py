@@ -182,16 +182,17 @@ def wheels(session: nox.Session, package: str) -> None:
     elif package == TOP:
         session.run("openrtc", "--version")
         session.run("openrtc-top", "--version")
+        session.run("openrtc", "runbook", "debugging-density", silent=True)
         session.run("python", "-I", "-m", "openrtc_top", "--help")
     else:
-        session.run("python", "-I", "-c", "import openrtc_introspect_testing")
+        session.run("python", "-I", "-c", "from openrtc_introspect_testing import *")
 
 
 @nox.session
-def livekit(session: nox.Session) -> None:
-    """The tests with real livekit-agents sessions (-- pytest's arguments)."""
-    install(session, *PACKAGES, group="livekit")
-    session.run("pytest", *(session.posargs or ["tests/livekit"]))
+def runtimes(session: nox.Session) -> None:
+    """The tests with the real livekit-agents, openrtc, aiohttp and websockets (-- pytest's arguments)."""
+    install(session, *PACKAGES, group="runtimes")
+    session.run("pytest", *(session.posargs or ["tests/runtimes"]))
 
 
 @nox.session
@@ -280,7 +281,7 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def picture(session: nox.Session) -> None:
-    """docs/images/top.svg, from a real run."""
+    """The pictures in docs/images, from a real run."""
     install(session, CORE, TOP)
     session.run("python", "docs/pictures.py", *session.posargs)
 

@@ -17,8 +17,8 @@ from ._case import SEED, Details, Row, title
 from ._runner import run_all
 
 NAMES = (
-    "attribution", "mixed", "reaction", "blocks", "victims", "books", "steps", "idle", "fifty", "snapshot", "blocked",
-    "frame", "footprint", "adversaries", "scale",
+    "attribution", "mixed", "reaction", "blocks", "victims", "books", "memory", "steps", "idle", "fifty", "snapshot",
+    "blocked", "frame", "view", "footprint", "diagnosis", "adversaries", "scale",
 )  # fmt: skip
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 

@@ -34,7 +34,7 @@ KINDS: dict[str, tuple[b.Blocker, str]] = {
     "subprocess": (b.spawn, "sync-call"),
     "import": (b.load, "import"),
     "gc": (b.collect, "gc"),
-    "gil": (b.starve, "gil"),
+    "gil": (b.starve, "gil-contention"),
 }
 """The function that blocks, and the cause to be told where a task calls it."""
 BURST, GIL_WAITING = "burst", "gil, loop waits"
@@ -57,8 +57,10 @@ class Planned:
 
     @property
     def cause(self) -> str:
+        if self.kind in ("gil", GIL_WAITING):
+            return "gil-contention"
         if self.kind in NOBODYS:
-            return self.kind.partition(",")[0]
+            return self.kind
         return "callback" if "callback" in self.place else KINDS[self.kind][1]
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import random
 import time
@@ -13,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from . import _blockers as b
+from . import _loops
 from ._block_plan import BURST, GIL_WAITING, KINDS, SESSIONS, Planned
 from ._helpers import GilHog, HeavyModules
 from ._subjects import Subject
@@ -72,8 +72,8 @@ class Scene:
         self._subject = subject
         self._chooser = random.Random(seed + 1)
         self._offset = time.time() - now()
-        self._orders: dict[str, asyncio.Queue[Callable[[], None] | None]] = {}
-        self._entries: list[asyncio.Task[None]] = []
+        self._orders: dict[str, _loops.Orders[Callable[[], None] | None]] = {}
+        self._entries: list[_loops.Job] = []
         self._hog = GilHog()
         self._module_s = HeavyModules.install()
         self._modules = 0
@@ -82,27 +82,29 @@ class Scene:
     async def open(self) -> None:
         for number in range(SESSIONS):
             name = f"session-{number:02}"
-            self._orders[name] = asyncio.Queue()
-            self._entries.append(asyncio.create_task(self._entry(name), name=name))
-        await asyncio.sleep(0.5)
+            self._orders[name] = _loops.Orders()
+            self._entries.append(_loops.spawn(self._entry(name), name=name))
+        await _loops.sleep(0.5)
 
     async def close(self) -> None:
         for orders in self._orders.values():
             orders.put_nowait(None)
-        await asyncio.gather(*self._entries)
+        for entry in self._entries:
+            await entry.wait()
 
     async def _entry(self, name: str) -> None:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._subject.session(name))
-            well_behaved = asyncio.create_task(self._keep_cadence())
+            well_behaved = _loops.spawn(self._keep_cadence())
             while (order := await self._orders[name].get()) is not None:
                 order()
             well_behaved.cancel()
+            await well_behaved.wait()
 
     async def _keep_cadence(self) -> None:
-        await asyncio.sleep(self._chooser.random() * CADENCE_S)
+        await _loops.sleep(self._chooser.random() * CADENCE_S)
         while True:
-            await asyncio.sleep(CADENCE_S)
+            await _loops.sleep(CADENCE_S)
             spin(0.0001)
 
     # --- blocks ----------------------------------------------------------------------------------
@@ -113,14 +115,13 @@ class Scene:
         if block.kind == GIL_WAITING:
             return await self._cause_starved_wait(block)
         blocker, argument = KINDS[block.kind][0], await self._argument(block)
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[tuple[Reading, Reading]] = loop.create_future()
-        tasks: list[asyncio.Task[None]] = []
+        done: _loops.Orders[tuple[Reading, Reading]] = _loops.Orders()
+        tasks: list[_loops.Job] = []
 
         def run() -> None:
             before = Reading.take()
             blocker(argument)
-            done.set_result((before, Reading.take()))
+            done.put_nowait((before, Reading.take()))
 
         async def task() -> None:
             run()
@@ -129,18 +130,16 @@ class Scene:
             if block.place == "entry task":
                 run()
             elif "callback" not in block.place:
-                tasks.append(loop.create_task(task()))
-            elif block.later:
-                loop.call_later(0.003, run)
+                tasks.append(_loops.spawn(task()))
             else:
-                loop.call_soon(run)
+                _loops.call_soon(run, later_s=0.003 if block.later else 0.0)
 
         waited_before = waited()
         if block.session_id is None:
             order()
         else:
             self._orders[block.session_id].put_nowait(order)
-        before, after = await done
+        before, after = await done.get()
         gc.enable()
         if block.kind == "gil":
             self._hog.held.get()  # it measured itself
@@ -158,7 +157,9 @@ class Scene:
         return Truth(
             kind=block.kind,
             place=block.place,
-            session_id=None if block.cause in ("gc", "gil") or causes == ["descheduled"] else block.session_id,
+            session_id=None
+            if block.cause in ("gc", "gil-contention") or causes == ["descheduled"]
+            else block.session_id,
             start=before.when + self._offset,
             end=after.when + self._offset,
             causes=causes,
@@ -199,9 +200,9 @@ class Scene:
         while gone < block.seconds:
             parts.append(min(self._chooser.uniform(0.008, 0.025), block.seconds - gone))
             gone += parts[-1]
-        go, ready = asyncio.Event(), asyncio.Event()
+        go, ready = _loops.event(), _loops.event()
         spans: list[tuple[Reading, Reading]] = []
-        waiting: list[asyncio.Task[None]] = []
+        waiting: list[_loops.Job] = []
 
         async def take_part(seconds: float) -> None:
             await go.wait()
@@ -210,7 +211,7 @@ class Scene:
             spans.append((before, Reading.take()))
 
         def join(seconds: float) -> None:
-            waiting.append(asyncio.create_task(take_part(seconds)))
+            waiting.append(_loops.spawn(take_part(seconds)))
             if len(waiting) == len(parts):
                 ready.set()
 
@@ -218,16 +219,17 @@ class Scene:
             name = self._chooser.choice(list(self._orders))
             self._orders[name].put_nowait(partial(join, part))
         await ready.wait()
-        await asyncio.sleep(0.01)
+        await _loops.sleep(0.01)
         waited_before = waited()
         go.set()
-        await asyncio.wait(waiting)
+        for part_taken in waiting:
+            await part_taken.wait()
         return self._truth(block, spans[0][0], spans[-1][1], waited() - waited_before)
 
     async def _cause_starved_wait(self, block: Planned) -> Truth:
         self._hog.hold(b.size_for(b.add, block.seconds), after_s=0.002)
         while self._hog.held.empty():
-            await asyncio.sleep(0.005)
+            await _loops.sleep(0.005)
         start, end = self._hog.held.get()
         return Truth(
             block.kind, block.place, None, start + self._offset, end + self._offset, [block.cause], (), 0.0
@@ -240,4 +242,4 @@ async def _litter(count: int) -> None:
         for _ in range(5000):
             one: list[Any] = []
             one.append(one)
-        await asyncio.sleep(0)
+        await _loops.sleep(0)

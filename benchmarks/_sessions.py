@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
+from . import _loops
 from ._subjects import Subject
 
 Body = Callable[[], Coroutine[Any, Any, None]]
@@ -15,29 +15,28 @@ Body = Callable[[], Coroutine[Any, Any, None]]
 @asynccontextmanager
 async def opened(subject: Subject, bodies: Mapping[str, Body | None]) -> AsyncIterator[None]:
     """Keeps these sessions live, each running its body in a child task; None: it only waits."""
-    done = asyncio.Event()
+    done = _loops.event()
     ready = 0
 
     async def entry(session_id: str, body: Body | None) -> None:
         nonlocal ready
         async with subject.session(session_id):
-            child = asyncio.create_task(body()) if body is not None else None
+            child = _loops.spawn(body()) if body is not None else None
             ready += 1
             await done.wait()
             if child is not None:
                 child.cancel()
-                await asyncio.wait([child])
-                if not child.cancelled():
-                    child.result()
+                await child.wait()
 
-    entries = [asyncio.create_task(entry(*item)) for item in bodies.items()]
+    entries = [_loops.spawn(entry(*item)) for item in bodies.items()]
     while ready < len(entries):
-        await asyncio.sleep(0)
+        await _loops.sleep(0)
     try:
         yield
     finally:
         done.set()
-        await asyncio.gather(*entries)
+        for each in entries:
+            await each.wait()
 
 
 def idle(count: int, prefix: str = "idle") -> dict[str, Body | None]:

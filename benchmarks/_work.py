@@ -7,7 +7,6 @@ the frames, setting a timer and making a future are part of the step as well.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import random
@@ -16,6 +15,8 @@ from collections.abc import Callable, Coroutine, Generator
 from functools import lru_cache
 from types import coroutine
 from typing import Any
+
+from . import _loops
 
 Work = Callable[[], None]
 now = time.perf_counter
@@ -38,17 +39,18 @@ class Held:
 def observed(coro: Coroutine[Any, Any, None], held: Held) -> Generator[Any, Any, None]:
     """Runs `coro`, adding to `held` how long each of its steps takes."""
     send = coro.send
+    value: Any = None  # asyncio sends None, Trio what was waited for
     try:
         while True:
             began = now()
             try:
-                item = send(None)
+                item = send(value)
             except StopIteration:
                 return
             finally:
                 held.seconds += now() - began
                 held.steps += 1
-            yield item
+            value = yield item
     finally:
         coro.close()
 
@@ -63,7 +65,7 @@ async def _work_on(work: Work, period_s: float, spread: random.Random | None) ->
         began = now()
         work()
         pause = period_s * (spread.uniform(0.5, 1.5) if spread is not None else 1.0)
-        await asyncio.sleep(max(0.0, pause - (now() - began)))
+        await _loops.sleep(max(0.0, pause - (now() - began)))
 
 
 def work(kind: str, seconds: float) -> Work:

@@ -36,6 +36,10 @@ def cases(quick: bool) -> list[Case]:
             )
             for subject in ("exact", "sampled", "peer")
         ]
+    found += [
+        Case(f"trio {subject}", measure_trio, {"subject": subject, "rounds": rounds}, needs=("trio",))
+        for subject in ("exact", "sampled")
+    ]
     return found
 
 
@@ -93,6 +97,50 @@ async def _measure_attached(subject_name: str, rounds: int) -> Result:
         "task": lambda: _tasks(4000),
         "iteration": lambda: _iterations(10_000),
     }
+    return {kind: await _alternate(rounds, once, attached(once)) for kind, once in kinds.items()}
+
+
+def measure_trio(subject: str, rounds: int) -> Result:
+    """The same on Trio, where the meter is an instrument of the run and cannot be had without the rest."""
+    return _loops.run("trio", _measure_trio(subject, rounds))
+
+
+async def _measure_trio(subject_name: str, rounds: int) -> Result:
+    import trio
+
+    async def turns(count: int) -> None:
+        for _ in range(count):
+            await trio.lowlevel.cancel_shielded_checkpoint()
+
+    async def steps(count: int) -> float:
+        began = now()
+        async with trio.open_nursery() as nursery:
+            for _ in range(TASKS):
+                nursery.start_soon(turns, count)
+        return (now() - began) / (count * TASKS)
+
+    async def tasks(count: int) -> float:
+        began = now()
+        for _ in range(count):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_nothing)
+        return (now() - began) / count
+
+    def attached(measured: Callable[[], Awaitable[float]]) -> Callable[[], Awaitable[float]]:
+        async def run() -> float:
+            subject = make(subject_name)
+            await subject.start()
+            try:
+                async with subject.session("worker"):
+                    await trio.sleep(0.02)
+                    return await measured()
+            finally:
+                await subject.close()
+
+        return run
+
+    await attached(lambda: steps(10))()  # imports what it needs
+    kinds: dict[str, Callable[[], Awaitable[float]]] = {"step": lambda: steps(2000), "task": lambda: tasks(2000)}
     return {kind: await _alternate(rounds, once, attached(once)) for kind, once in kinds.items()}
 
 
@@ -180,4 +228,10 @@ def rows(results: Results) -> list[Row]:
             ours = value(results, f"{loop} {case}", *path, "added_ns")
             peer = value(results, f"{loop} peer", *(path or ("step",)), "added_ns")
             found.append(Row(f"{loop}, added per {what}", ours, "ns", must, peer))
+    for what, case, kind in (
+        ("step, all that is attached", "exact", "step"),
+        ("step, sampled", "sampled", "step"),
+        ("task of a nursery of its own", "exact", "task"),
+    ):
+        found.append(Row(f"trio, added per {what}", value(results, f"trio {case}", kind, "added_ns"), "ns"))
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 import time
 from collections import defaultdict
@@ -18,14 +17,19 @@ from ._work import now, spin
 SESSIONS = 10
 CADENCE_S = 0.020
 THRESHOLD_S = 0.050
+LOOPS = ("asyncio", "trio")
+"""uvloop does not tell."""
 
 
 def cases(quick: bool) -> list[Case]:
-    return [Case("asyncio", measure, {"blocks": 10 if quick else 60, "seed": SEED})]
+    return [
+        Case(loop, measure, {"loop": loop, "blocks": 10 if quick else 60, "seed": SEED}, needs=_loops.needs(loop))
+        for loop in LOOPS
+    ]
 
 
-def measure(blocks: int, seed: int) -> Result:
-    return _loops.run("asyncio", _measure(blocks, seed))
+def measure(loop: str, blocks: int, seed: int) -> Result:
+    return _loops.run(loop, _measure(blocks, seed))
 
 
 async def _measure(count: int, seed: int) -> Result:
@@ -33,28 +37,26 @@ async def _measure(count: int, seed: int) -> Result:
     chooser = random.Random(seed)
     wakes: dict[str, list[tuple[float, float]]] = defaultdict(list)
     blocks: list[tuple[float, float]] = []
-    over = asyncio.Event()
+    over = _loops.event()
 
     def well_behaved(name: str) -> Body:
         async def body() -> None:
-            await asyncio.sleep(chooser.random() * CADENCE_S)
-            loop = asyncio.get_running_loop()
+            await _loops.sleep(chooser.random() * CADENCE_S)
             while True:
-                due = loop.time() + CADENCE_S
-                await asyncio.sleep(CADENCE_S)
-                wakes[name].append((due, loop.time()))
+                due = now() + CADENCE_S
+                await _loops.sleep(CADENCE_S)
+                wakes[name].append((due, now()))
                 spin(0.0001)
 
         return body
 
     async def culprit() -> None:
-        loop = asyncio.get_running_loop()
         for number in range(count):
-            await asyncio.sleep(chooser.uniform(0.05, 0.1))
-            start, seconds = loop.time(), chooser.uniform(0.060, 0.200)
+            await _loops.sleep(chooser.uniform(0.05, 0.1))
+            start, seconds = now(), chooser.uniform(0.060, 0.200)
             spin(seconds) if number % 2 else time.sleep(seconds)
-            blocks.append((start, loop.time()))
-        await asyncio.sleep(0.1)
+            blocks.append((start, now()))
+        await _loops.sleep(0.1)
         over.set()
 
     subject = Core("exact")
@@ -91,7 +93,8 @@ def _late(wakes: list[tuple[float, float]], blocks: list[tuple[float, float]]) -
 
 def rows(results: Results) -> list[Row]:
     return [
-        Row(f"asyncio, {what}", value(results, "asyncio", key), unit, must)
+        Row(f"{loop}, {what}", value(results, loop, key), unit, must)
+        for loop in LOOPS
         for what, key, unit, must in (
             ("seconds a session was delayed, mean error", "mean_error_pct", "%", None),
             ("seconds a session was delayed, worst error", "worst_error_pct", "%", None),

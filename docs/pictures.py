@@ -1,4 +1,4 @@
-"""docs/images/top.svg: the live view of a demo worker, at a moment when a session blocks it.
+"""docs/images/: the live view of a demo worker, at a moment when a session blocks it; that session's page; the blocks.
 
 python docs/pictures.py [SECONDS]      how long the worker is watched at the least; 40 by default
 """
@@ -14,32 +14,63 @@ from pathlib import Path
 import anyio
 from rich.console import Console
 
-from openrtc_introspect_core import connect
-from openrtc_top._demo import demo_worker
-from openrtc_top._state import Found, Frame, State, Tick, reduce
+from openrtc_top._connection import follow
+from openrtc_top._demo import CULPRIT, demo_worker
+from openrtc_top._sockets import given
+from openrtc_top._state import Event, Found, Inspected, Key, State, Tick, reduce
 from openrtc_top._view import render
 
 SIZE = (120, 26)
-TARGET = Path(__file__).parent / "images" / "top.svg"
+FOLDER = Path(__file__).parent / "images"
+PICTURES = {
+    "session": (),
+    "top": ("q", "escape", "escape"),
+    "blocks": ("b", "down", "down", "t"),
+}
+"""The keys that lead from the culprit's page to each picture."""
 PATIENCE_S = 30.0
 """How much longer to wait for a block to be under way."""
 
 
 async def watched(socket: Path, seconds: float) -> State:
-    """The view's state once it has followed the worker for `seconds` and a block is in progress."""
-    state = State()
-    key, name = str(socket), "demo"
+    """The view's state with the culprit's page open, once it has followed the worker for `seconds`
+    and the culprit was seen holding the loop."""
+    worker = given(socket)
+    key = str(worker.path)
+    state = pressed(reduce(State(), Found(key, worker.name)), "/", *CULPRIT, "enter")
     began = time.monotonic()
-    async with connect(socket) as client:
-        state = reduce(state, Found(key, name))
-        async for snapshot in client.watch(0.2):
-            state = reduce(state, Frame(key, snapshot))
-            state = reduce(state, Tick(time.monotonic()))
-            held = any(block.duration_ms > 100 for block in snapshot.blocks_in_progress)
+
+    async with anyio.create_task_group() as tasks:
+
+        def dispatch(event: Event) -> None:
+            nonlocal state
+            state = reduce(reduce(state, event), Tick(time.monotonic()))
+            if state.page is None and state.rows:
+                state = pressed(state, "enter")
+            told = state.page.told if state.page is not None else None
+            caught = isinstance(event, Inspected) and told is not None and told.stack
             watched_s = time.monotonic() - began
+            held = caught and any(entry.lasted_ms > 100 for entry in state.entries()[:1] if entry.block.in_progress)
             if (held and watched_s > seconds) or watched_s > seconds + PATIENCE_S:
-                break
+                tasks.cancel_scope.cancel()
+
+        never = anyio.Event()
+        tasks.start_soon(follow, worker, 0.25, dispatch, lambda: never, lambda: True, 0, lambda: state.inspects(key))
     return state
+
+
+def pressed(state: State, *keys: str) -> State:
+    """The state after these keys."""
+    for key in keys:
+        state = reduce(state, Key(key))
+    return state
+
+
+def picture(state: State) -> str:
+    """The state as an SVG."""
+    console = Console(file=StringIO(), record=True, width=SIZE[0], height=SIZE[1], force_terminal=True)
+    console.print(render(state, SIZE), end="")
+    return without_web_fonts(console.export_svg(title="openrtc top"))
 
 
 def without_web_fonts(svg: str) -> str:
@@ -53,11 +84,11 @@ def main() -> None:
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 40.0
     with demo_worker(12) as socket:
         state = anyio.run(watched, socket, seconds)
-    console = Console(file=StringIO(), record=True, width=SIZE[0], height=SIZE[1], force_terminal=True)
-    console.print(render(state, SIZE), end="")
-    TARGET.parent.mkdir(exist_ok=True)
-    TARGET.write_text(without_web_fonts(console.export_svg(title="openrtc top")), encoding="utf-8")
-    print(f"{TARGET.relative_to(Path.cwd()) if TARGET.is_relative_to(Path.cwd()) else TARGET.name} written")
+    FOLDER.mkdir(exist_ok=True)
+    for name, keys in PICTURES.items():
+        file = FOLDER / f"{name}.svg"
+        file.write_text(picture(pressed(state, *keys)), encoding="utf-8")
+        print(f"{file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file.name} written")
 
 
 if __name__ == "__main__":

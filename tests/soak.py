@@ -125,7 +125,7 @@ async def soak(sessions: int, watchers: int, together: int, path: Path) -> dict[
     for what, told, true in (
         ("sessions started", snapshot.worker.started, sessions),
         ("sessions errored", snapshot.worker.errored, errored),
-        ("sessions live", len(snapshot.sessions), 0),
+        ("sessions live", snapshot.worker.sessions, 0),
         ("notes", snapshot.worker.notes, []),
     ):
         if told != true:

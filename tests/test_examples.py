@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -43,3 +44,24 @@ def test_the_attach_example_shows_who_makes_reports(monkeypatch: pytest.MonkeyPa
     assert "answers; the loop was blocked" in output
     assert "[slow-session] session_id=call-2 blocked event loop for" in errors
     assert "Traceback" not in errors
+
+
+@pytest.mark.slow
+def test_the_threads_example_tells_the_loops_apart() -> None:
+    """Only the loop whose caller asks for reports is blocked, and the log says by whom."""
+    command = [sys.executable, str(EXAMPLES / "threads.py"), "--seconds", "4"]
+    with tempfile.TemporaryDirectory(prefix="rt") as directory:
+        done = subprocess.run(
+            command,
+            env=os.environ | {"OPENRTC_RUNTIME_DIR": directory},
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_S,
+            check=True,
+        )
+    lines = done.stdout.splitlines()
+    assert [line.partition(":")[0].partition(" in ")[2] for line in lines].count("desk-2") == 1
+    assert len(lines) == 4
+    assert any("in desk-2: 2 sessions, blocked" in line and "blocked 0 times" not in line for line in lines)
+    assert "[slow-session] session_id=call-2b blocked event loop for" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,52 +1,54 @@
-"""What the core's tests share: running a coroutine on a virtual loop, on asyncio and on uvloop."""
+"""What the core's tests share: running a coroutine on virtual and on real loops, of asyncio, uvloop and Trio."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
-import uvloop
 
-from openrtc_introspect_testing._loop import FakeLoop
-
-LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
-    "virtual": FakeLoop,
-    "asyncio": asyncio.SelectorEventLoop,
-    "uvloop": uvloop.new_event_loop,
-}
+from openrtc_introspect_testing._backends import REAL, VIRTUAL, Backend
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
-
-
-def runner(name: str) -> Run:
-    def run(coro: Coroutine[Any, Any, Any]) -> Any:
-        with asyncio.Runner(loop_factory=LOOPS[name]) as each:
-            return each.run(coro)
-
-    return run
 
 
 @pytest.fixture
 def run_virtually() -> Run:
     """Runs a coroutine on a FakeLoop."""
-    return runner("virtual")
+    return Backend("virtual asyncio")
 
 
 @pytest.fixture
 def run_on_asyncio() -> Run:
     """Runs a coroutine on asyncio's own loop."""
-    return runner("asyncio")
+    return Backend("asyncio")
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])
 def run(request: pytest.FixtureRequest) -> Run:
-    """Runs a coroutine on a real loop of each kind."""
-    return runner(request.param)
+    """Runs a coroutine on a real loop of asyncio's interface, of each kind."""
+    return Backend(request.param)
 
 
-@pytest.fixture(params=list(LOOPS))
-def run_anywhere(request: pytest.FixtureRequest) -> Run:
-    """Runs a coroutine on each kind of loop."""
-    return runner(request.param)
+@pytest.fixture(params=VIRTUAL)
+def virtually(request: pytest.FixtureRequest) -> Backend:
+    """Runs a coroutine of anyio's on virtual time: on asyncio and on Trio."""
+    return Backend(request.param)
+
+
+@pytest.fixture(params=REAL)
+def on_any_loop(request: pytest.FixtureRequest) -> Backend:
+    """Runs a coroutine of anyio's on a real loop of each kind."""
+    return Backend(request.param)
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def on_timed_loops(request: pytest.FixtureRequest) -> Backend:
+    """Runs a coroutine of anyio's on a real loop of each kind whose iterations are timed."""
+    return Backend(request.param)
+
+
+@pytest.fixture(params=(*REAL, *VIRTUAL))
+def run_anywhere(request: pytest.FixtureRequest) -> Backend:
+    """Runs a coroutine of anyio's on each kind of loop."""
+    return Backend(request.param)

@@ -6,37 +6,36 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import anyio
 import pytest
 
 from openrtc_introspect_core import Introspector
+from openrtc_introspect_testing._backends import Backend, in_task
 from openrtc_introspect_testing._clock import FakeClock
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
 
-def test_every_step_inside_the_scope_is_charged(run_virtually: Run) -> None:
+def test_every_step_inside_the_scope_is_charged(virtually: Backend) -> None:
     """From the scope's first line to its last, over awaits, and nothing before or after."""
 
     async def main() -> Any:
-        loop: Any = asyncio.get_running_loop()
-        async with Introspector(socket_path=False, clock=loop.clock) as introspector:
-            loop.block(0.5)
+        async with Introspector(socket_path=False, clock=virtually.clock) as introspector:
+            virtually.block(0.5)
             with introspector.session("job-1", agent_name="test") as session:
-                loop.block(0.01)
-                await asyncio.sleep(1)
-                loop.block(0.02)
-                future = loop.create_future()
-                loop.call_later(1, future.set_result, None)
-                await future
-                loop.block(0.03)
-            loop.block(0.5)
-            await asyncio.sleep(1)
+                virtually.block(0.01)
+                await anyio.sleep(1)
+                virtually.block(0.02)
+                await in_task(anyio.sleep, 1)
+                virtually.block(0.03)
+            virtually.block(0.5)
+            await anyio.sleep(1)
             return session.busy
 
-    assert run_virtually(main()) == pytest.approx(0.06)
+    assert virtually(main()) == pytest.approx(0.06)
 
 
-def test_its_block_is_found_with_session_and_task(run: Run) -> None:
+def test_its_block_is_found_with_session_and_task(on_any_loop: Backend) -> None:
     """In the step that opened the scope, and in a later one, on each loop."""
 
     async def main() -> Any:
@@ -44,19 +43,17 @@ def test_its_block_is_found_with_session_and_task(run: Run) -> None:
         async with Introspector(socket_path=False, clock=clock) as introspector:
             with introspector.session("job-1", agent_name="test"):
                 clock.advance(0.06)
-                await asyncio.sleep(0.001)
+                await anyio.sleep(0.001)
                 clock.advance(0.08)
-                await asyncio.sleep(0.001)
-            task = asyncio.current_task()
-            assert task is not None
-            return introspector.blocks(), task.get_name()
+                await anyio.sleep(0.001)
+            return introspector.blocks(), anyio.get_current_task().name
 
-    blocks, name = run(main())
+    blocks, name = on_any_loop(main())
     assert [(block.session_id, round(block.duration_ms)) for block in blocks] == [("job-1", 60), ("job-1", 80)]
     assert [block.task_name for block in blocks] == [name, name]
 
 
-def test_a_scope_opened_and_closed_in_one_step_is_charged(run_anywhere: Run) -> None:
+def test_a_scope_opened_and_closed_in_one_step_is_charged(run_anywhere: Backend) -> None:
     """Without any await in between."""
 
     async def main() -> Any:
@@ -64,6 +61,7 @@ def test_a_scope_opened_and_closed_in_one_step_is_charged(run_anywhere: Run) -> 
         async with Introspector(socket_path=False, clock=clock) as introspector:
             with introspector.session("job-1", agent_name="test") as session:
                 clock.advance(0.06)
+            await anyio.sleep(0)  # a task of Trio's is never older than the hook: its step ends here
             return session.busy, introspector.blocks()
 
     busy, blocks = run_anywhere(main())
@@ -71,25 +69,24 @@ def test_a_scope_opened_and_closed_in_one_step_is_charged(run_anywhere: Run) -> 
     assert [block.session_id for block in blocks] == ["job-1"]
 
 
-def test_nested_scopes_charge_the_inner_one(run_virtually: Run) -> None:
+def test_nested_scopes_charge_the_inner_one(virtually: Backend) -> None:
     """And the outer one again after it."""
 
     async def main() -> Any:
-        loop: Any = asyncio.get_running_loop()
-        async with Introspector(socket_path=False, clock=loop.clock) as introspector:
+        async with Introspector(socket_path=False, clock=virtually.clock) as introspector:
             with introspector.session("outer", agent_name="test") as outer:
-                loop.block(0.01)
-                await asyncio.sleep(1)
+                virtually.block(0.01)
+                await anyio.sleep(1)
                 with introspector.session("inner", agent_name="test") as inner:
-                    loop.block(0.02)
-                    await asyncio.sleep(1)
-                    loop.block(0.02)
-                loop.block(0.01)
-                await asyncio.sleep(1)
-                loop.block(0.01)
+                    virtually.block(0.02)
+                    await anyio.sleep(1)
+                    virtually.block(0.02)
+                virtually.block(0.01)
+                await anyio.sleep(1)
+                virtually.block(0.01)
             return outer.busy, inner.busy
 
-    outer, inner = run_virtually(main())
+    outer, inner = virtually(main())
     assert outer == pytest.approx(0.03)
     assert inner == pytest.approx(0.04)
 
@@ -142,17 +139,17 @@ def test_callbacks_of_any_owner_pass_the_wrapper(run: Run) -> None:
     assert run(main()) == [1, 2, 3]
 
 
-def test_a_failure_in_an_adopted_step_is_the_task_s(run: Run) -> None:
+def test_a_failure_in_an_adopted_step_is_the_task_s(on_any_loop: Backend) -> None:
     """Exceptions pass as they would."""
 
     async def main() -> None:
         async with Introspector(socket_path=False) as introspector:
             with introspector.session("job-1", agent_name="test"):
-                await asyncio.sleep(0)
+                await anyio.sleep(0)
                 raise ValueError("mine")
 
     with pytest.raises(ValueError, match="mine"):
-        run(main())
+        on_any_loop(main())
 
 
 def test_a_debug_log_names_the_task(run_virtually: Run) -> None:

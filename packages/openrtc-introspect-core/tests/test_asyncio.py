@@ -7,11 +7,13 @@ import traceback
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import anyio
 import pytest
 
 from openrtc_introspect_core import Introspector, StateError
 from openrtc_introspect_core._asyncio import AsyncioHook
 from openrtc_introspect_core._ledger import Ledger
+from openrtc_introspect_testing._backends import Backend, in_task
 from openrtc_introspect_testing._clock import FakeClock
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -130,29 +132,28 @@ def test_detaching_while_it_is_looked_for_is_no_replaced_factory(
     assert run_virtually(main()) is False
 
 
-def test_two_introspectors_on_one_loop_charge_their_own_sessions(run_virtually: Run) -> None:
+def test_two_introspectors_on_one_loop_charge_their_own_sessions(virtually: Backend) -> None:
     """A test's and the program's: each has its books, neither takes the other for a stranger's factory."""
 
     async def main() -> Any:
-        loop: Any = asyncio.get_running_loop()
         async with (
-            Introspector(socket_path=False, clock=loop.clock) as one,
-            Introspector(socket_path=False, clock=loop.clock) as two,
+            Introspector(socket_path=False, clock=virtually.clock) as one,
+            Introspector(socket_path=False, clock=virtually.clock) as two,
         ):
 
             async def work() -> None:
-                loop.block(0.02)
-                await asyncio.sleep(1)
+                virtually.block(0.02)
+                await anyio.sleep(1)
 
             with one.session("same-id", agent_name="a") as in_one:
-                await asyncio.create_task(work())
+                await in_task(work)
             with two.session("same-id", agent_name="b") as in_two:
-                await asyncio.create_task(work())
-                await asyncio.create_task(work())
-            one._tick(loop.clock())
+                await in_task(work)
+                await in_task(work)
+            one._tick(virtually.clock())
             return in_one.busy, in_two.busy, one.snapshot().worker.notes
 
-    one, two, notes = run_virtually(main())
+    one, two, notes = virtually(main())
     assert one == pytest.approx(0.02)
     assert two == pytest.approx(0.04)
     assert notes == []
@@ -210,7 +211,29 @@ def test_a_loop_that_is_not_running_yet_can_be_attached_to() -> None:
     introspector.close()
     loop.close()
     assert introspector.blocks() == []
-    assert introspector._sessions.totals()[0] == pytest.approx(0.05)
+    assert introspector._loops[0].times.mark(introspector._loops[0].ledger.standing()).sessions == pytest.approx(0.05)
+
+
+def test_the_iteration_in_which_the_loop_stops_counts() -> None:
+    """A callback that holds the loop right before it stops is a block like any other, and no idle time."""
+    from openrtc_introspect_testing._loop import FakeLoop
+
+    loop = FakeLoop()
+    introspector = Introspector(socket_path=False, clock=loop.clock)
+    try:
+        introspector.attach(loop)
+        loop.call_soon(loop.block, 0.2)
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        loop.block(5)
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        idle = introspector._loops[0].hook.idle(loop.clock())
+    finally:
+        introspector.close()
+        loop.close()
+    assert [(block.session_id, round(block.duration_ms)) for block in introspector.blocks()] == [(None, 200)]
+    assert idle == pytest.approx(5)
 
 
 def test_attaching_from_another_thread_is_refused(run_virtually: Run) -> None:
@@ -225,25 +248,24 @@ def test_attaching_from_another_thread_is_refused(run_virtually: Run) -> None:
     run_virtually(main())
 
 
-def test_idle_and_busy_time_add_up(run_virtually: Run) -> None:
+def test_idle_and_busy_time_add_up(virtually: Backend) -> None:
     """Waiting is told apart from working to the clock's precision."""
 
     async def main() -> Any:
-        loop: Any = asyncio.get_running_loop()
-        async with Introspector(socket_path=False, clock=loop.clock) as introspector:
-            hook = introspector._hook
+        async with Introspector(socket_path=False, clock=virtually.clock) as introspector:
+            hook = introspector._loops[0].hook
             assert hook is not None
-            idle = hook.idle(loop.clock())
-            began = loop.clock()
+            idle = hook.idle(virtually.clock())
+            began = virtually.clock()
             for _ in range(10):
-                loop.block(0.01)
-                await asyncio.sleep(0.04)
-            after = hook.idle(loop.clock())
+                virtually.block(0.01)
+                await anyio.sleep(0.04)
+            after = hook.idle(virtually.clock())
             assert idle is not None
             assert after is not None
-            return after - idle, loop.clock() - began
+            return after - idle, virtually.clock() - began
 
-    idle, wall = run_virtually(main())
+    idle, wall = virtually(main())
     assert idle == pytest.approx(0.4)
     assert wall == pytest.approx(0.5)
 
@@ -264,41 +286,41 @@ def test_a_long_iteration_of_callbacks_is_a_block_of_no_session(run_virtually: R
     assert [(block.session_id, round(block.duration_ms)) for block in blocks] == [(None, 200)]
 
 
-def test_a_step_that_overran_is_reported_once(run_virtually: Run) -> None:
+def test_a_step_that_overran_is_reported_once(virtually: Backend) -> None:
     """The step's block and the long iteration it made are one."""
 
     async def main() -> Any:
-        loop: Any = asyncio.get_running_loop()
-        async with Introspector(socket_path=False, clock=loop.clock) as introspector:
+        async with Introspector(socket_path=False, clock=virtually.clock) as introspector:
 
             async def work() -> None:
-                loop.block(0.2)
+                virtually.block(0.2)
 
             with introspector.session("culprit", agent_name="test"):
-                await asyncio.create_task(work(), name="lookup")
-                await asyncio.sleep(1)
+                await in_task(work, name="lookup")
+                await anyio.sleep(1)
             return introspector.blocks()
 
-    blocks = run_virtually(main())
+    blocks = virtually(main())
     assert [(b.session_id, b.task_name, round(b.duration_ms)) for b in blocks] == [("culprit", "lookup", 200)]
 
 
-def test_a_burst_of_short_steps_is_a_block_of_no_session(run_virtually: Run) -> None:
+def test_a_burst_of_short_steps_is_a_block_of_no_session(virtually: Backend) -> None:
     """Many steps that each stay within the threshold can hold the loop together."""
 
     async def main() -> Any:
-        loop: Any = asyncio.get_running_loop()
-        async with Introspector(socket_path=False, clock=loop.clock) as introspector:
+        async with Introspector(socket_path=False, clock=virtually.clock) as introspector:
 
             async def work() -> None:
-                await asyncio.sleep(1)
-                loop.block(0.03)
+                await anyio.sleep(1)
+                virtually.block(0.03)
 
             with introspector.session("one", agent_name="test"):
-                await asyncio.gather(*(asyncio.create_task(work()) for _ in range(5)))
+                async with anyio.create_task_group() as group:
+                    for _ in range(5):
+                        group.start_soon(work)
             return introspector.blocks()
 
-    blocks = run_virtually(main())
+    blocks = virtually(main())
     assert [(block.session_id, round(block.duration_ms)) for block in blocks] == [(None, 150)]
 
 
@@ -312,7 +334,7 @@ def test_books_left_in_mid_step_are_healed_at_the_next_wait(run_virtually: Run) 
                 await asyncio.sleep(1)
 
                 def interrupted() -> None:
-                    introspector._ledger.begin(session)
+                    introspector._loops[0].ledger.begin(session)
 
                 loop.call_soon(interrupted)
                 await asyncio.sleep(1)
@@ -350,7 +372,7 @@ def test_on_uvloop_a_timer_runs_only_while_sessions_live() -> None:
 
     async def main() -> Any:
         async with Introspector(socket_path=False) as introspector:
-            hook = introspector._hook
+            hook = introspector._loops[0].hook
             assert hook is not None
             assert hook._heartbeat is not None
             heartbeat = hook._heartbeat
@@ -373,7 +395,7 @@ def test_on_uvloop_the_timer_stops_where_no_step_begins_and_the_next_step_starts
     async def main() -> Any:
         loop = asyncio.get_running_loop()
         async with Introspector(socket_path=False, stacks=False) as introspector:
-            hook, ledger = introspector._hook, introspector._ledger
+            hook, ledger = introspector._loops[0].hook, introspector._loops[0].ledger
             assert hook is not None
             heartbeat = hook._heartbeat
             assert heartbeat is not None
@@ -412,7 +434,7 @@ def test_a_wait_that_ends_far_too_late_is_a_block_and_no_idle_time(run_virtually
 
         loop._selector.select = late_once
         async with Introspector(socket_path=False, clock=loop.clock) as introspector:
-            hook = introspector._hook
+            hook = introspector._loops[0].hook
             assert hook is not None
             before = hook.idle(loop.clock())
             with introspector.session("innocent", agent_name="test"):

@@ -26,9 +26,12 @@ def incident(
     return Incident(START, before=before, first=first, looks=looks, late=list(late), dues=dues)
 
 
+LIMIT = 0.05
+
+
 def facts(seen: Incident | None, *, cpu: float = 0.0, waited: float | None = 0.0, **more: Any) -> Facts:
     after = Usage(END, 0.2 * cpu, None if waited is None else 0.2 * waited)
-    return Facts(START, END, **{"in_step": True, "incident": seen, "after": after, **more})
+    return Facts(START, END, **{"in_step": True, "limit": LIMIT, "incident": seen, "after": after, **more})
 
 
 def test_a_call_that_waits_is_a_sync_call() -> None:
@@ -54,7 +57,7 @@ def test_c_code_that_let_go_of_the_gil_is_native_too() -> None:
 def test_another_thread_with_the_gil_is_nobody_s_fault() -> None:
     """Starved, and yet it computed nothing."""
     judgement = judge(facts(incident(cpu=0.02, late=(0.15,)), cpu=0.02))
-    assert (judgement.cause, judgement.nobodys) == ("gil", True)
+    assert (judgement.cause, judgement.nobodys) == ("gil-contention", True)
 
 
 def test_a_thread_that_was_not_let_run_is_nobody_s_fault() -> None:
@@ -62,6 +65,13 @@ def test_a_thread_that_was_not_let_run_is_nobody_s_fault() -> None:
     judgement = judge(facts(incident(cpu=0.1, waited=0.8, late=(0.1,)), cpu=0.1, waited=0.8))
     assert (judgement.cause, judgement.nobodys) == ("descheduled", True)
     assert judgement.detail == "ready to run, and not let, for 160 ms"
+
+
+def test_what_would_have_been_a_block_on_a_free_machine_is_the_session_s() -> None:
+    """60 of its 200 ms it computed, more than the threshold; how long it was not let is told beside."""
+    late = (0.0, 0.005, 0.005, 0.006)
+    judgement = judge(facts(incident(cpu=0.3, waited=0.7, late=late), cpu=0.3, waited=0.7))
+    assert judgement == Judgement("cpu", "ready to run, and not let, for 140 ms")
 
 
 def test_on_a_crowded_machine_computing_is_still_computing() -> None:
@@ -78,8 +88,8 @@ def test_not_having_been_looked_at_is_evidence_too() -> None:
         return Incident(START, before=Usage(START, 0.0, 0.0), late=[0.155], dues=[START + 0.045])
 
     assert judge(facts(unseen(), cpu=1)).cause == "native"
-    assert judge(facts(unseen(), cpu=0)).cause == "gil"
-    assert judge(facts(unseen(), cpu=0, in_step=False)).cause == "gil"
+    assert judge(facts(unseen(), cpu=0)).cause == "gil-contention"
+    assert judge(facts(unseen(), cpu=0, in_step=False)).cause == "gil-contention"
 
 
 def test_a_short_native_block_is_told_from_python_code() -> None:
@@ -89,7 +99,7 @@ def test_a_short_native_block_is_told_from_python_code() -> None:
         looks = [[Call(CODE, 1)]]
         first = Usage(START + 0.045 + late, 0.045 + late, 0.0)
         seen = Incident(START, Usage(START, 0.0, 0.0), first, looks, late=[late], dues=[START + 0.045])
-        assert judge(Facts(START, START + 0.059, in_step=True, incident=seen, after=after)).cause == cause
+        assert judge(Facts(START, START + 0.059, in_step=True, limit=LIMIT, incident=seen, after=after)).cause == cause
 
 
 def test_what_the_loop_was_idle_for_is_not_counted_as_work_ahead() -> None:
@@ -97,7 +107,13 @@ def test_what_the_loop_was_idle_for_is_not_counted_as_work_ahead() -> None:
     seen = Incident(START, before=Usage(START - 0.04, 0.0, 0.0), late=[0.015], dues=[START + 0.005], idle_before=1.0)
     seen.looks = [[Call(CODE, 1)]]
     told = Facts(
-        START, START + 0.06, in_step=True, incident=seen, after=Usage(START + 0.06, 0.035, 0.0), idle_after=1.04
+        START,
+        START + 0.06,
+        in_step=True,
+        limit=LIMIT,
+        incident=seen,
+        after=Usage(START + 0.06, 0.035, 0.0),
+        idle_after=1.04,
     )
     assert judge(told).cause == "cpu"
     seen.idle_before = told.idle_after = None
@@ -118,7 +134,7 @@ def test_an_import_is_told_with_the_module() -> None:
 def test_a_burst_names_who_took_part() -> None:
     """The three who took most; untagged tasks together."""
     sessions = [Session(f"job-{n}", "a", {}, 0.0) for n in range(3)]
-    steps = [Span(session, START, START + 0.02 * (n + 1)) for n, session in enumerate(sessions)]
+    steps = [Span(Account(session), START, START + 0.02 * (n + 1)) for n, session in enumerate(sessions)]
     steps.append(Span(Account(), START, START + 0.05))
     judgement = judge(facts(None, in_step=False, steps=steps))
     assert judgement == Judgement("burst", "job-2 60 ms, untagged tasks 50 ms, job-1 40 ms")

@@ -9,9 +9,12 @@ import tempfile
 import textwrap
 import threading
 from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import anyio
+import anyio.to_thread
 import pytest
 
 from openrtc_introspect_core import (
@@ -23,6 +26,7 @@ from openrtc_introspect_core import (
     read_blocks,
     read_snapshot,
 )
+from openrtc_introspect_testing._backends import Backend, in_task
 from openrtc_introspect_testing._clock import FakeClock
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -41,7 +45,7 @@ def nothing_left(directory: Path) -> bool:
     return not ours and not list(directory.iterdir())
 
 
-def test_the_five_lines_of_the_readme_work(run: Run, runtime_dir: Path) -> None:
+def test_the_five_lines_of_the_readme_work(on_any_loop: Backend, runtime_dir: Path) -> None:
     """Attach, open a scope, work; a reader in another thread sees the session, and nothing is left after."""
 
     async def main() -> Any:
@@ -50,12 +54,12 @@ def test_the_five_lines_of_the_readme_work(run: Run, runtime_dir: Path) -> None:
             assert path is not None
             with introspector.session("job-c1d550", agent_name="restaurant", metadata={"tenant": "acme"}) as session:
                 assert current_session() is session
-                snapshot = await asyncio.to_thread(read_snapshot, path)
+                snapshot = await anyio.to_thread.run_sync(read_snapshot, path)
                 mode = stat.S_IMODE(path.stat().st_mode)
             assert current_session() is None
             return snapshot, path.name, mode
 
-    snapshot, name, mode = run(main())
+    snapshot, name, mode = on_any_loop(main())
     (row,) = snapshot.sessions
     assert (row.session_id, row.agent_name, row.tenant) == ("job-c1d550", "restaurant", "acme")
     assert row.cpu_s > 0
@@ -78,7 +82,7 @@ def test_the_five_lines_of_the_readme_work(run: Run, runtime_dir: Path) -> None:
         ({"max_sessions": -1}, r"max_sessions must be 0 \(no limit\) or more, got -1$"),
         ({"max_sessions": 1.5}, r"max_sessions must be an int, got 1\.5$"),
         ({"cpu": "fast"}, "cpu must be 'exact' or 'sampled' or 'off', got 'fast'$"),
-        ({"memory": "heap"}, "memory must be 'share', got 'heap'$"),
+        ({"memory": "all"}, "memory must be 'share' or 'heap' or 'traced', got 'all'$"),
         ({"name": ""}, "name must have 1 to 256 characters, got an empty one$"),
         ({"name": "a\x1bb"}, r"name must be at most 64 printable characters, got 'a\\x1bb'$"),
         ({"socket_path": 7}, r"socket_path must be a path, None .* or False .*, got 7$"),
@@ -114,7 +118,7 @@ def test_bad_arguments_are_told_in_one_line(arguments: dict[str, Any], told: str
         (lambda i: i.session("live", agent_name="a"), "session id 'live' is live already"),
     ],
 )
-def test_bad_sessions_are_told_in_one_line(call: Any, told: str, run_virtually: Run) -> None:
+def test_bad_sessions_are_told_in_one_line(call: Any, told: str, virtually: Backend) -> None:
     """And leave the live ones as they are."""
 
     async def main() -> Any:
@@ -124,10 +128,10 @@ def test_bad_sessions_are_told_in_one_line(call: Any, told: str, run_virtually: 
                     call(introspector)
                 return [row.session_id for row in introspector.snapshot().sessions]
 
-    assert run_virtually(main()) == ["live"]
+    assert virtually(main()) == ["live"]
 
 
-def test_two_scopes_of_one_id_made_before_either_is_entered(run_virtually: Run) -> None:
+def test_two_scopes_of_one_id_made_before_either_is_entered(virtually: Backend) -> None:
     """The second is refused when it is entered, and the first is not harmed."""
 
     async def main() -> Any:
@@ -140,10 +144,10 @@ def test_two_scopes_of_one_id_made_before_either_is_entered(run_virtually: Run) 
                 assert current_session() is not None
                 return len(introspector.snapshot().sessions)
 
-    assert run_virtually(main()) == 1
+    assert virtually(main()) == 1
 
 
-def test_a_scope_is_entered_once(run_virtually: Run) -> None:
+def test_a_scope_is_entered_once(virtually: Backend) -> None:
     """A second time is an error."""
 
     async def main() -> None:
@@ -154,17 +158,19 @@ def test_a_scope_is_entered_once(run_virtually: Run) -> None:
             with pytest.raises(StateError, match="was entered already"), scope:
                 pass
 
-    run_virtually(main())
+    virtually(main())
 
 
-def test_it_starts_once(run_virtually: Run) -> None:
+def test_it_starts_once(virtually: Backend) -> None:
     """While it runs, and after it ended, a second start is refused and changes nothing."""
 
     async def main() -> None:
         introspector = Introspector(socket_path=False)
         async with introspector:
-            with pytest.raises(StateError, match="'worker' is attached already: make a new one"):
+            with pytest.raises(StateError, match="'worker' is attached already to "):
                 introspector.attach()
+            with pytest.raises(StateError, match="'worker' is attached already: make a new one"):
+                await introspector.__aenter__()
             with introspector.session("still", agent_name="works"):
                 pass
         with pytest.raises(StateError, match="'worker' is closed: make a new one"):
@@ -172,7 +178,7 @@ def test_it_starts_once(run_virtually: Run) -> None:
                 pass
         await introspector.aclose()
 
-    run_virtually(main())
+    virtually(main())
 
 
 def test_a_session_needs_a_started_introspector() -> None:
@@ -183,11 +189,11 @@ def test_a_session_needs_a_started_introspector() -> None:
 
 def test_without_a_loop_it_does_not_start() -> None:
     """The error says so, and nothing is left."""
-    with pytest.raises(StateError, match="no asyncio event loop is running here"):
+    with pytest.raises(StateError, match="no event loop is running here"):
         Introspector().attach()
 
 
-def test_a_session_that_outlives_the_introspector_ends_quietly(run_virtually: Run) -> None:
+def test_a_session_that_outlives_the_introspector_ends_quietly(virtually: Backend) -> None:
     """Its scope may be left after the introspector has been closed."""
 
     async def main() -> Any:
@@ -195,16 +201,16 @@ def test_a_session_that_outlives_the_introspector_ends_quietly(run_virtually: Ru
         await introspector.__aenter__()
         scope = introspector.session("a", agent_name="a")
         scope.__enter__()
-        task = asyncio.create_task(asyncio.sleep(1, "done"))
-        await introspector.aclose()
-        result = await task
+        async with anyio.create_task_group() as group:
+            group.start_soon(anyio.sleep, 1)
+            await introspector.aclose()
         scope.__exit__(None, None, None)
-        return result, current_session()
+        return current_session()
 
-    assert run_virtually(main()) == ("done", None)
+    assert virtually(main()) is None
 
 
-def test_a_scope_left_in_another_task_is_ended(run_virtually: Run) -> None:
+def test_a_scope_left_in_another_task_is_ended(virtually: Backend) -> None:
     """As generators and exit stacks do: the session ends, and no error reaches the host."""
 
     async def main() -> Any:
@@ -217,14 +223,14 @@ def test_a_scope_left_in_another_task_is_ended(run_virtually: Run) -> None:
             async def leave() -> None:
                 scope.__exit__(None, None, None)
 
-            await asyncio.create_task(enter())
-            await asyncio.create_task(leave())
+            await in_task(enter)
+            await in_task(leave)
             return introspector.snapshot().sessions
 
-    assert run_virtually(main()) == []
+    assert virtually(main()) == []
 
 
-def test_a_scope_entered_in_a_thread_binds_there(run_virtually: Run) -> None:
+def test_a_scope_entered_in_a_thread_binds_there(virtually: Backend) -> None:
     """`to_thread` work may open a session: it is listed, though its time is not loop time."""
 
     async def main() -> Any:
@@ -235,47 +241,46 @@ def test_a_scope_entered_in_a_thread_binds_there(run_virtually: Run) -> None:
                     session = current_session()
                     return session.session_id if session else None, len(introspector.snapshot().sessions)
 
-            return await asyncio.to_thread(work)
+            return await anyio.to_thread.run_sync(work)
 
-    assert run_virtually(main()) == ("threaded", 1)
+    assert virtually(main()) == ("threaded", 1)
 
 
 def test_exceptions_inside_our_own_never_reach_a_session(
-    run_virtually: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    virtually: Backend, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Recording and scopes break: the sessions run on, each fault is logged once and noted."""
 
     async def main() -> Any:
-        loop: Any = asyncio.get_running_loop()
-        async with Introspector(socket_path=False, clock=loop.clock) as introspector:
+        async with Introspector(socket_path=False, clock=virtually.clock) as introspector:
 
             def broken(*_: Any, **__: Any) -> Any:
                 raise OSError("broken probe")
 
             monkeypatch.setattr(introspector._blocks, "record", broken)
-            monkeypatch.setattr(introspector._hook, "enter_scope", broken)
-            monkeypatch.setattr(introspector._hook, "leave_scope", broken)
+            monkeypatch.setattr(introspector._loops[0].hook, "enter_scope", broken)
+            monkeypatch.setattr(introspector._loops[0].hook, "leave_scope", broken)
 
             async def work() -> str:
-                loop.block(0.1)
-                await asyncio.sleep(0)
-                loop.block(0.1)
+                virtually.block(0.1)
+                await anyio.sleep(0)
+                virtually.block(0.1)
                 return "done"
 
             results = []
             for n in range(3):
                 with introspector.session(f"job-{n}", agent_name="a"):
-                    results.append(await asyncio.create_task(work()))
+                    results.append(await in_task(work))
             return results, introspector.snapshot().worker.notes
 
-    results, notes = run_virtually(main())
+    results, notes = virtually(main())
     assert results == ["done"] * 3
     assert len(notes) == len(caplog.records) == 2
     assert all("broken probe" in note for note in notes)
 
 
 def test_failing_samples_switch_sampling_off_and_it_still_serves(
-    run_on_asyncio: Run, runtime_dir: Path, caplog: pytest.LogCaptureFixture
+    on_timed_loops: Backend, runtime_dir: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The service goes on without the probe; the note says what is missing."""
 
@@ -289,10 +294,10 @@ def test_failing_samples_switch_sampling_off_and_it_still_serves(
         async with introspector:
             with introspector.session("a", agent_name="a"):
                 while not introspector.snapshot().worker.notes:
-                    await asyncio.sleep(0.001)
-                return await asyncio.to_thread(read_snapshot, introspector.socket_path)
+                    await anyio.sleep(0.001)
+                return await anyio.to_thread.run_sync(read_snapshot, introspector.socket_path)
 
-    snapshot = run_on_asyncio(main())
+    snapshot = on_timed_loops(main())
     assert snapshot.worker.notes == ["sampling is switched off: OSError('no /proc')"]
     assert [row.session_id for row in snapshot.sessions] == ["a"]
     assert len(caplog.records) == 1
@@ -319,7 +324,7 @@ def test_a_socket_that_cannot_be_made_leaves_nothing(run_on_asyncio: Run, runtim
     assert nothing_left(runtime_dir)
 
 
-def test_another_worker_s_socket_of_the_same_name_is_left_alone(run_on_asyncio: Run, runtime_dir: Path) -> None:
+def test_another_worker_s_socket_of_the_same_name_is_left_alone(on_timed_loops: Backend, runtime_dir: Path) -> None:
     """Who put it there in place of ours finds it where it was."""
 
     async def main() -> Path:
@@ -330,7 +335,7 @@ def test_another_worker_s_socket_of_the_same_name_is_left_alone(run_on_asyncio: 
             path.write_text("someone else's")
         return path
 
-    path = run_on_asyncio(main())
+    path = on_timed_loops(main())
     assert path.read_text() == "someone else's"
     path.unlink()
     assert nothing_left(runtime_dir)
@@ -402,28 +407,27 @@ def test_close_is_for_hosts_without_a_running_loop(runtime_dir: Path) -> None:
     assert nothing_left(runtime_dir)
 
 
-def test_the_end_does_not_wait_for_a_loop_s_cancellation(run_on_asyncio: Run, runtime_dir: Path) -> None:
+def test_the_end_does_not_wait_for_a_loop_s_cancellation(on_timed_loops: Backend, runtime_dir: Path) -> None:
     """A cancelled host still closes properly."""
 
     async def main() -> None:
-        started = asyncio.Event()
+        started = anyio.Event()
 
         async def host() -> None:
             async with Introspector():
                 started.set()
-                await asyncio.sleep(60)
+                await anyio.sleep(60)
 
-        task = asyncio.create_task(host())
-        await started.wait()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
+        async with anyio.create_task_group() as group:
+            group.start_soon(host)
+            await started.wait()
+            group.cancel_scope.cancel()
 
-    run_on_asyncio(main())
+    on_timed_loops(main())
     assert nothing_left(runtime_dir)
 
 
-def test_blocks_are_read_from_another_thread_too(run: Run, runtime_dir: Path) -> None:
+def test_blocks_are_read_from_another_thread_too(on_any_loop: Backend, runtime_dir: Path) -> None:
     """All that are kept, or those since a number."""
 
     async def main() -> Any:
@@ -432,12 +436,12 @@ def test_blocks_are_read_from_another_thread_too(run: Run, runtime_dir: Path) ->
             with introspector.session("culprit", agent_name="a"):
                 for _ in range(3):
                     clock.advance(0.2)
-                    await asyncio.sleep(0.001)
-            everything = await asyncio.to_thread(read_blocks, introspector.socket_path)
-            newer = await asyncio.to_thread(read_blocks, introspector.socket_path, since=2)
+                    await anyio.sleep(0.001)
+            everything = await anyio.to_thread.run_sync(read_blocks, introspector.socket_path)
+            newer = await anyio.to_thread.run_sync(partial(read_blocks, introspector.socket_path, since=2))
             return everything, newer
 
-    everything, newer = run(main())
+    everything, newer = on_any_loop(main())
     assert [(block.seq, block.session_id) for block in everything.blocks] == [(n, "culprit") for n in (1, 2, 3)]
     assert ([block.seq for block in newer.blocks], newer.last_seq) == ([3], 3)
     with pytest.raises(ArgumentError, match="since must be 0 or more, got -1"):

@@ -3,7 +3,7 @@ from __future__ import annotations
 from contextvars import ContextVar
 
 from openrtc_introspect_core._ledger import Ledger, Overrun
-from openrtc_introspect_core._sessions import Account
+from openrtc_introspect_core._sessions import Account, Session
 from openrtc_introspect_testing._clock import FakeClock
 
 
@@ -18,6 +18,10 @@ class Books:
 
     def pass_time(self, seconds: float) -> None:
         self.clock.advance(seconds)
+
+
+def session() -> Session:
+    return Session("job-1", "a", {}, started=0.0)
 
 
 def test_a_step_is_charged_to_its_holder() -> None:
@@ -209,3 +213,30 @@ def test_what_is_read_while_an_overrun_is_reported_counts_once() -> None:
     books.pass_time(0.25)
     books.ledger.end(outside, start)
     assert seen == [(0.25, None)]
+
+
+def test_a_session_has_one_account_per_loop() -> None:
+    """Opened when it first holds the loop; none is opened for one that is over."""
+    here, there = Books().ledger, Books().ledger
+    one, over = session(), session()
+    over.ended = True
+    accounts = [ledger.account_of(one) for ledger in (here, here, there)]
+    assert accounts[0] is accounts[1]
+    assert one.accounts == [accounts[0], accounts[2]]
+    assert here.account_of(over) is here.account_of(None) is here.untagged
+
+
+def test_the_time_of_retired_sessions_stays_in_the_totals() -> None:
+    """Totals do not fall when an account is closed, and the step in progress counts."""
+    books = Books()
+    one, two = session(), session()
+    for each, seconds in ((one, 1.5), (two, 0.25)):
+        outside, start = books.ledger.begin(books.ledger.account_of(each))
+        books.pass_time(seconds)
+        if each is one:
+            books.ledger.end(outside, start)
+    assert books.ledger.totals(books.ledger.standing()) == (1.75, 1)
+    books.ledger.retire(one)
+    books.ledger.retire(session())
+    assert books.ledger.totals(books.ledger.standing()) == (1.75, 1)
+    assert list(books.ledger.accounts) == [two]

@@ -441,7 +441,7 @@ def test_a_coroutine_never_started_warns_as_ever() -> None:
     ledger = Ledger(contextvars.ContextVar("binding"), lambda: 0.0, 1.0, lambda *_: None)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        MeteredCoroutine(never(), ledger, None)
+        MeteredCoroutine(never(), ledger, ledger.untagged)
         gc.collect()
     assert any("never awaited" in str(warning.message) for warning in caught)
 
@@ -487,7 +487,7 @@ def test_a_task_that_binds_its_session_late_is_charged_to_it(run_virtually: Run)
                 return session.busy
 
             busy = await asyncio.create_task(entrypoint())
-            return busy, introspector._ledger.untagged.busy
+            return busy, introspector._loops[0].ledger.untagged.busy
 
     busy, untagged = run_virtually(main())
     assert busy == pytest.approx(0.07)

@@ -6,9 +6,12 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import anyio
 import pytest
+import trio
 
 from openrtc_introspect_core import Introspector, Snapshot, StateError
+from openrtc_introspect_testing._backends import Backend, in_task
 from openrtc_introspect_testing._clock import FakeClock
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -17,9 +20,9 @@ Run = Callable[[Coroutine[Any, Any, Any]], Any]
 class Ticking:
     """An introspector whose service thread samples nothing: the test ticks, on virtual time."""
 
-    def __init__(self, **arguments: Any) -> None:
-        self.loop: Any = asyncio.get_running_loop()
-        self.introspector = Introspector(socket_path=False, clock=self.loop.clock, **arguments)
+    def __init__(self, backend: Backend, **arguments: Any) -> None:
+        self.backend = backend
+        self.introspector = Introspector(socket_path=False, clock=backend.clock, **arguments)
         self._tick = self.introspector._tick
         self.introspector._tick = lambda now: None  # type: ignore[method-assign]
 
@@ -31,59 +34,64 @@ class Ticking:
         await self.introspector.__aexit__(*error)
 
     def tick(self) -> None:
-        self._tick(self.loop.clock())
+        self._tick(self.backend.clock())
 
     def snapshot(self) -> Snapshot:
         return self.introspector.snapshot()
 
 
-def test_a_share_is_of_the_last_seconds_not_of_a_lifetime(run_virtually: Run) -> None:
+def test_a_share_is_of_the_last_seconds_not_of_a_lifetime(virtually: Backend) -> None:
     """A session that went busy now shows it now."""
 
     async def main() -> Any:
-        async with Ticking() as ticking:
+        async with Ticking(virtually) as ticking:
             with ticking.introspector.session("job-1", agent_name="test"):
                 for _ in range(100):
-                    await asyncio.sleep(1)
+                    await anyio.sleep(1)
                     ticking.tick()
                 quiet = ticking.snapshot().sessions[0].cpu_pct
                 for _ in range(20):
-                    ticking.loop.block(0.04)
-                    await asyncio.sleep(0.06)
-                    if ticking.loop.clock() % 1 < 0.1:
+                    virtually.block(0.04)
+                    await anyio.sleep(0.06)
+                    if virtually.clock() % 1 < 0.1:
                         ticking.tick()
                 return quiet, ticking.snapshot().sessions[0].cpu_pct
 
-    quiet, busy = run_virtually(main())
+    quiet, busy = virtually(main())
     assert quiet == pytest.approx(0.0, abs=0.01)
     assert busy == pytest.approx(40.0, abs=4)
 
 
-def test_parts_of_the_loop_s_time_add_up(run_virtually: Run) -> None:
-    """Sessions, untagged tasks, callbacks and idle make 100 %."""
+def test_parts_of_the_loop_s_time_add_up(virtually: Backend) -> None:
+    """Sessions, untagged tasks, callbacks and idle make 100 %. Trio runs callbacks in a task of its own."""
 
     async def main() -> Any:
-        async with Ticking() as ticking:
-            loop = ticking.loop
+        async with Ticking(virtually) as ticking:
+            call_soon = (
+                trio.lowlevel.current_trio_token().run_sync_soon
+                if virtually.is_trio
+                else asyncio.get_running_loop().call_soon
+            )
 
             async def untagged() -> None:
-                loop.block(0.02)
+                virtually.block(0.02)
 
             async def tagged() -> None:
-                loop.block(0.03)
+                virtually.block(0.03)
 
             for _ in range(20):
-                await asyncio.create_task(untagged())
+                await in_task(untagged)
                 with ticking.introspector.session("job-1", agent_name="test"):
-                    await asyncio.create_task(tagged())
-                loop.call_soon(loop.block, 0.01)
-                await asyncio.sleep(0.05)  # 0.01 of it are the callback's
+                    await in_task(tagged)
+                call_soon(virtually.block, 0.01)
+                await anyio.sleep(0.05)  # 0.01 of it are the callback's
             return ticking.snapshot().worker.loop_time
 
-    parts = run_virtually(main())
+    parts = virtually(main())
     assert parts.sessions_pct == pytest.approx(30, abs=0.1)
-    assert parts.untagged_pct == pytest.approx(20, abs=0.1)
-    assert parts.other_pct == pytest.approx(10, abs=0.1)
+    callbacks = 10
+    assert parts.untagged_pct == pytest.approx(20 + virtually.is_trio * callbacks, abs=0.1)
+    assert parts.other_pct == pytest.approx((not virtually.is_trio) * callbacks, abs=0.1)
     assert parts.idle_pct == pytest.approx(40, abs=0.1)
 
 
@@ -96,7 +104,7 @@ def looked_at_from_a_thread(introspector: Introspector) -> Snapshot:
     return seen[0]
 
 
-def test_the_step_in_progress_shows_as_blocked_and_growing(run: Run) -> None:
+def test_the_step_in_progress_shows_as_blocked_and_growing(on_any_loop: Backend) -> None:
     """Read from another thread while the loop is held; slow when it is over."""
 
     async def main() -> Any:
@@ -112,10 +120,10 @@ def test_the_step_in_progress_shows_as_blocked_and_growing(run: Run) -> None:
                 return [early, first, looked_at_from_a_thread(introspector)]
 
             with introspector.session("culprit", agent_name="a", metadata={"tenant": "t"}):
-                held = await asyncio.create_task(hold(), name="lookup")
+                held = await in_task(hold, name="lookup")
                 return [*held, introspector.snapshot()]
 
-    early, first, second, after = run(main())
+    early, first, second, after = on_any_loop(main())
     (block,), (later,) = first.blocks_in_progress, second.blocks_in_progress
     assert (block.session_id, block.agent_name, block.tenant, block.task_name) == ("culprit", "a", "t", "lookup")
     assert (block.seq, block.in_progress, block.running_since) == (0, True, block.started_at)
@@ -154,28 +162,28 @@ def test_a_callback_in_progress_is_a_block_of_nobody(run_on_asyncio: Run) -> Non
     assert [row.status for row in snapshot.sessions] == ["active"]
 
 
-def test_slow_lasts_as_long_as_asked(run_virtually: Run) -> None:
+def test_slow_lasts_as_long_as_asked(virtually: Backend) -> None:
     """Five seconds after the block by default, then active again."""
 
     async def main() -> Any:
-        async with Ticking() as ticking:
+        async with Ticking(virtually) as ticking:
             with ticking.introspector.session("job-1", agent_name="test"):
-                ticking.loop.block(0.06)
-                await asyncio.sleep(4.9)
+                virtually.block(0.06)
+                await anyio.sleep(4.9)
                 before = ticking.snapshot().sessions[0]
-                await asyncio.sleep(0.2)
+                await anyio.sleep(0.2)
                 return before, ticking.snapshot().sessions[0]
 
-    before, after = run_virtually(main())
+    before, after = virtually(main())
     assert (before.status, after.status) == ("slow", "active")
     assert (after.blocks, round(after.worst_block_ms)) == (1, 60)
 
 
-def test_memory_shares_add_up_to_the_resident_set(run_virtually: Run) -> None:
+def test_memory_shares_add_up_to_the_resident_set(virtually: Backend) -> None:
     """Rows sum to RSS, whatever their number."""
 
     async def main() -> Any:
-        async with Ticking() as ticking:
+        async with Ticking(virtually) as ticking:
             with (
                 ticking.introspector.session("a", agent_name="test"),
                 ticking.introspector.session("b", agent_name="test"),
@@ -183,60 +191,62 @@ def test_memory_shares_add_up_to_the_resident_set(run_virtually: Run) -> None:
             ):
                 return ticking.snapshot()
 
-    snapshot = run_virtually(main())
+    snapshot = virtually(main())
     assert sum(row.mem_mb for row in snapshot.sessions) == pytest.approx(snapshot.worker.rss_mb)
     assert all(row.peak_mb >= row.mem_mb > 0 for row in snapshot.sessions)
 
 
-def test_the_lag_is_that_of_a_random_moment(run_virtually: Run) -> None:
+def test_the_lag_is_that_of_a_random_moment(virtually: Backend) -> None:
     """One iteration of 0.5 s in 10 s: one moment in a hundred waits longer than 0.4 s for its rest."""
 
     async def main() -> Any:
-        async with Ticking(slow_session_threshold_ms=1000) as ticking:
-            ticking.loop.block(0.5)
-            await asyncio.sleep(9.5)
+        async with Ticking(virtually, slow_session_threshold_ms=1000) as ticking:
+            virtually.block(0.5)
+            await anyio.sleep(9.5)
             return ticking.snapshot().worker
 
-    worker = run_virtually(main())
+    worker = virtually(main())
     assert worker.lag_p99_ms == pytest.approx(400, rel=0.01)
     assert worker.lag_max_ms == pytest.approx(500, rel=0.01)
     assert worker.lag_method == "iterations"
 
 
-def test_a_quiet_loop_has_no_lag(run_virtually: Run) -> None:
+def test_a_quiet_loop_has_no_lag(virtually: Backend) -> None:
     """0 is measured here, not unknown."""
 
     async def main() -> Any:
-        async with Ticking() as ticking:
-            await asyncio.sleep(10)
+        async with Ticking(virtually) as ticking:
+            await anyio.sleep(10)
             return ticking.snapshot().worker
 
-    worker = run_virtually(main())
+    worker = virtually(main())
     assert (worker.lag_p99_ms, worker.lag_max_ms) == (0.0, 0.0)
 
 
-def test_the_header_says_what_the_worker_is(run_virtually: Run) -> None:
+def test_the_header_says_what_the_worker_is(virtually: Backend) -> None:
     """Identity, limits and counts."""
 
     async def main() -> Any:
-        async with Ticking(name="voice-a", memory_limit_mb=4096, max_sessions=80) as ticking:
+        async with Ticking(virtually, name="voice-a", memory_limit_mb=4096, max_sessions=80) as ticking:
             with (
                 pytest.raises(ValueError, match="mine"),
                 ticking.introspector.session("a", agent_name="test"),
             ):
                 raise ValueError("mine")
-            with pytest.raises(asyncio.CancelledError), ticking.introspector.session("b", agent_name="test"):
-                raise asyncio.CancelledError
+            with anyio.CancelScope() as scope, ticking.introspector.session("b", agent_name="test"):
+                scope.cancel()
+                await anyio.sleep(1)
             with ticking.introspector.session("c", agent_name="test"):
                 ticking.tick()
-                await asyncio.sleep(2)
+                await anyio.sleep(2)
                 ticking.tick()
                 ticking.introspector.draining = True
                 return ticking.snapshot(), ticking.snapshot()
 
-    first, second = run_virtually(main())
+    first, second = virtually(main())
     worker = first.worker
-    assert (worker.name, worker.pid, worker.loop) == ("voice-a", os.getpid(), "asyncio")
+    assert (worker.name, worker.pid) == ("voice-a", os.getpid())
+    assert worker.loop == ("trio" if virtually.is_trio else "asyncio")
     assert (worker.sessions, worker.started, worker.errored) == (1, 3, 1)
     assert (worker.memory_limit_mb, worker.max_sessions, worker.draining) == (4096, 80, True)
     assert first.sessions[0].status == "draining"
@@ -254,18 +264,18 @@ def test_there_is_no_snapshot_before_the_start() -> None:
         introspector.snapshot()
 
 
-def test_a_snapshot_can_be_taken_after_the_end(run_virtually: Run) -> None:
+def test_a_snapshot_can_be_taken_after_the_end(virtually: Backend) -> None:
     """The last state is still there for whoever wants to report it."""
 
     async def main() -> Any:
-        async with Ticking() as ticking:
+        async with Ticking(virtually) as ticking:
             pass
         return ticking.snapshot()
 
-    assert run_virtually(main()).sessions == []
+    assert virtually(main()).sessions == []
 
 
-def test_snapshots_from_many_threads_agree_with_the_loop(run_on_asyncio: Run) -> None:
+def test_snapshots_from_many_threads_agree_with_the_loop(on_timed_loops: Backend) -> None:
     """Read while it is written: totals never fall and shares stay within bounds."""
 
     async def main() -> Any:
@@ -292,10 +302,10 @@ def test_snapshots_from_many_threads_agree_with_the_loop(run_on_asyncio: Run) ->
                 for thread in threads:
                     thread.start()
                 for _ in range(2000):
-                    await asyncio.sleep(0)
+                    await anyio.sleep(0)
                 stop.set()
                 for thread in threads:
                     thread.join()
             return problems
 
-    assert run_on_asyncio(main()) == []
+    assert on_timed_loops(main()) == []

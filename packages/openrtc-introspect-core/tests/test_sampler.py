@@ -1,25 +1,25 @@
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import anyio
 import pytest
 
 from openrtc_introspect_core import Introspector
+from openrtc_introspect_testing._backends import Backend, in_task
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
 
-def test_a_sample_adds_its_interval_to_the_session_seen_running(run_virtually: Run) -> None:
+def test_a_sample_adds_its_interval_to_the_session_seen_running(virtually: Backend) -> None:
     """CPU seconds are samples times the interval; a task that runs outside of sessions adds to none."""
 
     async def main() -> Any:
-        loop: Any = asyncio.get_running_loop()
         async with Introspector(
-            cpu="sampled", sample_interval_s=1000, socket_path=False, clock=loop.clock
+            cpu="sampled", sample_interval_s=1000, socket_path=False, clock=virtually.clock
         ) as introspector:
             sampler = introspector._sampler
             assert sampler is not None
@@ -30,49 +30,50 @@ def test_a_sample_adds_its_interval_to_the_session_seen_running(run_virtually: R
 
             with introspector.session("job-1", agent_name="test") as session:
                 sampler.sample()
-                await asyncio.create_task(work())
+                await in_task(work)
                 counted = session.tasks
-            await asyncio.create_task(work())
+            await in_task(work)
             return session.busy, session.steps, counted
 
-    assert run_virtually(main()) == (3000, 3, 1)
+    assert virtually(main()) == (3000, 3, 1)
 
 
-def test_an_inner_scope_is_seen_and_the_outer_one_after_it(run_virtually: Run) -> None:
+def test_an_inner_scope_is_seen_and_the_outer_one_after_it(virtually: Backend) -> None:
     """The session bound now is what a sample sees, in a task as old as it may be."""
 
     async def main() -> Any:
         async with Introspector(cpu="sampled", socket_path=False) as introspector:
-            hook = introspector._hook
-            assert hook is not None
-            task = asyncio.current_task()
-            assert task is not None
+            hook = introspector._loops[0].hook
+            seen = []
             with introspector.session("outer", agent_name="test"):
                 with introspector.session("inner", agent_name="test"):
-                    inner = hook.tags[task].session_id
-                outer = hook.tags[task].session_id
-            return inner, outer, task in hook.tags
+                    seen.append(hook.running_session())
+                seen.append(hook.running_session())
+            return [session.session_id for session in seen if session is not None], hook.running_session()
 
-    assert run_virtually(main()) == ("inner", "outer", False)
+    assert virtually(main()) == (["inner", "outer"], None)
 
 
-def test_a_blocking_session_is_seen_blocking(run_on_asyncio: Run) -> None:
+@pytest.mark.slow
+def test_a_blocking_session_is_seen_blocking(on_timed_loops: Backend) -> None:
     """A call that gives up the GIL is what sampling does see: the block is its session's."""
 
     async def main() -> Any:
         async with Introspector(cpu="sampled", sample_interval_s=0.002, socket_path=False) as introspector:
             with introspector.session("job-1", agent_name="test") as session:
-                await asyncio.sleep(0.001)
+                await anyio.sleep(0.001)
                 time.sleep(0.15)
-                await asyncio.sleep(0.001)
+                await anyio.sleep(0.001)
             return session.busy, introspector.blocks()
 
-    busy, blocks = run_on_asyncio(main())
+    busy, blocks = on_timed_loops(main())
     assert busy > 0.01
     assert "job-1" in [block.session_id for block in blocks]
 
 
-def test_a_failing_sampler_is_switched_off_and_told_once(run_on_asyncio: Run, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failing_sampler_is_switched_off_and_told_once(
+    on_timed_loops: Backend, caplog: pytest.LogCaptureFixture
+) -> None:
     """The sessions go on; the snapshot says that nothing is sampled any more."""
 
     async def main() -> Any:
@@ -85,42 +86,44 @@ def test_a_failing_sampler_is_switched_off_and_told_once(run_on_asyncio: Run, ca
             sampler.sample = broken
             with introspector.session("job-1", agent_name="test"):
                 while sampler.is_alive():
-                    await asyncio.sleep(0.001)
+                    await anyio.sleep(0.001)
             return introspector.snapshot().worker.notes
 
-    (note,) = run_on_asyncio(main())
+    (note,) = on_timed_loops(main())
     assert "the sampler is switched off: OSError('no')" in note
     assert len(caplog.records) == 1
 
 
-def test_it_sleeps_while_no_session_lives(run_on_asyncio: Run) -> None:
+@pytest.mark.slow
+def test_it_sleeps_while_no_session_lives(on_timed_loops: Backend) -> None:
     """Nothing ticks while nothing happens, and its thread ends with the introspector."""
 
     async def main() -> Any:
         async with Introspector(cpu="sampled", sample_interval_s=0.001, socket_path=False) as introspector:
             sampler = introspector._sampler
             assert sampler is not None
-            await asyncio.sleep(0.02)
-            return len(sampler._seen)
+            await anyio.sleep(0.02)
+            return [len(seen) for seen in sampler.seen.values()]
 
-    assert run_on_asyncio(main()) == 0
+    assert on_timed_loops(main()) == [0]
     assert not [t for t in threading.enumerate() if t.name.startswith("openrtc")]
 
 
-def test_off_counts_tasks_and_memory_and_says_nothing_of_time(run_virtually: Run) -> None:
+def test_off_counts_tasks_and_memory_and_says_nothing_of_time(virtually: Backend) -> None:
     """Null where nothing is measured, not 0."""
 
     async def main() -> Any:
         async with Introspector(cpu="off", socket_path=False) as introspector:
             with introspector.session("job-1", agent_name="test"):
-                task = asyncio.create_task(asyncio.sleep(1))
-                (row,) = introspector.snapshot().sessions
-                await task
-                await asyncio.sleep(0)
+                async with anyio.create_task_group() as group:
+                    group.start_soon(anyio.sleep, 1)
+                    await anyio.sleep(0)
+                    (row,) = introspector.snapshot().sessions
+                await anyio.sleep(0)
                 (after,) = introspector.snapshot().sessions
                 return row, after
 
-    row, after = run_virtually(main())
+    row, after = virtually(main())
     assert (row.cpu_s, row.cpu_pct, row.steps) == (None, None, None)
     assert row.mem_mb > 0
     assert (row.tasks, after.tasks) == (2, 1)

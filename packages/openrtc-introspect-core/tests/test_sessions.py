@@ -4,6 +4,7 @@ import pytest
 
 from openrtc_introspect_core import ArgumentError, ArgumentTypeError
 from openrtc_introspect_core._sessions import (
+    Account,
     Session,
     SessionTable,
     check_metadata,
@@ -29,34 +30,41 @@ def test_an_id_that_is_live_is_refused_and_free_again_after() -> None:
     assert table.started == 2
 
 
-def test_the_time_of_ended_sessions_stays_in_the_totals() -> None:
-    """Totals never fall when a session ends, nor when its account is closed."""
-    table = SessionTable()
-    one = session()
-    table.add(one)
-    one.busy, one.steps = 1.5, 3
-    table.remove(one, errored=True)
-    assert table.totals() == (1.5, 3)
-    table.retire()
-    assert table.totals() == (1.5, 3)
-    assert table.left_behind == {}
-    assert table.errored == 1
-
-
 def test_an_ended_session_is_kept_while_tasks_of_it_run() -> None:
     """What its left-over tasks go on using is still counted."""
     table = SessionTable()
     one = session()
+    account = Account(one)
+    one.accounts.append(account)
     table.add(one)
-    one.tasks = 1
-    table.remove(one, errored=False)
-    table.retire()
-    one.busy += 2.0
-    assert table.totals()[0] == 2.0
-    one.tasks = 0
-    table.retire()
-    assert table.totals()[0] == 2.0
-    assert table.left_behind == {}
+    account.tasks = 1
+    table.remove(one, errored=True)
+    assert (table.retire(), list(table.left_behind.values()), table.errored) == ([], [one], 1)
+    account.tasks = 0
+    assert (table.retire(), table.left_behind) == ([one], {})
+
+
+def test_a_session_on_several_loops_is_the_sum_of_its_accounts() -> None:
+    """A task counted on one loop and off on another is none; two whole loops are 200 %."""
+    one = session()
+    for busy, steps, tasks in ((1.5, 3, 2), (0.5, 1, -1)):
+        account = Account(one)
+        account.busy, account.steps, account.tasks = busy, steps, tasks
+        one.accounts.append(account)
+    assert (one.busy, one.steps, one.tasks) == (2.0, 4, 1)
+    assert one.share(1.0, one.busy) == pytest.approx(200.0)
+    assert one.share(0.5, one.busy) == pytest.approx(200.0)
+
+
+def test_what_blocks_tell_of_a_session_adds_up() -> None:
+    """How often it blocked, how long at worst, and what it waited for others."""
+    one = session()
+    one.has_blocked(0.2, 10.0)
+    one.has_blocked(0.1, 9.0)
+    one.was_delayed(0.4, exact=False)
+    one.was_delayed(0.1, exact=True)
+    assert (one.blocks, one.worst_block, one.slow_until) == (2, 0.2, 10.0)
+    assert (round(one.delayed, 9), one.worst_delay) == (0.3, 0.4)
 
 
 def test_a_share_looks_one_to_two_seconds_back() -> None:

@@ -23,7 +23,7 @@ OpenRTC = Callable[..., subprocess.CompletedProcess[str]]
 
 HINT = (
     "No OpenRTC worker is running for this user.\n"
-    "Start one (an app with an Introspector attached, or `openrtc demo` to try), then run `openrtc top`.\n"
+    "Start one (`openrtc dev ./agents`, or `openrtc demo` to try), then run `openrtc top`.\n"
 )
 
 
@@ -56,12 +56,23 @@ def two_workers(monkeypatch: pytest.MonkeyPatch) -> None:
         (["top", "--once", "--refresh-rate", "-1"], "'-1'; accepted are 0.5 to 10"),
         (["top", "--sort", "nope"], "'nope'; accepted are mem_mb, cpu_pct, duration_s, agent, session"),
         (["top", "--status", "nope"], "'nope'; accepted are active, slow, blocked, draining, errored, all"),
+        (["top", "--columns", "session,nope"], "'nope'; accepted are number, session, agent, tenant, worker"),
+        (["top", "--columns", ""], "''; accepted are number, session"),
+        (["top", "--columns", "session", "--json"], "give one of them"),
         (["top", "--socket", "x", "--worker", "y"], "give one of them"),
         (["demo", "--sessions", "0"], "'0'; accepted are 1 to 1000"),
         (["demo", "--sessions", "many"], "'many'; accepted are 1 to 1000"),
         (["demo", "--sessions", "٣"], "accepted are 1 to 1000"),
         (["demo", "--seconds", "0"], "'0'; accepted are 0.1 to 86400 seconds"),
         (["ps", "--once"], "no such option"),
+        (["dev"], "missing argument 'PATH'"),
+        (["dev", "/nowhere"], "no such file or folder: '/nowhere'"),
+        (["dev", ".", "--sessions", "0"], "'0'; accepted are 1 to 1000"),
+        (["dev", ".", "--isolation", "thread"], "'thread'; accepted are coroutine, process"),
+        (["dev", ".", "--slow-session-threshold-ms", "0"], "'0'; accepted are 0.1 to 8.64e+07 milliseconds"),
+        (["dev", ".", "--memory-limit-mb", "-1"], "'-1'; accepted are 0 to 1e+09 MiB"),
+        (["dev", ".", "--tenant", ""], "--tenant takes 1 to 256 printable characters, got ''"),
+        (["dev", ".", "--name", ""], "name must have 1 to 256 characters, got an empty one"),
     ],
 )
 def test_usage_errors(arguments: list[str], message: str, no_workers: None) -> None:
@@ -83,7 +94,18 @@ def test_no_arguments_is_help() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["top", "--help"], ["ps", "-h"], ["blocks", "-h"], ["demo", "--help"]]
+    "arguments",
+    [
+        ["--help"],
+        ["top", "--help"],
+        ["ps", "-h"],
+        ["blocks", "-h"],
+        ["dev", "-h"],
+        ["demo", "--help"],
+        ["tasks", "-h"],
+        ["record", "-h"],
+        ["relay", "-h"],
+    ],
 )
 def test_help(arguments: list[str]) -> None:
     """Each word has help, which tells the exit codes."""
@@ -215,6 +237,23 @@ def test_filters(start_worker: StartWorker, openrtc: OpenRTC) -> None:
     assert "agent dental" in table
 
 
+def test_columns(start_worker: StartWorker, openrtc: OpenRTC, config_home: Path) -> None:
+    """--columns says which, in which order; what the live view remembers has no say in a script's output."""
+    start_worker("columns", 1)
+    file = config_home / "openrtc" / "top.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text('columns = ["tenant"]')
+
+    def titles(*options: str) -> list[str]:
+        (line,) = [
+            line for line in openrtc("top", "--worker", "columns", *options).stdout.splitlines() if "tenant" in line
+        ]
+        return line.split()
+
+    assert titles()[:3] == ["#", "session", "agent"]
+    assert titles("--columns", "tenant, cpu%,heap_mb,session_id,tenant") == ["tenant", "cpu%▼", "heap", "session"]
+
+
 def test_several_workers(start_worker: StartWorker, openrtc: OpenRTC) -> None:
     """One table with a worker column; one line of JSON for each."""
     start_worker("several-a", 1)
@@ -231,8 +270,8 @@ def test_ps(start_worker: StartWorker, openrtc: OpenRTC, runtime_dir: Path) -> N
     """Each running worker with what tells it apart, its socket's path uncut."""
     process = start_worker("ps-me", 2)
     (line,) = [line for line in openrtc("ps", COLUMNS="40").stdout.splitlines() if line.startswith("ps-me ")]
-    name, pid, loop, _python, sessions, *_, socket = line.split()
-    assert (name, pid, loop, sessions) == ("ps-me", str(process.pid), "asyncio", "2")
+    name, pid, loop, _python, mode, sessions, *_, socket = line.split()
+    assert (name, pid, loop, mode, sessions) == ("ps-me", str(process.pid), "asyncio", "coroutine", "2")
     assert Path(socket).parent == runtime_dir
     described = [json.loads(line) for line in openrtc("ps", "--json").stdout.splitlines()]
     (worker,) = [worker for worker in described if worker["name"] == "ps-me"]
@@ -270,6 +309,17 @@ def test_ascii_output(start_worker: StartWorker, openrtc: OpenRTC) -> None:
     assert result.returncode == 0
     assert result.stdout.isascii()
     assert " loop " in result.stdout
+    asked_for = openrtc("top", "--worker", "ascii", "--ascii", COLUMNS="90").stdout
+    assert asked_for.isascii()
+    assert max(map(len, asked_for.splitlines())) == 90
+
+
+def test_ascii_json(start_worker: StartWorker, openrtc: OpenRTC) -> None:
+    """What is not ASCII is escaped, and is the same when read again."""
+    start_worker("東京", 1)
+    plain, ascii = (openrtc("top", "--json", "--worker", "東京", *option).stdout for option in ([], ["--ascii"]))
+    assert ascii.isascii()
+    assert json.loads(ascii)["worker"]["name"] == json.loads(plain)["worker"]["name"] == "東京"
 
 
 def test_a_reader_that_leaves(start_worker: StartWorker) -> None:

@@ -278,7 +278,7 @@ def test_follow_through_a_restart(
         assert process.stdout is not None
         assert process.stderr is not None
         try:
-            assert process.stderr.readline() == "voice-a: no connection; trying again\n"
+            assert process.stderr.readline() == "voice-a: it closed the connection; trying again\n"
             again = Snapshot(worker=WorkerInfo(name="voice-a", pid=1, epoch="second", blocks=1))
             with FakeWorker([again], blocks=[make_past(1, session_id="after")], path=path):
                 assert process.stderr.readline() == "voice-a: connected again\n"

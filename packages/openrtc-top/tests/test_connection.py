@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
+import socket
 import subprocess
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 
-from openrtc_introspect_core import ConnectionFailed
+from openrtc_introspect_core import ConnectionFailed, ProtocolError
 from openrtc_introspect_core.wire import Block, Snapshot, WorkerInfo, WorkerSocket
 from openrtc_introspect_testing import FakeWorker
-from openrtc_top._connection import choose, find, follow, given, read, read_all, read_all_blocks
+from openrtc_top import _connection
+from openrtc_top._connection import find, follow, read, read_all, read_all_blocks, reason
+from openrtc_top._sockets import choose, given
 from openrtc_top._state import Blocked, Event, Frame, Gone
 
 StartWorker = Callable[..., subprocess.Popen[bytes]]
@@ -97,8 +103,125 @@ async def test_follow(start_worker: StartWorker, anyio_backend: str) -> None:
             # Idle for a minute by its interval, it finds out when it asks again.
             asked, refresh = refresh, anyio.Event()
             asked.set()
-            assert await next_event() == Gone(str(found.path), "no connection")
+            last = await next_event()
+            assert isinstance(last, Gone)
+            assert (last.worker, last.reason) == (str(found.path), "it closed the connection")
             wanted = False
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (ConnectionFailed("worker at '/x.sock' closed the connection"), "it closed the connection"),
+        (ConnectionFailed("no worker answers at '/x.sock': Connection refused"), "nobody serves its socket any more"),
+        (ConnectionFailed("no worker answers at '/x.sock': No such file or directory"), "its socket is gone"),
+        (ConnectionFailed("no worker answers at '/x.sock': Permission denied"), "Permission denied"),
+        (ConnectionFailed("no worker answers at '/x.sock': nothing heard within 5 s"), "nothing heard within 5 s"),
+        (ConnectionFailed("no worker answers at 'a:/x.sock': ssh: no route: 'b': c"), "ssh: no route: 'b': c"),
+        (TimeoutError(), "it does not answer"),
+        (
+            ProtocolError("the worker speaks protocol 2.0, this client 1.0"),
+            "the worker speaks protocol 2.0, this client 1.0",
+        ),
+    ],
+)
+def test_reason(error: Exception, why: str) -> None:
+    """What was observed, without the path, which is shown beside it."""
+    assert reason(error) == why
+
+
+class Watched:
+    """A worker as `follow` tells of it, asked again and again."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self._came = anyio.Event()
+
+    def dispatch(self, event: Event) -> None:
+        self.events.append(event)
+        self._came.set()
+        self._came = anyio.Event()
+
+    async def until(self, kind: type[Event], why: str | None = None) -> Any:
+        """The next event of this kind, for this reason."""
+        while True:
+            while self.events:
+                event = self.events.pop(0)
+                if isinstance(event, kind) and (why is None or getattr(event, "reason", None) == why):
+                    return event
+            await self._came.wait()
+
+
+@contextlib.asynccontextmanager
+async def watching(worker: WorkerSocket) -> AsyncIterator[Watched]:
+    watched = Watched()
+    never = anyio.Event()
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(follow, worker, 0.02, watched.dispatch, lambda: never, lambda: True)
+            yield watched
+            tasks.cancel_scope.cancel()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_connection, "BACKOFF_S", 0.02)
+    monkeypatch.setattr(_connection, "READ_TIMEOUT_S", 0.5)
+
+
+@pytest.mark.anyio
+async def test_a_killed_worker_and_its_successor(impatient: None, anyio_backend: str) -> None:
+    """The socket file stays, and nobody serves it; whoever serves it next is shown, as another epoch."""
+    with FakeWorker([counting(0)]) as fake:
+        assert fake.path is not None
+        path = fake.path
+        async with watching(given(path)) as watched:
+            await watched.until(Frame)
+            path.unlink()
+            with socket.socket(socket.AF_UNIX) as dead:
+                dead.bind(str(path))
+                fake.then(OSError("the next request fails, and so another connection is made"))
+                await watched.until(Gone, "nobody serves its socket any more")
+            path.unlink()
+            await watched.until(Gone, "its socket is gone")
+            with FakeWorker([counting(0, "second")], path=path):
+                frame = await watched.until(Frame)
+                assert frame.snapshot.worker.epoch == "second"
+
+
+@pytest.mark.anyio
+async def test_a_stopped_worker(impatient: None, start_worker: StartWorker, anyio_backend: str) -> None:
+    """It takes connections and says nothing: it is Gone for that reason, and back when it goes on."""
+    process = start_worker("stopped", 1)
+    (found,) = find(["stopped"])
+    async with watching(found) as watched:
+        await watched.until(Frame)
+        process.send_signal(signal.SIGSTOP)
+        try:
+            told = await watched.until(Gone)
+            assert told.reason in ("it does not answer", "nothing heard within 5 s")
+        finally:
+            process.send_signal(signal.SIGCONT)
+        await watched.until(Frame)
+
+
+@pytest.mark.anyio
+async def test_a_server_of_another_protocol(impatient: None, runtime_dir: Path, anyio_backend: str) -> None:
+    """Is Gone with what it said, for as long as it does."""
+    path = runtime_dir / "other.sock"
+    server = await anyio.create_unix_listener(path)
+
+    async def greet(stream: anyio.abc.SocketStream) -> None:
+        async with stream:
+            await stream.send(b'{"type":"hello","protocol":"2.0"}\n')
+
+    async with server, anyio.create_task_group() as tasks:
+        tasks.start_soon(server.serve, greet)
+        async with watching(given(path)) as watched:
+            told = await watched.until(Gone)
+            assert told.reason.startswith("the worker speaks protocol 2.0, this client 1.0: use")
+            await watched.until(Gone)
+        tasks.cancel_scope.cancel()
 
 
 def test_read_all_blocks(tmp_path: Path) -> None:

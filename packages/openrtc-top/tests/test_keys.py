@@ -17,6 +17,7 @@ from openrtc_top._keys import KeyDecoder
         (b"\x1b[H\x1b[1~\x1b[7~\x1b[F\x1b[4~\x1b[8~", ["home", "home", "home", "end", "end", "end"]),
         (b"\x1b[1;5A\x1b[5;2~", ["up", "pageup"]),
         (b"\r\n\t \x7f\x08", ["enter", "enter", "tab", "space", "backspace", "backspace"]),
+        (b"\x1bOP\x1b[11~\x1b[21~\x1b[17~", ["f1", "f1", "f10", "f6"]),
         (b"\x03\x0c", ["ctrl-c", "ctrl-l"]),
         ("é東".encode(), ["é", "東"]),
         (b"\xff", ["\ufffd"]),
@@ -27,9 +28,9 @@ def test_known_bytes_are_keys(data: bytes, keys: list[str]) -> None:
     assert KeyDecoder().feed(data) == keys
 
 
-@pytest.mark.parametrize("data", [b"\x1b[200~", b"\x1b[<0;33;12M", b"\x1bx", b"\x1b[27;5;9~", b"\x1bOP"])
+@pytest.mark.parametrize("data", [b"\x1b[200~", b"\x1b[<0;33;12M", b"\x1b[27;5;9~", b"\x1bOM", b"\x1b[15~"])
 def test_unknown_sequences_are_swallowed_whole(data: bytes) -> None:
-    """A mouse report, a paste mark or an Alt key never counts as the letters that are in it."""
+    """A mouse report or a paste mark never counts as the letters that are in it."""
     assert KeyDecoder().feed(data + b"q") == ["q"]
 
 
@@ -50,9 +51,11 @@ def test_escape_is_told_by_the_silence_after_it() -> None:
     assert decoder.feed(b"A") == ["A"]
 
 
-def test_escape_before_a_sequence() -> None:
-    """Escape pressed right before an arrow is both."""
+def test_escape_before_another_key() -> None:
+    """Both count when they come at once, as they do over a slow line."""
     assert KeyDecoder().feed(b"\x1b\x1b[A") == ["escape", "up"]
+    assert KeyDecoder().feed(b"\x1bG\x1b\r") == ["escape", "G", "escape", "enter"]
+    assert KeyDecoder().feed("\x1bé".encode()) == ["escape", "é"]
 
 
 def test_an_unfinished_sequence_is_dropped() -> None:

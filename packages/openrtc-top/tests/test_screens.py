@@ -11,13 +11,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 from rich.cells import cell_len
 from rich.console import Console
 
-from openrtc_introspect_core.wire import Block, LoopTime, SessionRow, Snapshot
-from openrtc_top._rows import Filter
-from openrtc_top._state import Blocked, Event, Frame, Gone, Key, Shown, State, Tick, reduce
+from openrtc_introspect_core.wire import Block, Location, LoopTime, SessionRow, Snapshot, TaskInfo
+from openrtc_top._encoding import encodable
+from openrtc_top._page import Inspection
+from openrtc_top._rows import SORTS, Filter
+from openrtc_top._state import Blocked, Event, Found, Frame, Gone, Inspected, Key, Shown, State, Tick, reduce
 from openrtc_top._view import render, render_once, to_text
+from openrtc_top._view.style import DIM
 
 SCREENS = Path(__file__).parent / "screens"
 SIZES = [(60, 15), (80, 20), (120, 26), (200, 50)]
@@ -241,6 +245,27 @@ def test_unknown_values(
     compare("unknown-{}x{}".format(*size), shown(after(Frame("w", snapshot)), size))
 
 
+@pytest.mark.parametrize("size", [(80, 20), (120, 26)])
+def test_a_session_that_failed(size: tuple[int, int], make_session: MakeSession, make_snapshot: MakeSnapshot) -> None:
+    """Its row says ERRORED, and the line above says with what, where nothing blocks the loop meanwhile."""
+    rows = [
+        make_session("job-good"),
+        make_session(
+            "job-bad",
+            agent_name="restaurant",
+            status="errored",
+            error="KeyError: 'menu'",
+            mem_mb=0.0,
+            cpu_pct=0.0,
+            started_at=900.0,
+            duration_s=90.0,
+        ),
+        make_session("job-before", status="errored", error="ValueError", mem_mb=0.0, started_at=900.0, duration_s=80.0),
+    ]
+    snapshot = make_snapshot(*rows, errored=2)
+    compare("errored-{}x{}".format(*size), shown(after(Frame("w", snapshot)), size))
+
+
 @pytest.mark.parametrize("size", [(60, 15), (120, 26)])
 def test_hostile_names(
     size: tuple[int, int], make_session: MakeSession, make_snapshot: MakeSnapshot, make_block: MakeBlock
@@ -257,6 +282,156 @@ def test_hostile_names(
     text = to_text(render(state, size), *size, color=False)
     assert all(character.isprintable() or character == "\n" for character in text)
     compare("hostile-{}x{}".format(*size), shown(state, size))
+
+
+CALL = Location("agents/restaurant.py", 18, "entrypoint")
+LOOKUP = Location("agents/menu.py", 42, "lookup_menu")
+TOLD = Inspection(
+    tasks=[
+        TaskInfo(
+            id=1, name="entrypoint", state="running", awaits=[CALL, Location("agents/menu.py", 42, "lookup_menu")]
+        ),
+        TaskInfo(
+            id=2,
+            name="Task-9",
+            coroutine="AgentSession.run",
+            awaits=[CALL, Location("voice/generation.py", 210, "forward"), Location("asyncio/queues.py", 186, "get")],
+            awaited_by=[1],
+        ),
+        TaskInfo(id=3, name="playout", state="ready", waiting_on="sleep of 0.02 s", awaited_by=[1]),
+        TaskInfo(id=4, name="metrics", awaits=[Location("agents/common.py", 77, "report")], waiting_on="sleep of 5 s"),
+        TaskInfo(id=5, name="left", waiting_on="task right", awaited_by=[6]),
+        TaskInfo(id=6, name="right", waiting_on="task left", awaited_by=[5]),
+    ],
+    stack=[CALL, LOOKUP, Location("requests/sessions.py", 589, "request")],
+)
+
+
+@pytest.fixture
+def page(
+    sessions: list[SessionRow], make_snapshot: MakeSnapshot, make_block: MakeBlock, past_blocks: list[Block]
+) -> State:
+    """The page of the session that blocks, after a minute in which it did more and more."""
+    culprit = structs.replace(sessions[0], cpu_s=41.2, steps=18204, tasks=7, delayed_s=1.1)
+    frames = []
+    for second in range(60):
+        before = structs.replace(culprit, cpu_pct=second * 1.5, mem_mb=20.0 + second / 4)
+        frames.append(Frame("w", make_snapshot(before, taken_at=940.0 + second)))
+    now = Frame("w", make_snapshot(culprit, *sessions[1:], taken_at=1000.0, blocks=[make_block(started_at=996.8)]))
+    return after(*frames, now, Blocked("w", past_blocks), Key("enter"), Inspected("w", "job-c1d550", TOLD))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_page(size: tuple[int, int], page: State, utc: None) -> None:
+    """A session's last minute, where it runs, its tasks with the ring that two of them wait in, its blocks."""
+    compare("page-{}x{}".format(*size), shown(page, size))
+
+
+@pytest.mark.parametrize("size", [(80, 20), (120, 26)])
+def test_page_of_an_idle_session(size: tuple[int, int], make_snapshot: MakeSnapshot, make_session: MakeSession) -> None:
+    """Nothing runs, and there was no block; what an older worker does not tell is said, not shown as none."""
+    state = after(Frame("w", make_snapshot(make_session("job-1", cpu_pct=None))), Key("enter"))
+    assert "asking …" in shown(state, size)
+    idle = after(Inspected("w", "job-1", Inspection(tasks=[], stack=[])), state=state)
+    compare("page-idle-{}x{}".format(*size), shown(idle, size))
+    old = Inspection(problem="this worker does not tell tasks or stacks: too old, or in process mode")
+    text = shown(after(Inspected("w", "job-1", old), state=state), size)
+    assert old.problem in text
+    assert "not running" not in text
+
+
+def test_page_of_a_session_that_ended(page: State, make_snapshot: MakeSnapshot) -> None:
+    """What was last known stays on the page, and it says so; so it does where its worker is gone."""
+    ended = shown(after(Frame("w", make_snapshot(taken_at=1001.0)), state=page), (120, 26))
+    assert " job-c1d550 · restaurant · acme · 12:04 · ENDED " in ended.splitlines()[0]
+    assert "it has ended" in ended
+    assert " GONE: its worker is " in shown(after(Gone("w", "no connection"), state=page), (120, 26)).splitlines()[0]
+
+
+def test_a_page_scrolls_to_its_end(page: State, utc: None) -> None:
+    """What there is no room for can be reached, and the end is the end."""
+    state = page
+    for _ in range(30):
+        screen = render(state, (80, 20))
+        state = after(Shown(screen.top, screen.page), Key("j"), state=state)
+    text = shown(state, (80, 20))
+    assert "agents/restaurant.py:42 in lookup_menu" in text.splitlines()[-2]
+    assert text == shown(after(Key("end"), state=page), (80, 20))
+
+
+@pytest.fixture
+def fleet(sessions: list[SessionRow], make_snapshot: MakeSnapshot, make_block: MakeBlock) -> State:
+    """Five workers: one that drains, one on another machine, one not heard yet, one gone with its sessions."""
+    return after(
+        Tick(100.0),
+        Frame("a", make_snapshot(*sessions[:9], blocks=[make_block()])),
+        Frame("b", make_snapshot(*sessions[9:15], name="voice-b", pid=41299, memory_limit_mb=0.0, draining=True)),
+        Found("d", "voice-d", 41377),
+        Found("h", "far", None, "voice-3"),
+        Frame(
+            "h", make_snapshot(*sessions[:2], name="far", pid=12, loop="uvloop", loop_time=LoopTime(sessions_pct=9.0))
+        ),
+        Frame("c", make_snapshot(*sessions[15:20], name="chat", pid=7, max_sessions=0, rss_trend_mb_per_min=None)),
+        Gone("c", "no connection", 4.0),
+        Tick(103.0),
+    )
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_workers(size: tuple[int, int], fleet: State) -> None:
+    """A line for each, and whether it can be reached; of one that is gone when it is tried again."""
+    state = after(Key("w"), Key("down"), Key("down"), state=fleet)
+    compare("workers-{}x{}".format(*size), shown(state, size))
+
+
+@pytest.mark.parametrize("size", [(80, 20), (120, 26)])
+def test_one_worker_of_several(size: tuple[int, int], fleet: State) -> None:
+    """The header is that worker's alone; what is wrong in another one is told all the same."""
+    state = after(Key("w"), *[Key("down")] * 4, Key("enter"), state=fleet)
+    text = shown(state, size)
+    compare("only-{}x{}".format(*size), text)
+    assert "worker voice-b" in text
+
+
+@pytest.mark.parametrize("size", [(60, 15), (120, 26)])
+def test_chooser(size: tuple[int, int], sessions: list[SessionRow], make_snapshot: MakeSnapshot) -> None:
+    """What there is, what is on, and what each column means."""
+    keys = map(Key, ("c", "down", "down", "J", "space"))
+    compare("columns-{}x{}".format(*size), shown(after(Frame("w", make_snapshot(*sessions)), *keys), size))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_filtered_pinned_and_paused(
+    size: tuple[int, int], sessions: list[SessionRow], make_snapshot: MakeSnapshot
+) -> None:
+    """The filter being typed, two pinned rows above the others, and since when the view stands still."""
+    keys = ("down", "j", "j", "p", "end", "p", "space", "/", *"rest", "down")
+    state = after(Frame("w", make_snapshot(*sessions)), Tick(10.0), *map(Key, keys), Tick(52.0))
+    compare("paused-{}x{}".format(*size), shown(state, size))
+    kept = shown(after(Key("enter"), state=state), size)
+    assert 'status all · filter "rest"' in kept
+
+
+def test_all_columns(sessions: list[SessionRow], make_snapshot: MakeSnapshot) -> None:
+    """Those that were named are there, in the order they were named in, whether there is something to tell or not."""
+    named = ("status", "heap_mb", "worker", "steps", "cpu_s", "tasks", "worst_delay", "session", "pin")
+    rows = [structs.replace(session, steps=18_204_000, cpu_s=41.2, tasks=7) for session in sessions]
+    state = State(columns=named, always=frozenset(named), sort=SORTS["session"])
+    text = shown(after(Frame("w", make_snapshot(*rows)), state=state), (120, 26))
+    compare("named-120x26", text)
+    narrow = shown(after(Frame("w", make_snapshot(*rows)), state=state), (30, 15))
+    assert "status" in narrow
+
+
+def test_gone_rows_are_grey(fleet: State) -> None:
+    """All cells of a lost worker's sessions are dim, whatever their values; the word tells it too."""
+    lines = [line for line in render(fleet, (200, 50)).lines if any("GONE" in part.text for part in line.segments)]
+    rows = [
+        line for line in lines if not any("gone" in part.text or "no connection" in part.text for part in line.segments)
+    ]
+    assert len(rows) == 5
+    for line in rows:
+        assert all(part.style == DIM for part in line.segments if part.text.strip())
 
 
 @pytest.mark.parametrize("size", [(60, 15), (120, 26)])
@@ -305,12 +480,20 @@ def test_every_size(
         after(Frame("w", make_snapshot(*sessions))),
         several,
         after(Key("?"), state=several),
+        after(Key("w"), Key("down"), state=several),
+        after(Key("c"), state=several),
+        after(Key("space"), Key("/"), Key("e"), state=several),
+        after(Key("enter"), Inspected("a", "job-c1d550", TOLD), Key("space"), state=blocked),
         after(Key("b"), state=blocked),
         after(Key("b"), Key("enter"), state=blocked),
         blocked,
         State(),
     ):
         screen = render(state, (width, height))
+        text = to_text(screen, width, height)
+        ascii = encodable(text, "ascii")
+        assert ascii.isascii()
+        assert [len(line) for line in ascii.splitlines()] == [cell_len(line) for line in text.splitlines()]
         assert len(screen.lines) <= height
         assert all(line.width == cell_len("".join(text for text, _, _ in line.segments)) for line in screen.lines)
         assert all(line.width <= width for line in screen.lines)
@@ -326,7 +509,7 @@ def test_the_window_moves_only_as_far_as_needed(sessions: list[SessionRow], make
             state = after(Key(key), state=state)
             screen = render(state, (120, 26))
             state = after(Shown(screen.top, screen.page), state=state)
-        return state.top
+        return state.table.top
 
     page = render(state, (120, 26)).page
     assert draw(*["down"] * page) == 0

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openrtc_introspect_core.wire import Block, LoopTime, SessionRow, Snapshot
+from openrtc_introspect_core.wire import Block, LoopTime, SessionRow, Snapshot, WorkerInfo
+from openrtc_top._page import Inspection
 from openrtc_top._rows import CYCLE, STATUSES, Filter
 from openrtc_top._state import (
     FORGET_GONE_S,
@@ -18,13 +19,16 @@ from openrtc_top._state import (
     Found,
     Frame,
     Gone,
+    Inspected,
     Key,
+    Noticed,
     Shown,
     State,
     Tick,
     busy_pct,
     reduce,
 )
+from openrtc_top._view import render
 
 MakeSession = Callable[..., SessionRow]
 MakeSnapshot = Callable[..., Snapshot]
@@ -203,10 +207,10 @@ def test_a_worker_long_gone_is_dropped_if_others_are_there(three: Snapshot) -> N
 
 
 def test_columns_that_only_some_have(make_snapshot: MakeSnapshot, make_session: MakeSession) -> None:
-    """heap and delayed are there as soon as one session has a value, 0 included."""
+    """heap, delayed and loop are there as soon as one session has a value, 0 included."""
     assert after(Frame("w", make_snapshot(make_session("a")))).extras == frozenset()
-    both = make_snapshot(make_session("a", heap_mb=0.0), make_session("b", delayed_s=0.0))
-    assert after(Frame("w", both)).extras == {"heap", "delayed"}
+    both = make_snapshot(make_session("a", heap_mb=0.0), make_session("b", delayed_s=0.0, loop="asyncio-1"))
+    assert after(Frame("w", both)).extras == {"heap_mb", "delayed", "loop"}
 
 
 def test_a_filter_from_the_command_line_stays(three: Snapshot) -> None:
@@ -228,15 +232,15 @@ def test_blocks_add_up_until_the_worker_restarts(make_snapshot: MakeSnapshot, ma
 def test_b_opens_the_blocks(make_snapshot: MakeSnapshot, make_past: MakeBlock) -> None:
     """b and Escape lead back to the sessions, whose selection is as it was; q quits from there too."""
     state = after(Frame("w", make_snapshot()), Blocked("w", [make_past(1)]), Key("b"))
-    assert state.blocks.open
-    assert not after(Key("b"), state=state).blocks.open
-    assert not after(Key("escape"), state=state).blocks.open
+    assert state.view == "blocks"
+    assert after(Key("b"), state=state).view == "sessions"
+    assert after(Key("escape"), state=state).view == "sessions"
     assert after(Key("s"), Key("f"), Key("i"), state=state) == state
     assert after(Key("q"), state=state).done
     helped = after(Key("?"), state=state)
     assert helped.help
     closed = after(Key("escape"), state=helped)
-    assert (closed.help, closed.blocks.open) == (False, True)
+    assert (closed.help, closed.view) == (None, "blocks")
 
 
 def test_moving_in_the_blocks(make_snapshot: MakeSnapshot, make_past: MakeBlock) -> None:
@@ -255,7 +259,7 @@ def test_moving_in_the_blocks(make_snapshot: MakeSnapshot, make_past: MakeBlock)
     assert at("end", "pageup", "up") == 18
     state = after(Key("down"), Key("down"), Blocked("w", [make_past(31)]), state=state)
     assert state.blocks.index(state.entries()) == 2
-    assert state.top == 0
+    assert state.table.top == 0
 
 
 def test_the_stack_of_a_block(make_snapshot: MakeSnapshot, make_past: MakeBlock) -> None:
@@ -267,7 +271,7 @@ def test_the_stack_of_a_block(make_snapshot: MakeSnapshot, make_past: MakeBlock)
     assert state.blocks.index(state.entries()) == 0
     assert not after(Key("t"), state=state).blocks.stack
     state = after(Key("escape"), state=state)
-    assert (state.blocks.stack, state.blocks.open) == (False, True)
+    assert (state.blocks.stack, state.view) == (False, "blocks")
 
 
 def test_a_selected_block_that_ends(make_snapshot: MakeSnapshot, make_block: MakeBlock, make_past: MakeBlock) -> None:
@@ -279,7 +283,7 @@ def test_a_selected_block_that_ends(make_snapshot: MakeSnapshot, make_block: Mak
     assert state.blocks.index(state.entries()) == 1
     state = after(Frame("w", make_snapshot(epoch="second")), state=state)
     assert state.blocks.index(state.entries()) is None
-    assert after(Key("down"), state=state).blocks.selected is None
+    assert after(Key("down"), state=state).blocks.cursor.chosen is None
 
 
 _SESSIONS = st.lists(
@@ -288,45 +292,52 @@ _SESSIONS = st.lists(
         session_id=st.sampled_from("abcdefgh"),
         agent_name=st.sampled_from(["x", "y"]),
         cpu_pct=st.none() | st.floats(0, 100),
+        heap_mb=st.none() | st.just(1.0),
         status=st.sampled_from(STATUSES),
     ),
     unique_by=lambda session: session.session_id,
 )
-_KEYS = st.sampled_from(
-    ["s", "f", "i", "r", "b", "t", "?", "escape", "up", "down", "pageup", "pagedown", "home", "end", "x", "enter"]
-)
+_NAMED = ["escape", "up", "down", "pageup", "pagedown", "home", "end", "enter", "backspace", "space", "ctrl-u", "tab"]
+_KEYS = st.sampled_from([*"sfirbtw/?pcxdJKjkgGaq", *_NAMED])
 _BLOCKS = st.lists(st.builds(Block, seq=st.integers(1, 50), started_at=st.integers(0, 9).map(float)), min_size=1)
+_TOLD = st.builds(Inspection, tasks=st.none() | st.just(()), stack=st.none() | st.just(()), problem=st.text(max_size=3))
 _EVENTS = st.lists(
-    st.tuples(st.sampled_from("vw"), _SESSIONS)
-    | st.tuples(st.just(0), _BLOCKS)
-    | _KEYS
-    | st.floats(0, 200)
-    | st.tuples(st.integers(0, 9), st.just(5))
+    st.builds(
+        lambda key, sessions, at: Frame(
+            key, Snapshot(worker=WorkerInfo(name=key, pid=1), sessions=sessions, taken_at=float(at))
+        ),
+        st.sampled_from("vw"),
+        _SESSIONS,
+        st.integers(0, 90),
+    )
+    | st.builds(Blocked, st.sampled_from("vwx"), _BLOCKS)
+    | st.builds(Gone, st.sampled_from("vwx"), st.text(max_size=3), st.none() | st.floats(0, 5))
+    | st.builds(Found, st.sampled_from("vwx"), st.sampled_from("vwx"), st.none() | st.just(7))
+    | st.builds(Inspected, st.sampled_from("vw"), st.sampled_from("abcdefgh"), _TOLD)
+    | st.builds(Noticed, st.text(max_size=5))
+    | st.builds(Key, _KEYS)
+    | st.builds(Tick, st.floats(0, 2000))
 )
 
 
-@given(events=_EVENTS)
-def test_any_events(events: list[object]) -> None:
-    """Whatever comes, nothing raises, and the selected session is the one at its index."""
-    from openrtc_introspect_core.wire import WorkerInfo
-
+@given(events=_EVENTS, size=st.tuples(st.integers(1, 130), st.integers(1, 40)))
+def test_any_events(events: list[Event], size: tuple[int, int]) -> None:
+    """Whatever comes, nothing raises, the selection stays on its session, and the screen fits the terminal."""
     state = State()
     for event in events:
-        match event:
-            case (str() as key, list() as sessions):
-                state = reduce(state, Frame(key, Snapshot(worker=WorkerInfo(name=key, pid=1), sessions=sessions)))
-            case str() as key:
-                before = state.selected
-                state = reduce(state, Key(key))
-                if key in ("s", "i") and before:
-                    assert state.selected == before
-            case float() as now:
-                state = reduce(state, Tick(now))
-            case (0, list() as blocks):
-                state = reduce(state, Blocked("v", blocks))
-            case (int() as top, int() as page):
-                state = reduce(state, Shown(top, page))
+        before = state
+        state = reduce(state, event)
         if state.selected:
             assert state.rows[state.selected_at].identity == state.selected
+        if isinstance(event, Frame) and before.selected:  # it moves on only when the session has ended
+            ended = before.selected not in {row.identity for row in state.rows}
+            assert ended or state.selected in (before.selected, before.wish)
+        if isinstance(event, Key) and event.name in ("s", "i") and before.view == "sessions":
+            assert before.editing or state.selected == before.selected
+        assert all(row.identity in state.pins for row in state.rows[: state.pinned])
         index = state.blocks.index(state.entries())
         assert index is None or index < len(state.entries())
+        screen = render(state, size)
+        assert len(screen.lines) <= size[1]
+        assert all(line.width <= size[0] for line in screen.lines)
+        state = reduce(state, Shown(screen.top, screen.page))

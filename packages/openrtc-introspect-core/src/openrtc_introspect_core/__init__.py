@@ -12,6 +12,7 @@ from ._errors import (
     IntrospectError,
     ProtocolError,
     RequestFailed,
+    SessionFailed,
     StateError,
 )
 from ._introspector import Introspector
@@ -20,7 +21,10 @@ from ._version import __version__
 from .wire import Block, Location, SessionRow, Snapshot, WorkerInfo, connect, read_blocks, read_snapshot
 
 if TYPE_CHECKING:
-    from ._pool import AgentPool, PoolSession
+    from ._diagnosis import diagnose
+    from ._finding import Finding
+    from ._hosting import PoolSession
+    from ._pool import AgentPool
 
 __all__ = [
     "AgentPool",
@@ -29,6 +33,7 @@ __all__ = [
     "Block",
     "ConnectionFailed",
     "EndpointError",
+    "Finding",
     "IntrospectError",
     "Introspector",
     "Location",
@@ -36,6 +41,7 @@ __all__ = [
     "ProtocolError",
     "RequestFailed",
     "Session",
+    "SessionFailed",
     "SessionRow",
     "Snapshot",
     "StateError",
@@ -43,15 +49,24 @@ __all__ = [
     "__version__",
     "connect",
     "current_session",
+    "diagnose",
     "read_blocks",
     "read_snapshot",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    # The pool loads anyio, which a host that brings its own runtime need not wait for.
+    # The pool loads anyio, which a host that brings its own runtime need not wait for; and no host diagnoses itself.
     if name in ("AgentPool", "PoolSession"):
-        from . import _pool
+        from . import _hosting, _pool
 
-        return getattr(_pool, name)
+        return _pool.AgentPool if name == "AgentPool" else _hosting.PoolSession
+    if name == "diagnose":
+        from ._diagnosis import diagnose
+
+        return diagnose
+    if name == "Finding":
+        from ._finding import Finding
+
+        return Finding
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

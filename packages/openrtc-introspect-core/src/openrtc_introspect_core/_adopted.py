@@ -20,7 +20,7 @@ from contextvars import Context
 from typing import Any
 
 from ._ledger import Ledger
-from ._sessions import Account, Session
+from ._sessions import Account
 
 
 class AdoptedTasks:
@@ -29,7 +29,7 @@ class AdoptedTasks:
     def __init__(self, loop: asyncio.AbstractEventLoop, ledger: Ledger) -> None:
         self._loop = loop
         self._ledger = ledger
-        self._tasks: dict[int, Session] = {}
+        self._tasks: dict[int, Account] = {}
         """By id(task): the owner of a callback need not be hashable, and the scope keeps its task alive."""
         self._began: float | None = None
         """When the adopted step under way began to be metered; None outside of such a step."""
@@ -38,20 +38,24 @@ class AdoptedTasks:
         self._call_soon: Callable[..., Any] | None = None
         self._wrapper: Callable[..., Any] | None = None
 
-    def adopt(self, task: asyncio.Task[Any], session: Session) -> None:
-        """`task` is in mid-step, has just opened the scope of `session`, and nothing meters it."""
-        self._tasks[id(task)] = session
+    def adopt_waiting(self, task: asyncio.Task[Any], account: Account) -> None:
+        """`task` waits; from its next step on it is metered."""
+        self._tasks[id(task)] = account
         if self._wrapper is None:
             self._wrap_call_soon()
-        self.begin_step(task, session)
+
+    def adopt(self, task: asyncio.Task[Any], account: Account) -> None:
+        """`task` is in mid-step, has just opened the scope of a session, this loop's account of which is `account`."""
+        self.adopt_waiting(task, account)
+        self.begin_step(task, account)
         marker = self._loop.call_soon(self.end_step, context=Context())
         ready = getattr(self._loop, "_ready", None)
         if isinstance(ready, deque) and ready and ready[-1] is marker:
             ready.rotate(1)
 
-    def release(self, task: asyncio.Task[Any], session: Session, *, running: bool) -> bool:
+    def release(self, task: asyncio.Future[Any], account: Account, *, running: bool) -> bool:
         """The scope that adopted `task` is closed. False: another scope's adoption, or none."""
-        if self._tasks.get(id(task)) is not session:
+        if self._tasks.get(id(task)) is not account:
             return False
         del self._tasks[id(task)]
         if not self._tasks:
@@ -111,7 +115,7 @@ class AdoptedStep:
 
     def __call__(self, *args: Any) -> Any:
         ledger = self._adopted._ledger
-        self._adopted.begin_step(self.__self__, ledger.binding.get(ledger.untagged))
+        self._adopted.begin_step(self.__self__, ledger.bound())
         try:
             return self._callback(*args)
         finally:

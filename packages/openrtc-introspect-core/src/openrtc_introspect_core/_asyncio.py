@@ -13,29 +13,31 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context
+from types import CodeType, FrameType
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from ._adopted import AdoptedTasks
+from ._adopted import AdoptedStep, AdoptedTasks
 from ._errors import StateError
 from ._heartbeat import Heartbeat
+from ._hook import LONG_S, LoopHook, Stall
 from ._ledger import Ledger
-from ._meter import MeteredCoroutine
-from ._sessions import Session
-
-LONG_S = 0.0005
-"""Iterations shorter than this are not kept: the lag's resolution."""
+from ._meter import MeteredCoroutine, drive, step_cost
+from ._sessions import Account, Session
+from ._victims import QueuesOfLoop
 
 Task: Any = asyncio.Task
 TaskFactory = Callable[..., Any]
-Stall = Callable[[float, float], None]
+
+HANDLE_RUN: CodeType = asyncio.Handle._run.__code__
 
 
-class AsyncioHook:
-    """Meters one loop. Everything but `attach` and `detach` runs on the loop's own thread."""
+class AsyncioHook(LoopHook):
+    """Meters one loop of asyncio's interface."""
+
+    ends = frozenset({drive.__code__, AdoptedStep.__call__.__code__, HANDLE_RUN, asyncio.Runner.run.__code__})
 
     def __init__(
         self,
@@ -48,27 +50,12 @@ class AsyncioHook:
     ) -> None:
         if loop.is_closed():
             raise StateError(f"cannot attach to {loop!r}: it is closed; attach to a loop that is open")
+        super().__init__(ledger, meter=meter, on_stall=on_stall, on_fault=on_fault)
         self.loop = loop
-        self.ledger = ledger
+        self.kind = loop_name(loop)
+        self.victims = QueuesOfLoop(loop, ledger.binding)
         self.tags: WeakKeyDictionary[asyncio.Future[Any], Session] = WeakKeyDictionary()
         """Task to session, where steps are not metered."""
-        self.long_waits: deque[tuple[float, float]] = deque(maxlen=8192)
-        """(when, seconds): iterations of a note-worthy length, or each heartbeat's lateness."""
-        self.busy_since: float | None = None
-        """When the iteration in progress began; None while the loop waits. On uvloop: when an
-        overdue heartbeat was due, None where it is not overdue or not running."""
-        self.waiting_since = 0.0
-        """When the loop last began to wait."""
-        self.times_iterations = False
-        self.wakes_watchdog = False
-        """Whether the watchdog sleeps until the loop's next iteration."""
-        self.on_wake: Callable[[], None] = _nothing
-        self.after_block: Callable[[Any], None] | None = None
-        """Called once, with what the selector finds next."""
-        self.thread_id = threading.get_ident()
-        self.meters = meter
-        self._on_stall = on_stall
-        self._on_fault = on_fault
         self._adopted = AdoptedTasks(loop, ledger)
         self._attached = False
         self._previous: TaskFactory | None = None
@@ -100,8 +87,7 @@ class AsyncioHook:
             unwrap()
         self._unwrap.clear()
         self._adopted.clear()
-        if self._heartbeat is not None:
-            self._heartbeat.stop()
+        self._on_its_thread(self._heartbeat.stop if self._heartbeat is not None else None)
 
     def replaced_factory(self) -> bool:
         """Whether another task factory was set since. It may still call ours; another hook's does.
@@ -118,13 +104,33 @@ class AsyncioHook:
             and self._attached
         )
 
+    def is_loop(self, loop: Any) -> bool:
+        return self.loop is loop
+
+    def runs(self) -> bool:
+        return self.loop.is_running()
+
+    def runs_here(self) -> bool:
+        return asyncio._get_running_loop() is self.loop
+
+    def ended(self) -> bool:
+        return self.loop.is_closed() or not (self.thread.is_alive() or self.loop.is_running())
+
+    def _on_its_thread(self, change: Callable[[], None] | None) -> None:
+        if change is None or self.loop.is_closed():
+            return
+        if threading.get_ident() == self.thread_id or not self.loop.is_running():
+            change()
+        else:
+            self.loop.call_soon_threadsafe(change, context=Context())
+
     # --- tasks -----------------------------------------------------------------------------------
 
     def _task_factory(self) -> TaskFactory:
         """The factory to set, chained to the one that is set now. A closure: every task pays for it."""
         previous = self.loop.get_task_factory()
         ledger, meter = self.ledger, self.meters
-        binding = ledger.binding
+        binding, untagged, account_of = ledger.binding, ledger.untagged, ledger.account_of
         bound_here = binding.get
 
         def create_task(loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **kwargs: Any) -> Any:
@@ -133,7 +139,7 @@ class AsyncioHook:
             driven: Any = coro
             if meter and self._attached:
                 try:
-                    driven = MeteredCoroutine(coro, ledger, tag)
+                    driven = MeteredCoroutine(coro, ledger, account_of(tag) if tag is not None else untagged)
                 except Exception:  # not a coroutine: the task itself says so better
                     driven = coro
             task: Any = Task(driven, loop=loop, **kwargs) if previous is None else previous(loop, driven, **kwargs)
@@ -149,61 +155,88 @@ class AsyncioHook:
     def _tag(self, task: asyncio.Future[Any], session: Session) -> None:
         try:
             self.tags[task] = session
-            session.tasks += 1
-            task.add_done_callback(lambda _task: _count_down(session), context=Context())
+            account = self.ledger.account_of(session)
+            account.tasks += 1
+            task.add_done_callback(lambda _task: _count_down(account), context=Context())
         except Exception as error:
             self._on_fault(f"a task could not be tagged: {error!r}")
 
     # --- scopes ----------------------------------------------------------------------------------
 
     def enter_scope(self, session: Session) -> asyncio.Task[Any] | None:
-        """The running code's session is `session` from now on. Returns what `leave_scope` wants back."""
-        task = self._current_task()
+        account = self.ledger.account_of(session)
+        task = asyncio.current_task(self.loop)
         if task is None:
             return None
-        session.tasks += 1
+        account.tasks += 1
         if not self.meters:
             self.tags[task] = session
         elif self.ledger.running is not None:
-            self.ledger.switch(session)
+            self.ledger.switch(account)
         else:
-            self._adopted.adopt(task, session)
+            self._adopted.adopt(task, account)
         return task
 
     def leave_scope(self, session: Session, entered: asyncio.Task[Any] | None) -> None:
         if entered is None:
             return
-        session.tasks -= 1
-        outer = self.ledger.binding.get(None)
+        # Not by runs_here(): asyncio forgets in a forked child that its loop runs.
+        if threading.get_ident() != self.thread_id and self.loop.is_running():
+            self._on_its_thread(lambda: self.leave_scope(session, entered))
+            return
+        account = self.ledger.account_of(session)
+        account.tasks -= 1
+        current = self.runs_here() and asyncio.current_task(self.loop) is entered
+        outer = self.ledger.binding.get(None) if current else None
         if not self.meters:
             if outer is None:
                 self.tags.pop(entered, None)
             else:
                 self.tags[entered] = outer
             return
-        current = self._current_task() is entered
-        if not self._adopted.release(entered, session, running=current) and current:
-            self.ledger.switch(outer or self.ledger.untagged)
+        if not self._adopted.release(entered, account, running=current) and current:
+            self.ledger.switch(self.ledger.account_of(outer))
+            self.ledger.left = account
 
-    def _current_task(self) -> asyncio.Task[Any] | None:
-        if threading.get_ident() != self.thread_id:
-            return None
-        return asyncio.current_task(self.loop)
+    def adopt_task(self, task: asyncio.Task[Any], session: Session) -> None:
+        account = self.ledger.account_of(session)
+        account.tasks += 1
+        if not self.meters:
+            self.tags[task] = session
+        elif type(task.get_coro()) is not MeteredCoroutine:
+            self._adopted.adopt_waiting(task, account)
+        task.add_done_callback(lambda ended: self._let_go_of(ended, account), context=Context())
+
+    def _let_go_of(self, task: asyncio.Future[Any], account: Account) -> None:
+        account.tasks -= 1
+        self._adopted.release(task, account, running=False)
 
     def task_name(self) -> str | None:
-        """The name of the task whose step is being ended. None outside of tasks."""
         task = asyncio.current_task(self.loop) or self._adopted.stepping
         return name_of(task) if task is not None else None
 
+    def running_session(self) -> Session | None:
+        task = asyncio.current_task(self.loop)
+        return self.tags.get(task) if task is not None else None
+
+    def seen_running(self, end: FrameType | None) -> Any:
+        if self.ledger.running is None:  # in a step that another introspector has metered, or has left metered
+            while end is not None and end.f_code is not HANDLE_RUN:
+                end = end.f_back
+        return end.f_locals.get("self") if end is not None and end.f_code is HANDLE_RUN else None
+
+    def whose(self, seen: Any) -> tuple[Session | None, str | None]:
+        context = getattr(seen, "_context", None)
+        session = context.get(self.ledger.binding) if context is not None else None
+        task = getattr(getattr(seen, "_callback", None), "__self__", None)
+        return session, name_of(task) if isinstance(task, asyncio.Task) else None
+
     def sessions_live(self, some: bool) -> None:
-        """The first session has started, or the last one has ended. From any thread."""
-        if self._heartbeat is None:
-            return
-        change = self._heartbeat.start if some else self._heartbeat.stop
-        if threading.get_ident() == self.thread_id:
-            change()
-        elif not self.loop.is_closed():
-            self.loop.call_soon_threadsafe(change)
+        if self._heartbeat is not None:
+            self._on_its_thread(self._heartbeat.start if some else self._heartbeat.stop)
+
+    def step_cost(self, books: Ledger) -> float:
+        return step_cost(books)
 
     # --- iterations ------------------------------------------------------------------------------
 
@@ -240,17 +273,20 @@ class AsyncioHook:
             if waited > limit and timeout is not None and waited - timeout > limit:
                 self._overslept(began + timeout, woke)
             if self.after_block is not None:
-                self._after_block(ready)
+                self._call_after_block(ready)
             return ready
 
         def timed_run_forever() -> None:
             # The loop was stopped until now: that was no iteration, and blocked nobody.
             now = clock()
-            if self.busy_since is not None and ledger.idle is not None:
-                ledger.idle += now - self.busy_since
+            ledger.idle += now - (self.waiting_since if self.busy_since is None else self.busy_since)  # type: ignore[operator]
             self.busy_since = now
-            self.thread_id = threading.get_ident()
-            run_forever()
+            if self.thread_id != threading.get_ident():
+                self._moved_here()
+            try:
+                run_forever()
+            finally:
+                self._stopped(clock())
 
         self._wrap(selector, "select", timed_select)
         self._wrap(self.loop, "run_forever", timed_run_forever)
@@ -264,27 +300,14 @@ class AsyncioHook:
 
         self._unwrap.append(unwrap)
 
-    def _after_block(self, ready: Any) -> None:
-        then, self.after_block = self.after_block, None
-        try:
-            if then is not None:
-                then(ready)
-        except Exception as error:
-            self._on_fault(f"what waited for a block could not be booked: {error!r}")
-
-    def _overslept(self, due: float, woke: float) -> None:
-        """The wait ended far later than it should have: another thread kept the GIL, or the host the processor."""
-        if self.ledger.idle is not None:
-            self.ledger.idle -= woke - due
-        self._iterated(due, woke)
-
-    def _iterated(self, since: float, until: float) -> None:
-        try:
-            self.long_waits.append((until, until - since))
-            if until - since > self.ledger.limit:
-                self._on_stall(since, until)
-        except Exception as error:
-            self._on_fault(f"an iteration could not be booked: {error!r}")
+    def _stopped(self, now: float) -> None:
+        """The loop runs no more: its last iteration ends without a wait. Until it runs again, it idles."""
+        self._between_steps()
+        if self.busy_since is not None and now - self.busy_since > LONG_S:
+            self._iterated(self.busy_since, now)
+        self.ledger.steps.clear()
+        self.waiting_since = now
+        self.busy_since = None
 
     def beat(self, due: float, now: float) -> None:
         """The heartbeat fired at `now` and was due at `due`."""
@@ -304,46 +327,14 @@ class AsyncioHook:
             self._adopted.end_step()
             ledger.running = None
 
-    def idle(self, now: float) -> float | None:
-        """Seconds the loop has waited, the wait in progress included; None where it does not tell.
-
-        From any thread: what changed while it was read is read again.
-        """
-        while True:
-            idle, busy_since, waiting_since = self.ledger.idle, self.busy_since, self.waiting_since
-            if idle is None:
-                return None
-            if idle == self.ledger.idle and busy_since == self.busy_since:
-                return idle if busy_since is not None else idle + max(0.0, now - waiting_since)
-
     def _wake(self) -> None:
         self.on_wake()
 
     def stuck_since(self, now: float) -> float | None:
-        """Since when the loop has got to nothing new; None where it waits. From any thread."""
         if self._heartbeat is not None:
             due = self._heartbeat.due
             return due if due is not None and due < now else None
-        return self.busy_since
-
-
-def _nothing() -> None:
-    pass
-
-
-def loop_to_attach(loop: asyncio.AbstractEventLoop | None) -> asyncio.AbstractEventLoop:
-    """`loop`, or the running one for None. Raises StateError where there is none, or it runs elsewhere."""
-    try:
-        running = asyncio.get_running_loop()
-    except RuntimeError:
-        running = None
-    if loop is None and running is None:
-        raise StateError("no asyncio event loop is running here: attach inside one, or name the loop to attach to")
-    if loop is not None and loop is not running and loop.is_running():
-        raise StateError(f"{loop!r} runs in another thread: attach from its own, by loop.call_soon_threadsafe")
-    target = loop if loop is not None else running
-    assert target is not None
-    return target
+        return super().stuck_since(now)
 
 
 def name_of(task: asyncio.Task[Any]) -> str:
@@ -358,8 +349,8 @@ def loop_name(loop: asyncio.AbstractEventLoop) -> str:
     return "uvloop" if type(loop).__module__.partition(".")[0] == "uvloop" else "asyncio"
 
 
-def _count_down(session: Session) -> None:
-    session.tasks -= 1
+def _count_down(account: Account) -> None:
+    account.tasks -= 1
 
 
 def _hide_our_frame(frames: list[Any], *, chained: bool) -> None:

@@ -20,7 +20,7 @@ logger = logging.getLogger("openrtc.introspect")
 
 
 class BlockLog:
-    """The worker's blocks, numbered from 1. Recorded on the loop's thread, read from any."""
+    """The worker's blocks, numbered from 1. Recorded on the loops' threads, read from any."""
 
     def __init__(self, wall: WallTime, slow_status_s: float) -> None:
         self._wall = wall
@@ -36,6 +36,7 @@ class BlockLog:
         start: float,
         end: float,
         *,
+        loop: str | None = None,
         task_name: str | None = None,
         cause: str | None = None,
         detail: str | None = None,
@@ -46,15 +47,14 @@ class BlockLog:
         """A block from `start` to `end` (clock readings), by `session` or by none."""
         duration = end - start
         if session is not None:
-            session.blocks += 1
-            session.worst_block = max(session.worst_block, duration)
-            session.slow_until = end + self._slow_status_s
+            session.has_blocked(duration, end + self._slow_status_s)
         with self._lock:
             block = Block(
                 seq=self.last_seq + 1,
                 session_id=session.session_id if session is not None else None,
                 agent_name=session.agent_name if session is not None else None,
                 tenant=session.tenant if session is not None else None,
+                loop=loop,
                 task_name=task_name,
                 started_at=self._wall.at(start),
                 duration_ms=1000.0 * duration,

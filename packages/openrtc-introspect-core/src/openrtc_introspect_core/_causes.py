@@ -2,7 +2,7 @@
 
     gc            a collection took most of it                              nobody's
     descheduled   the thread was ready to run and was not let               nobody's
-    gil           another thread kept the GIL                               nobody's
+    gil-contention  another thread kept the GIL: the session's whose call in a thread did, else nobody's
     import        a module was being imported
     native        C code computed, or kept the GIL
     cpu           Python code computed
@@ -16,12 +16,11 @@ Nobody's: the session whose step it fell into did nothing wrong, and is not name
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Literal
 
 from ._ledger import Span
-from ._sessions import Session
 from ._stacks import Call
 from ._usage import Usage
 from ._watchdog import Incident
@@ -42,6 +41,8 @@ class Facts:
     end: float
     in_step: bool
     """A task's step; else an iteration of the loop."""
+    limit: float
+    """Seconds that make a block."""
     incident: Incident | None
     after: Usage | None
     """The loop thread's, at the end."""
@@ -49,6 +50,8 @@ class Facts:
     """The loop's idle seconds at the end; None where the loop does not tell."""
     gc_s: float = 0.0
     gc_generation: int = 0
+    gc_elsewhere_s: float = 0.0
+    """Seconds of it in which other threads collected."""
     steps: Sequence[Span] = field(default=())
     """The notable steps of the iteration, where it is one."""
 
@@ -74,8 +77,18 @@ def judge(facts: Facts) -> Judgement:
         return Judgement("gc", told, nobodys=True)
     waited = _share(facts, "waited_s")
     if waited is not None and waited >= MOST:
-        told = f"ready to run, and not let, for {1000 * min(waited, 1.0) * duration:.0f} ms"
-        return Judgement("descheduled", told, nobodys=True)
+        waited_s = min(waited, 1.0) * duration
+        told = f"ready to run, and not let, for {1000 * waited_s:.0f} ms"
+        if duration - waited_s <= facts.limit:
+            return Judgement("descheduled", told, nobodys=True)
+        # What it held the loop for besides is a block in its own right, whatever the host did to it.
+        judgement = _without_host(facts, waited)
+        return judgement if judgement.nobodys else replace(judgement, detail=judgement.detail or told)
+    return _without_host(facts, waited)
+
+
+def _without_host(facts: Facts, waited: float | None) -> Judgement:
+    duration = facts.duration
     incident = facts.incident
     if incident is None:
         return Judgement(None) if facts.in_step else _of_iteration(facts)
@@ -84,7 +97,8 @@ def judge(facts: Facts) -> Judgement:
     # On a crowded machine a thread that computes waits for its processor in between.
     computing = cpu is not None and cpu + (waited or 0.0) >= MOST
     if starved and cpu is not None and not computing:
-        return Judgement("gil", "another thread kept the GIL", nobodys=True)
+        whose = "another thread's collection" if facts.gc_elsewhere_s >= MOST * duration else "another thread"
+        return Judgement("gil-contention", f"{whose} kept the GIL", nobodys=True)
     if not facts.in_step:
         return _of_iteration(facts)
     module = _imported(incident.looks)
@@ -104,7 +118,8 @@ def _of_iteration(facts: Facts) -> Judgement:
         return Judgement("callback" if facts.incident is not None else None)
     shares: dict[str, float] = {}
     for span in facts.steps:
-        name = span.holder.session_id if isinstance(span.holder, Session) else "untagged tasks"
+        session = span.holder.session
+        name = session.session_id if session is not None else "untagged tasks"
         shares[name] = shares.get(name, 0.0) + span.end - span.start
     top = sorted(shares.items(), key=lambda share: -share[1])[:3]
     return Judgement("burst", ", ".join(f"{name} {1000 * seconds:.0f} ms" for name, seconds in top))

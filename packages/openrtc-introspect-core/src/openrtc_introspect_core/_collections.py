@@ -1,12 +1,18 @@
-"""Garbage collections on the loop's thread: whose step they fall into has nothing to do with it."""
+"""Garbage collections, thread by thread: whose step they fall into has nothing to do with it.
+
+A collection on a loop's thread is that loop's. One on another thread keeps the GIL, and no more than
+that is said of the loops that wait for it.
+"""
 
 from __future__ import annotations
 
 import gc
 import threading
 from collections import deque
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from ._clock import Clock
 from ._ledger import Ledger
 
 NOTABLE_S = 0.0002
@@ -17,16 +23,17 @@ class Collection(NamedTuple):
     start: float
     end: float
     generation: int
+    thread_id: int
 
 
 class Collections:
-    """Books notable collections to the ledger's `gc` account while attached."""
+    """Books notable collections to the `gc` account of the ledger whose thread they ran on, while attached."""
 
-    def __init__(self, ledger: Ledger, thread_id: int) -> None:
-        self._ledger = ledger
-        self._clock = ledger.clock
-        self._thread_id = thread_id
-        self._began: float | None = None
+    def __init__(self, clock: Clock, ledger_of: Callable[[int], Ledger | None]) -> None:
+        self._clock = clock
+        self._ledger_of = ledger_of
+        """The ledger of the loop that runs on this thread."""
+        self._began: dict[int, float] = {}
         self.recent: deque[Collection] = deque(maxlen=32)
 
     def attach(self) -> None:
@@ -37,17 +44,30 @@ class Collections:
             gc.callbacks.remove(self._called)
 
     def _called(self, phase: str, info: dict[str, Any]) -> None:
-        if threading.get_ident() != self._thread_id:
-            return
-        now = self._clock()
+        now, thread_id = self._clock(), threading.get_ident()
         if phase == "start":
-            self._began = now
-        elif self._began is not None:
-            began, self._began = self._began, None
-            if now - began > NOTABLE_S:
-                self.recent.append(Collection(began, now, int(info.get("generation", 0))))
-                self._ledger.collected(began, now)
+            self._began[thread_id] = now
+            return
+        began = self._began.pop(thread_id, None)
+        if began is None or now - began <= NOTABLE_S:
+            return
+        self.recent.append(Collection(began, now, int(info.get("generation", 0)), thread_id))
+        ledger = self._ledger_of(thread_id)
+        if ledger is not None:
+            ledger.collected(began, now)
 
-    def generation(self, start: float, end: float) -> int:
-        """The oldest generation that was collected in this span."""
-        return max((c.generation for c in self.recent if c.start < end and c.end > start), default=0)
+    def generation(self, start: float, end: float, thread_id: int) -> int:
+        """The oldest generation that was collected on this thread in this span."""
+        return max((c.generation for c in self._within(start, end) if c.thread_id == thread_id), default=0)
+
+    def elsewhere(self, start: float, end: float, thread_id: int) -> float:
+        """Seconds of this span that other threads collected.
+
+        One that has let go of the GIL right at its end, and could not say so yet, is over by the span's.
+        """
+        others = [(c.start, c.end) for c in self._within(start, end) if c.thread_id != thread_id]
+        others += [(began, end) for thread, began in list(self._began.items()) if thread != thread_id and began < end]
+        return sum(min(end, until) - max(start, since) for since, until in others)
+
+    def _within(self, start: float, end: float) -> Iterator[Collection]:
+        return (c for c in list(self.recent) if c.start < end and c.end > start)

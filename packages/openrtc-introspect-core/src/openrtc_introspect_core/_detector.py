@@ -7,27 +7,26 @@ what cannot be known is not guessed.
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
-from ._asyncio import name_of
 from ._blocks import BlockLog
 from ._causes import MOST, Facts, Judgement, judge
-from ._ledger import Ledger, Overrun, Span, Standing
+from ._ledger import Overrun, Span, Standing
 from ._sessions import Session
 from ._stacks import Call, Places
 from ._usage import HostPressure, ThreadUsage
-from ._victims import Victims, charge
+from ._victims import charge
 from .wire._messages import Block, Location
 
 if TYPE_CHECKING:
-    from ._asyncio import AsyncioHook
     from ._clock import WallTime
     from ._collections import Collections
+    from ._hook import LoopHook
     from ._sampler import Sampler
-    from ._watchdog import Incident, Watchdog
+    from ._threadwork import ThreadWork
+    from ._watchdog import Incident, Watch
 
 
 class Detector:
@@ -36,28 +35,31 @@ class Detector:
     def __init__(
         self,
         *,
-        hook: AsyncioHook,
-        ledger: Ledger,
+        hook: LoopHook,
         log: BlockLog,
         wall: WallTime,
         places: Places,
         usage: ThreadUsage,
         collections: Collections,
-        watchdog: Watchdog | None,
+        pressure: HostPressure,
+        thread_work: ThreadWork,
+        watch: Watch | None,
         sampler: Sampler | None,
     ) -> None:
         self._hook = hook
-        self._ledger = ledger
+        self.told_loop: str | None = None
+        """The loop's name, while the worker has several."""
+        self._ledger = hook.ledger
         self._log = log
         self._wall = wall
         self._places = places
-        self._usage = usage
+        self.usage = usage
         self._collections = collections
-        self._watchdog = watchdog
+        self._pressure = pressure
+        self._thread_work = thread_work
+        self._watch = watch
         self._sampler = sampler
-        self.pressure = HostPressure()
         self._reported: deque[tuple[float, float]] = deque(maxlen=64)
-        self.victims = Victims(hook.loop, ledger.binding)
 
     def step_overran(self, overrun: Overrun) -> None:
         """A task's step took longer than the threshold."""
@@ -66,14 +68,16 @@ class Detector:
         facts = Facts(
             start=start,
             end=end,
+            limit=self._ledger.limit,
             in_step=True,
             incident=self._incident("step", start, end),
-            after=self._usage.read(),
+            after=self.usage.read(),
             idle_after=self._ledger.idle,
             gc_s=overrun.shares.get(self._ledger.gc, 0.0),
-            gc_generation=self._collections.generation(start, end),
+            gc_elsewhere_s=self._collections.elsewhere(start, end, self._hook.thread_id),
+            gc_generation=self._collections.generation(start, end, self._hook.thread_id),
         )
-        holder = overrun.holder if isinstance(overrun.holder, Session) else None
+        holder = overrun.holder.session if overrun.holder is not None else None
         self._record(facts, holder, self._hook.task_name())
 
     def loop_stalled(self, start: float, end: float) -> None:
@@ -88,43 +92,51 @@ class Detector:
         facts = Facts(
             start=start + reported,
             end=end,
+            limit=self._ledger.limit,
             in_step=task is not None,
             incident=incident,
-            after=self._usage.read(),
+            after=self.usage.read(),
             idle_after=self._ledger.idle,
             gc_s=sum(span.end - span.start for span in steps if span.holder is self._ledger.gc),
-            gc_generation=self._collections.generation(start, end),
+            gc_elsewhere_s=self._collections.elsewhere(start, end, self._hook.thread_id),
+            gc_generation=self._collections.generation(start, end, self._hook.thread_id),
             steps=[span for span in steps if span.holder is not self._ledger.gc],
         )
         if self._sampler is not None and owner is None:
-            owner = self._sampler.owner(start, end)
+            owner = self._sampler.owner(self._hook, start, end)
         self._record(facts, owner, task)
 
     def _incident(self, kind: Literal["step", "iteration"], since: float, end: float) -> Incident | None:
         """What the watchdog saw of the span that began at `since`, or what its not having seen anything says."""
-        if self._watchdog is None:
+        if self._watch is None:
             return None
-        incident: Incident | None = getattr(self._watchdog, kind)
-        return incident if incident is not None and incident.since == since else self._watchdog.unseen(since, end)
+        incident: Incident | None = getattr(self._watch, kind)
+        return incident if incident is not None and incident.since == since else self._watch.unseen(since, end)
 
     def _record(self, facts: Facts, owner: Session | None, task_name: str | None) -> None:
         judgement = judge(facts)
         if judgement.nobodys or judgement.cause == "burst":
             owner = None
         detail = judgement.detail
+        if judgement.cause == "gil-contention":
+            owner = self._thread_work.culprit(facts.start, facts.end)
+            if owner is not None:
+                detail = "its call in a thread kept the GIL"
         if judgement.cause == "callback" and owner is None and not self._hook.times_iterations:
             detail = "whose it is cannot be known on this loop"
-        if judgement.cause == "descheduled" and (evidence := self.pressure.told()):
+        if judgement.cause == "descheduled" and (evidence := self._pressure.told()):
             detail = f"{detail}; {evidence}"
         location, stack = self._seen(facts, judgement)
         delayed = None
-        if self.victims.known:
-            waits = self.victims.waiting(facts.duration)
+        victims = self._hook.victims
+        if victims.known:
+            waits = victims.waiting(facts.duration)
             delayed = charge(waits, owner)
         block = self._log.record(
             owner,
             facts.start,
             facts.end,
+            loop=self.told_loop,
             task_name=task_name,
             cause=judgement.cause,
             detail=detail,
@@ -139,7 +151,7 @@ class Detector:
         """What the selector finds ready right after a block became so during it, nobody knows when."""
         assert block.delayed is not None
         known = {delayed.session_id for delayed in block.delayed}
-        waits = {s: seconds for s in self.victims.ready(events) if s.session_id not in known}
+        waits = {s: seconds for s in self._hook.victims.ready(events) if s.session_id not in known}
         block.delayed.extend(charge(waits, culprit, exact=False))
 
     def _seen(self, facts: Facts, judgement: Judgement) -> tuple[Location | None, list[Location]]:
@@ -159,15 +171,9 @@ class Detector:
 
     def _found_running(self, incident: Incident | None) -> tuple[Session | None, str | None]:
         """(session, task's name) of what most looks found running outside of metered steps."""
-        if incident is None or not incident.handles:
+        if incident is None or not incident.running:
             return None, None
-        owners: list[tuple[Session | None, str | None]] = []
-        for handle in incident.handles:
-            context = getattr(handle, "_context", None)
-            session = context.get(self._ledger.binding) if context is not None else None
-            task = getattr(getattr(handle, "_callback", None), "__self__", None)
-            name = name_of(task) if isinstance(task, asyncio.Task) else None
-            owners.append((session, name))
+        owners = [self._hook.whose(seen) for seen in incident.running]
         most = max(owners, key=owners.count)
         return most if owners.count(most) >= MOST * len(owners) else (None, None)
 
@@ -178,22 +184,22 @@ class Detector:
         running, since, now = standing.running, standing.since, standing.now
         incident = None
         if running is not None:
-            session = running if isinstance(running, Session) else None
+            session = running.session
             task_name = self._hook.task_name()
-            if self._watchdog is not None:
-                incident = self._watchdog.step
+            if self._watch is not None:
+                incident = self._watch.step
         else:
             stuck = self._hook.stuck_since(now)
             if stuck is None:
                 return None
             # A step of this iteration that overran is over, and in the history.
             since = max(stuck, self._reported[-1][1]) if self._reported else stuck
-            if self._watchdog is not None:
-                incident = self._watchdog.iteration
+            if self._watch is not None:
+                incident = self._watch.iteration
             incident = incident if incident is not None and incident.since == since else None
             session, task_name = self._found_running(incident)
             if session is None and self._sampler is not None:
-                session = self._sampler.owner(since, now)
+                session = self._sampler.owner(self._hook, since, now)
         if now - since <= self._ledger.limit:
             return None
         location, stack = None, list[Location]()
@@ -205,6 +211,7 @@ class Detector:
             session_id=session.session_id if session is not None else None,
             agent_name=session.agent_name if session is not None else None,
             tenant=session.tenant if session is not None else None,
+            loop=self.told_loop,
             task_name=task_name,
             started_at=started_at,
             duration_ms=1000.0 * (now - since),

@@ -19,6 +19,19 @@ class StateError(IntrospectError, RuntimeError):
     """The call is not possible now: started twice, not started, closed, or the loop is closed."""
 
 
+class SessionFailed(IntrospectError):
+    """A pool's session ended in a way that no exception tells: it exited, or its process failed.
+
+    `exit_code` is the process's, negative where a signal ended it; None where it told its error itself.
+    `traceback` is what the process told, or "".
+    """
+
+    def __init__(self, message: str, *, exit_code: int | None = None, traceback: str = "") -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+        self.traceback = traceback
+
+
 class EndpointError(IntrospectError, OSError):
     """The socket or its directory cannot be used safely."""
 

@@ -1,28 +1,28 @@
-"""The Introspector: attaches to the running loop, and puts everything together."""
+"""The Introspector: attaches to event loops, and puts everything together."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import os
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import _fork
-from ._asyncio import AsyncioHook, loop_to_attach
+from ._attached import AttachedLoop
 from ._blocks import BlockLog
 from ._clock import Clock, WallTime, perf_counter
 from ._collections import Collections
-from ._detector import Detector
 from ._errors import ArgumentError, StateError
-from ._ledger import Ledger, Overrun
-from ._meter import step_cost
-from ._report import MARK_INTERVAL_S, Reporter
+from ._failures import Failures
+from ._ledger import Ledger
+from ._loop_times import MARK_INTERVAL_S
+from ._notes import Notes
+from ._parking import ParkingThread
+from ._report import Reporter
+from ._running_loop import Loop, loop_to_attach, told
 from ._sampler import Sampler
 from ._scope import SessionScope
 from ._sessions import (
@@ -34,7 +34,8 @@ from ._sessions import (
 from ._settings import Settings, SocketPath
 from ._stacks import Places
 from ._tasks import tasks_of
-from ._usage import ThreadUsage
+from ._threadwork import ThreadWork
+from ._usage import HostPressure
 from ._watchdog import Watchdog
 from .wire._endpoint import file_identity, open_listener, sockets_available
 from .wire._messages import (
@@ -45,26 +46,32 @@ from .wire._messages import (
     TaskInfo,
 )
 
-logger = logging.getLogger("openrtc.introspect")
+if TYPE_CHECKING:
+    from ._heap import Heap
 
 _CLOSE_WITHIN_S = 2.0
 
 
 class Introspector:
-    """Measures the sessions of one event loop, from inside, and serves what it knows on a private socket.
+    """Measures the sessions of event loops, from inside, and serves what it knows on a private socket.
 
         async with Introspector() as introspector:
             with introspector.session("job-c1d550", agent_name="restaurant", metadata={"tenant": "acme"}):
                 await handle_call()
 
-    While it is attached the loop runs the step meter (and, on uvloop, a heartbeat while sessions
+    A process with a loop in each of several threads has one introspector for all of them: it is started
+    on one loop, and attached to the others with `attach()`, each from its own thread.
+
+    While it is attached a loop runs the step meter (and, on uvloop, a heartbeat while sessions
     live); all else happens on a daemon thread. On exit nothing is left: no thread, no socket, no
     task factory. No error of its own reaches a session: a probe that fails is switched off, logged
     once, and named in the snapshot's notes.
 
     cpu: "exact" times every task step; "sampled" looks 1 / `sample_interval_s` times a second who
         runs (statistical, see docs/benchmarks.md for its bias); "off" does neither.
-    memory: "share": RSS / live sessions, each `memory_interval_s` seconds.
+    memory: "share": RSS / live sessions, each `memory_interval_s` seconds; "heap" and "traced" add what
+        each session's own steps have allocated less what they freed, by glibc's account or Python's
+        (docs/measuring.md says what each cannot see). They need cpu="exact".
     slow_session_threshold_ms: a block is a span of more than this in which the loop ran nothing else.
     slow_status_s: seconds that a session shows as slow after its block.
     memory_limit_mb, max_sessions: shown beside what is used, 0 for none. AgentPool keeps them.
@@ -114,18 +121,25 @@ class Introspector:
         self._wall = WallTime(clock)
         self._binding: Binding = ContextVar(f"openrtc_session_of_{name}")
         self._sessions = SessionTable()
+        self._failures = Failures()
         self._blocks = BlockLog(self._wall, self._settings.slow_status_s)
-        self._ledger = Ledger(self._binding, clock, self._settings.threshold_s, self._step_overran)
         self._places = Places(self._settings.project_roots)
-        self._detector: Detector | None = None
+        self._pressure = HostPressure()
+        self._notes = Notes(name)
+        self._loops: list[AttachedLoop] = []
+        """Those attached now, the first one first."""
+        self._gone: list[AttachedLoop] = []
+        """Those detached since: their threads' usage is read no more once everything has ended."""
+        self._attached = 0
+        """How many there have been."""
+        self._collections = Collections(clock, self._ledger_of)
+        self._thread_work = ThreadWork(clock)
+        self._heap: Heap | None = None
+        self._threads: list[ParkingThread] = []
+        self._sampler: Sampler | None = None
         self._watchdog: Watchdog | None = None
-        self._usage: ThreadUsage | None = None
-        self._collections: Collections | None = None
-        self._notes: dict[str, str] = {}
-        self._hook: AsyncioHook | None = None
         self._reporter: Reporter | None = None
         self._service: Any = None
-        self._sampler: Sampler | None = None
         self._socket: Any = None
         self._socket_path: Path | None = None
         self._socket_file: tuple[int, int] | None = None
@@ -134,6 +148,12 @@ class Introspector:
     # --- starting and ending ---------------------------------------------------------------------
 
     async def __aenter__(self) -> Introspector:
+        if self._reporter is not None:
+            state = "closed" if self._closed else "attached already"
+            raise StateError(
+                f"introspector {self.name!r} is {state}: make a new one to start again; "
+                "`attach()` adds another loop to one that runs"
+            )
         self.attach()
         return self
 
@@ -142,31 +162,96 @@ class Introspector:
     ) -> None:
         await self.aclose()
 
-    def attach(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+    def attach(self, loop: Loop | None = None) -> None:
         """Attaches to `loop`, by default the running one; `async with` does. From the loop's own thread.
 
-        Raises StateError where this introspector was attached before, the loop is closed, or there
-        is none; EndpointError. Nothing is left half-started.
+        The first time starts everything; again, from another loop, adds that one. A loop that is closed,
+        or whose thread has ended, is let go of by itself within two seconds. What runs on a loop that is
+        not attached is not measured.
+
+        Raises StateError where this introspector is attached to the loop already or was closed, the
+        loop is closed, or there is none; EndpointError. Nothing is left half-started.
         """
-        if self._hook is not None:
-            state = "closed" if self._closed else "attached already"
-            raise StateError(f"introspector {self.name!r} is {state}: make a new one to start again")
-        hook = AsyncioHook(
-            loop_to_attach(loop),
-            self._ledger,
-            meter=self._settings.cpu == "exact",
-            on_stall=self._loop_stalled,
-            on_fault=lambda problem: self._fault("tagging", problem),
+        if self._closed:
+            raise StateError(f"introspector {self.name!r} is closed: make a new one to start again")
+        target = loop_to_attach(loop)
+        with self._sessions.lock:
+            if any(each.hook.is_loop(target) for each in self._loops):
+                raise StateError(f"introspector {self.name!r} is attached already to {told(target)}: once is enough")
+            if self._reporter is not None:
+                self._add(target)
+            else:
+                self._start(target)
+
+    def detach(self, loop: Loop | None = None) -> None:
+        """Lets go of `loop`, by default the running one. From any thread. Introspection goes on without it.
+
+        Its sessions stay listed until their scopes are left, with what they had until now.
+        Raises StateError where this introspector is not attached to it.
+        """
+        target = loop if loop is not None else loop_to_attach(None)
+        with self._sessions.lock:
+            for each in self._loops:
+                if each.hook.is_loop(target):
+                    self._let_go(each)
+                    return
+        raise StateError(f"introspector {self.name!r} is not attached to {told(target)}: attach it first")
+
+    def _add(self, target: Loop) -> None:
+        loop = AttachedLoop(
+            target,
+            self._attached + 1,
+            binding=self._binding,
+            settings=self._settings,
+            clock=self._clock,
+            wall=self._wall,
+            log=self._blocks,
+            places=self._places,
+            collections=self._collections,
+            pressure=self._pressure,
+            thread_work=self._thread_work,
+            heap=self._heap,
+            watchdog=self._watchdog,
+            sampler=self._sampler,
+            notes=self._notes,
         )
+        try:
+            loop.attach()
+        except BaseException:
+            loop.detach()
+            loop.close()
+            raise
+        self._attached += 1
+        self._loops.append(loop)
+        self._tell_loops()
+        if self._sessions.live:
+            loop.hook.sessions_live(True)
+
+    def _let_go(self, loop: AttachedLoop) -> None:
+        loop.detach()
+        if self._reporter is not None:
+            self._reporter.let_go(loop)
+        self._loops.remove(loop)
+        self._gone.append(loop)
+        self._tell_loops()
+
+    def _tell_loops(self) -> None:
+        """Blocks say which loop they held where there are several."""
+        for loop in self._loops:
+            loop.detector.told_loop = loop.name if len(self._loops) > 1 else None
+
+    def _start(self, target: Loop) -> None:
         # Here, because they load psutil and anyio, which whoever only imports the package need not wait for.
         import psutil
 
+        from ._heap import heap_for
         from ._host import HostVitals
         from ._memory import ShareOfRss
         from ._service import Served, Service, hello
 
+        self._heap = heap_for(self._settings.memory)
         if self._settings.socket_path is None and not sockets_available():
-            self._fault("socket", "this platform has no Unix sockets: sessions are metered, and nothing is served")
+            self._notes.add("socket", "this platform has no Unix sockets: sessions are metered, and nothing is served")
         elif self._settings.socket_path is not False:
             self._socket, self._socket_path = open_listener(self.name, self._settings.path)
             self._socket_file = file_identity(self._socket_path)
@@ -174,45 +259,34 @@ class Introspector:
             process = psutil.Process()
             if self._settings.cpu == "sampled":
                 self._sampler = Sampler(
-                    hook,
                     self._clock,
                     self._settings.sample_interval_s,
-                    lambda problem: self._fault("sampler", problem),
+                    lambda problem: self._notes.add("sampler", problem),
                 )
-            usage = self._usage = ThreadUsage(self._clock, hook.thread_id, threading.get_native_id())
-            self._collections = Collections(self._ledger, hook.thread_id)
+                self._threads.append(self._sampler)
             if self._settings.stacks:
-                self._watchdog = Watchdog(
-                    hook, self._ledger, self._clock, usage, lambda problem: self._fault("watchdog", problem)
-                )
-                hook.on_wake = self._watchdog.wake
-            self._detector = Detector(
-                hook=hook,
-                ledger=self._ledger,
-                log=self._blocks,
-                wall=self._wall,
-                places=self._places,
-                usage=usage,
-                collections=self._collections,
-                watchdog=self._watchdog,
-                sampler=self._sampler,
-            )
-            hook.attach()
+                self._watchdog = Watchdog(self._clock, lambda problem: self._notes.add("watchdog", problem))
+                self._threads.append(self._watchdog)
+            if self._heap is not None:
+                self._notes.limit("heap", self._heap.blind_to)
+                self._heap.start()
+            self._add(target)
             self._collections.attach()
-            reporter = self._reporter = Reporter(
+            reporter = Reporter(
                 settings=self._settings,
+                clock=self._clock,
                 wall=self._wall,
                 sessions=self._sessions,
-                ledger=self._ledger,
-                hook=hook,
+                failures=self._failures,
+                loops=self._loops,
                 blocks=self._blocks,
-                detector=self._detector,
-                usage=usage,
+                pressure=self._pressure,
+                thread_work=self._thread_work,
+                heap=self._heap,
                 memory=ShareOfRss(process),
                 host=HostVitals(process),
-                sampler=self._sampler,
-                watchdog=self._watchdog,
-                notes=self._current_notes,
+                threads=self._threads,
+                notes=self._notes,
             )
             reporter.memory.sample(self._clock(), ())
             self._service = Service(
@@ -223,20 +297,21 @@ class Introspector:
                 interval_s=min(MARK_INTERVAL_S, self._settings.memory_interval_s),
                 idle=lambda: not self._sessions.live,
                 tick=self._tick,
-                on_fault=lambda probe, error: self._fault(probe, f"{probe} is switched off: {error!r}"),
+                on_fault=lambda probe, error: self._notes.add(probe, f"{probe} is switched off: {error!r}"),
             )
-            self._hook = hook
-            for thread in (self._sampler, self._watchdog, self._service):
+            self._reporter = reporter
+            for thread in (*self._threads, self._service):
                 # Real ticks on a clock that is not the real one would see what is not there.
-                if thread is not None and (thread is not self._watchdog or self._clock is perf_counter):
+                if thread is not self._watchdog or self._clock is perf_counter:
                     thread.start()
         except BaseException:
-            self._detach(hook)
-            for helper in (self._sampler, self._watchdog):
-                if helper is not None:
-                    helper.stop()
-            self._hook = self._reporter = self._service = self._sampler = self._watchdog = None
+            self._detach_all()
+            for helper in self._threads:
+                helper.stop()
+            self._reporter = self._service = self._sampler = self._watchdog = None
+            self._threads.clear()
             self._close_usage()
+            self._loops.clear()
             self._close_socket()
             raise
         _fork.attached.add(self)
@@ -261,25 +336,27 @@ class Introspector:
         self._close_usage()
 
     def _begin_closing(self) -> list[Any]:
-        if self._hook is None or self._closed:
+        if self._reporter is None or self._closed:
             return []
         self._closed = True
         _fork.attached.discard(self)
-        self._detach(self._hook)
-        threads = [t for t in (self._service, self._sampler, self._watchdog) if t is not None]
+        self._detach_all()
+        threads = [*self._threads, self._service]
         for thread in threads:
             thread.stop()
         self._close_socket()
         return threads
 
-    def _detach(self, hook: AsyncioHook) -> None:
-        hook.detach()
-        if self._collections is not None:
-            self._collections.detach()
+    def _detach_all(self) -> None:
+        for loop in tuple(self._loops):
+            loop.detach()
+        if self._heap is not None:
+            self._heap.stop()
+        self._collections.detach()
 
     def _close_usage(self) -> None:
-        if self._usage is not None:
-            self._usage.close()
+        for loop in (*self._loops, *self._gone):
+            loop.close()
 
     def _close_socket(self) -> None:
         if self._socket_path is not None and self._socket_file == file_identity(self._socket_path):
@@ -291,8 +368,7 @@ class Introspector:
     def abandon_after_fork(self) -> None:
         """In a forked child there are no threads, and the socket is the parent's."""
         self._closed = True
-        if self._hook is not None:
-            self._detach(self._hook)
+        self._detach_all()
         if self._socket is not None:
             self._socket.close()
 
@@ -317,6 +393,10 @@ class Introspector:
         if self._reporter is not None:
             self._reporter.draining = value
 
+    def note(self, topic: str, text: str | None) -> None:
+        """Shows a line of the host's own among the snapshot's notes, until it is replaced; None takes it away."""
+        self._notes.of_host(topic, text)
+
     def session(self, session_id: str, *, agent_name: str, metadata: Mapping[str, Any] | None = None) -> SessionScope:
         """A context manager: what runs inside, and every task created inside, is this session's.
 
@@ -327,23 +407,32 @@ class Introspector:
         check_text("session_id", session_id)
         check_text("agent_name", agent_name)
         self._sessions.check_free(session_id)
-        self._attached_hook()
+        self._check_started()
         return SessionScope(self, session_id, agent_name, check_metadata(metadata))
 
-    def _attached_hook(self) -> AsyncioHook:
-        if self._hook is None or self._closed:
+    def _check_started(self) -> None:
+        if self._reporter is None or self._closed:
             state = "closed" if self._closed else "not started"
             raise StateError(
                 f"introspector {self.name!r} is {state}: its sessions go inside `async with Introspector(...)`"
             )
-        return self._hook
+
+    def _loop_here(self) -> AttachedLoop | None:
+        """The attached loop that the calling code runs on."""
+        return next((loop for loop in self._loops if loop.hook.runs_here()), None)
+
+    def _ledger_of(self, thread_id: int) -> Ledger | None:
+        loops = [loop for loop in tuple(self._loops) if loop.hook.thread_id == thread_id and loop.hook.runs()]
+        return loops[0].ledger if loops else None
 
     def _sessions_live(self, some: bool) -> None:
-        if self._hook is not None:
-            self._hook.sessions_live(some)
-        for thread in (self._sampler, self._watchdog):
-            if thread is not None:
+        try:
+            for loop in self._loops:
+                loop.hook.sessions_live(some)
+            for thread in self._threads:
                 thread.sessions_live(some)
+        except Exception as error:
+            self._notes.add("sessions", f"what watches sessions could not be told of them: {error!r}")
 
     # --- reading ---------------------------------------------------------------------------------
 
@@ -365,45 +454,28 @@ class Introspector:
         session = self._sessions.live.get(session_id)
         if session is None:
             raise ArgumentError(f"no live session has the id {session_id!r}")
-        return tasks_of(session, self._attached_hook(), self._places)[0]
+        self._check_started()
+        return tasks_of(session, [loop.hook for loop in tuple(self._loops)], self._places)[0]
 
-    # --- what the probes report ------------------------------------------------------------------
-
-    def _step_overran(self, overrun: Overrun) -> None:
-        if self._detector is None or self._closed or "blocks" in self._notes:
-            return
-        try:
-            self._detector.step_overran(overrun)
-        except Exception as error:
-            self._fault("blocks", f"a block could not be recorded: {error!r}")
-
-    def _loop_stalled(self, start: float, end: float) -> None:
-        if self._detector is None or self._closed or "blocks" in self._notes:
-            return
-        try:
-            self._detector.loop_stalled(start, end)
-        except Exception as error:
-            self._fault("blocks", f"a block could not be recorded: {error!r}")
+    # --- once a second ---------------------------------------------------------------------------
 
     def _tick(self, now: float) -> None:
         reporter = self._reporter
         if reporter is None:
             return
-        if not reporter.costs.step_s and self._settings.cpu == "exact":
-            reporter.costs.step_s = step_cost(lambda: Ledger(ContextVar("calibration"), self._clock, float("inf")))
-        reporter.costs.thread_s = self._service.cpu_s
+        for loop in tuple(self._loops):
+            if not loop.step_s and self._settings.cpu == "exact":
+                loop.measure_step()
+        reporter.service_cpu_s = self._service.cpu_s
         reporter.tick(now)
-        if self._hook is not None and self._hook.replaced_factory():
-            self._fault(
-                "task factory",
-                "the task factory was replaced while introspection runs: unless the new one calls the old, "
-                "tasks created since are not seen",
-            )
-
-    def _fault(self, probe: str, problem: str) -> None:
-        if probe not in self._notes:
-            self._notes[probe] = problem
-            logger.warning("introspection of %s: %s", self.name, problem)
-
-    def _current_notes(self) -> list[str]:
-        return list(self._notes.values())
+        for loop in tuple(self._loops):
+            if loop.hook.replaced_factory():
+                self._notes.add(
+                    "task factory",
+                    "the task factory was replaced while introspection runs: unless the new one calls the old, "
+                    "tasks created since are not seen",
+                )
+            if loop.hook.ended():
+                with self._sessions.lock:
+                    if loop in self._loops and not self._closed:
+                        self._let_go(loop)

@@ -1,11 +1,12 @@
 """Who holds the event loop: charge on switch.
 
-One ledger per loop. Whoever holds the loop is charged from the last switch to this one, so nested
-holders (an eager task started in mid-step, a scope entered in mid-step, a garbage collection) are
-never counted twice.
+One ledger per loop, and in each an account per session, so that nothing is ever added to by two
+threads: a session whose tasks run on two loops has an account with each. Whoever holds the loop is
+charged from the last switch to this one, so nested holders (an eager task started in mid-step, a
+scope entered in mid-step, a garbage collection) are never counted twice.
 
     loop, callbacks      running is None; their time is what is left of wall time
-    a step begins        the meter sets running to the session bound now, or to `untagged`
+    a step begins        the meter sets running to the account of the session bound now, or to `untagged`
     a scope in mid-step  switch(): charges the holder so far, and goes on with the next
     a collection         the same, with `gc` as the holder in between
     a step ends          the meter charges running and restores the holder outside
@@ -23,7 +24,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ._clock import Clock
-from ._sessions import Account, Binding
+from ._sessions import Account, Binding, Session
 
 NOTABLE_S = 100e-6
 """Steps shorter than this leave no span: writing one down would cost as much as a part of them."""
@@ -65,8 +66,8 @@ class Ledger:
     """The books of one event loop."""
 
     __slots__ = (
-        "binding", "clock", "gc", "idle", "limit", "on_overrun", "on_wake", "parts", "quiet", "running", "since",
-        "steps", "untagged",
+        "accounts", "binding", "clock", "gc", "heap_at", "heap_booked", "heap_elsewhere", "idle", "in_use", "left",
+        "limit", "on_overrun", "on_wake", "parts", "quiet", "retired", "running", "since", "steps", "untagged",
     )  # fmt: skip
 
     def __init__(
@@ -80,6 +81,10 @@ class Ledger:
         self.on_overrun = on_overrun
         self.on_wake: Callable[[], None] = lambda: None
         """Called when a step begins while the books are quiet."""
+        self.accounts: dict[Session, Account] = {}
+        """Of the sessions that have held this loop, until they are retired."""
+        self.retired = Account()
+        """What sessions before them held it for, in all. Written by whoever retires them."""
         self.untagged = Account()
         self.gc = Account()
         """Collections on the loop's thread that were long enough to matter."""
@@ -94,6 +99,75 @@ class Ledger:
         self.steps: deque[Span] = deque(maxlen=MAX_SPANS)
         """The notable steps since the loop last waited (on uvloop: since the last heartbeat)."""
 
+        self.in_use: Callable[[], int] | None = None
+        """Reads the bytes in use; None: memory is not measured."""
+        self.heap_at = 0
+        """What it read at the last switch."""
+        self.heap_booked = 0
+        """All that was booked to steps so far."""
+        self.heap_elsewhere = 0
+        """All that was booked to calls in threads: no step's. Written under their lock."""
+        self.left: Account | None = None
+        """Whose scope was left in the step under way: what is freed in the rest of it was taken inside."""
+
+    def open_heap(self) -> None:
+        """A step begins: what was allocated between steps is nobody's."""
+        in_use = self.in_use  # read once: another thread may switch it off
+        if in_use is not None and (self.running is None or self.running is self.quiet):
+            self.heap_at = in_use() - self.heap_elsewhere
+
+    def book_heap(self, holder: Account) -> None:
+        """What was allocated since the last switch is `holder`'s."""
+        in_use = self.in_use
+        if in_use is None:
+            return
+        now = in_use() - self.heap_elsewhere
+        change = now - self.heap_at
+        self.heap_at = now
+        self.heap_booked += change
+        (self.left if self.left is not None and change < 0 else holder).heap += change
+
+    def close_heap(self, running: Account) -> None:
+        """A step ends that `running` had last."""
+        self.book_heap(running)
+        self.left = None
+
+    def account_of(self, session: Session | None) -> Account:
+        """The session's account on this loop, opened where it has none yet; `untagged` for None.
+
+        One that was retired, and is come back to from a context that outlived it, is nobody's.
+        """
+        if session is None:
+            return self.untagged
+        account = self.accounts.get(session)
+        if account is None:
+            if session.ended:
+                return self.untagged
+            opened = Account(session)
+            account = self.accounts.setdefault(session, opened)  # a sampler may open it at the same time
+            if account is opened:
+                session.accounts.append(opened)
+        return account
+
+    def bound(self) -> Account:
+        """The account of the session that is bound here."""
+        return self.account_of(self.binding.get(None))
+
+    def retire(self, session: Session) -> None:
+        """Closes the account of an ended session that has no task left. By one thread only."""
+        account = self.accounts.pop(session, None)
+        if account is not None:
+            self.retired.busy += account.busy
+            self.retired.steps += account.steps
+
+    def totals(self, standing: Standing) -> tuple[float, int]:
+        """(seconds, steps) charged on this loop to all sessions there have been."""
+        busy, steps, running = self.retired.busy, self.retired.steps, standing.running
+        for account in list(self.accounts.values()):
+            busy += account.busy if account is not running else standing.busy
+            steps += account.steps
+        return busy, steps
+
     def switch(self, holder: Account) -> None:
         """In mid-step: the loop is `holder`'s from now on."""
         running = self.running
@@ -102,6 +176,7 @@ class Ledger:
         now = self.clock()
         running.busy += now - self.since
         self.parts.append(Span(running, self.since, now))
+        self.book_heap(running)
         self.running = holder
         self.since = now
 
@@ -112,10 +187,12 @@ class Ledger:
             self.on_wake()
             return None
         outside.busy += now - self.since
+        self.book_heap(outside)
         return outside
 
     def begin(self, holder: Account) -> tuple[Account | None, float]:
         """A step begins. Returns what `end` wants back."""
+        self.open_heap()
         now = self.clock()
         outside = self.running
         if outside is not None:
@@ -124,13 +201,15 @@ class Ledger:
         self.since = now
         return outside, now
 
-    def end(self, outside: Account | None, start: float) -> None:
-        """A step that began at `start` ends."""
-        now = self.clock()
+    def end(self, outside: Account | None, start: float, now: float | None = None) -> None:
+        """A step that began at `start` ends: at `now`, if the clock has been read already."""
+        if now is None:
+            now = self.clock()
         running, since = self.running, self.since
         if running is not None:
             running.busy += now - since
             running.steps += 1
+            self.close_heap(running)
         self.running = outside
         self.since = now
         if running is not None and now - start > NOTABLE_S:

@@ -11,9 +11,8 @@ from collections.abc import Iterable
 
 import psutil
 
-from ._sessions import Session
+from ._sessions import MIB, Session
 
-MIB = 1024 * 1024
 TREND_WINDOW_S = 60.0
 TREND_MINIMUM_S = 10.0
 

@@ -24,27 +24,27 @@ from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
 from ._ledger import NOTABLE_S, Ledger
-from ._sessions import Session
+from ._sessions import Account
 
 Steps = Generator[Any, Any, Any]
 
 
-def drive(coro: Coroutine[Any, Any, Any], ledger: Ledger, tag: Session | None) -> Steps:
-    """Runs `coro`, charging each step to the session bound at its start. `tag` is the session the
-    task was created for: it counts one live task until this generator ends, however it ends.
+def drive(coro: Coroutine[Any, Any, Any], ledger: Ledger, tag: Account) -> Steps:
+    """Runs `coro`, charging each step to the session bound at its start. `tag` is the account of the
+    one that the task was created for: it counts one live task until this generator ends, however it
+    ends. A step looks its account up only where the session is not the one of the step before.
 
     The body is one function, and writes the ledger's begin() and end() out, because it is the one
     path that every step of every task takes: a call costs more than all the rest of it.
     """
     send = coro.send
     clock = ledger.clock
-    untagged = ledger.untagged
+    session, holder = tag.session, tag
     get = ledger.binding.get
     notable = NOTABLE_S
     thrown: BaseException | None = None
     value: Any = None
-    if tag is not None:  # here: an interrupt, or a stack that is full, may keep this generator from beginning
-        tag.tasks += 1
+    tag.tasks += 1  # here: an interrupt, or a stack that is full, may keep this generator from beginning
     try:
         try:
             value = yield
@@ -52,13 +52,18 @@ def drive(coro: Coroutine[Any, Any, Any], ledger: Ledger, tag: Session | None) -
             # Dropped before its first step: the coroutine's own finalizer warns, as without us.
             raise
         except BaseException as error:
-            thrown = _without_our_frame(error)
+            thrown = without_our_frame(error)
         while True:
+            if ledger.in_use is not None:
+                ledger.open_heap()
             start = clock()
             outside = ledger.running
             if outside is not None:
                 outside = ledger.interrupt(outside, start)
-            ledger.running = get(untagged)
+            bound = get(None)
+            if bound is not session:
+                session, holder = bound, ledger.account_of(bound)
+            ledger.running = holder
             ledger.since = start
             try:
                 if thrown is None:
@@ -74,13 +79,15 @@ def drive(coro: Coroutine[Any, Any, Any], ledger: Ledger, tag: Session | None) -
                 return stop.value
             except BaseException as error:
                 ledger.end(outside, start)
-                _without_our_frame(error)
+                without_our_frame(error)
                 raise
             end = clock()
             running = ledger.running
             since = ledger.since
             running.busy += end - since
             running.steps += 1
+            if ledger.in_use is not None:
+                ledger.close_heap(running)
             ledger.running = outside
             ledger.since = end
             if end - start > notable:
@@ -88,14 +95,13 @@ def drive(coro: Coroutine[Any, Any, Any], ledger: Ledger, tag: Session | None) -
             try:
                 value = yield item
             except BaseException as error:
-                thrown = _without_our_frame(error)
+                thrown = without_our_frame(error)
             item = None  # the future awaited lives no longer than it would without us
     finally:
-        if tag is not None:
-            tag.tasks -= 1
+        tag.tasks -= 1
 
 
-def _without_our_frame(error: BaseException) -> BaseException:
+def without_our_frame(error: BaseException) -> BaseException:
     """The error with the outermost traceback entry, the frame that caught it, taken off."""
     if error.__traceback__ is not None:
         error.__traceback__ = error.__traceback__.tb_next
@@ -110,7 +116,7 @@ class MeteredCoroutine:
     send: Callable[[Any], Any]
     throw: Callable[..., Any]
 
-    def __init__(self, coro: Coroutine[Any, Any, Any], ledger: Ledger, tag: Session | None) -> None:
+    def __init__(self, coro: Coroutine[Any, Any, Any], ledger: Ledger, tag: Account) -> None:
         steps = drive(coro, ledger, tag)
         steps.send(None)
         self.coro = coro
@@ -139,7 +145,7 @@ class MeteredCoroutine:
 Coroutine.register(MeteredCoroutine)
 
 
-def step_cost(make_ledger: Callable[[], Ledger], steps: int = 200, rounds: int = 7) -> float:
+def step_cost(ledger: Ledger, steps: int = 200, rounds: int = 7) -> float:
     """Seconds that metering adds to one step here, the least of a few short runs (~1 ms in all)."""
 
     class Pause:
@@ -150,7 +156,6 @@ def step_cost(make_ledger: Callable[[], Ledger], steps: int = 200, rounds: int =
         for _ in range(steps):
             await Pause()
 
-    ledger = make_ledger()
     clock = ledger.clock
 
     def timed(coro: Any) -> float:
@@ -161,5 +166,5 @@ def step_cost(make_ledger: Callable[[], Ledger], steps: int = 200, rounds: int =
         return clock() - began
 
     plain = min(timed(work()) for _ in range(rounds))
-    metered = min(timed(MeteredCoroutine(work(), ledger, None)) for _ in range(rounds))
+    metered = min(timed(MeteredCoroutine(work(), ledger, ledger.untagged)) for _ in range(rounds))
     return max(0.0, metered - plain) / steps

@@ -1,4 +1,4 @@
-"""AgentPool: many sessions as tasks of one loop, each one's failure its own.
+"""AgentPool: many sessions in one worker, each one's failure its own.
 
 pool = AgentPool(slow_session_threshold_ms=50)
 pool.add("restaurant", entrypoint)           # async def entrypoint(session): ...
@@ -8,80 +8,45 @@ await pool.serve()                           # or pool.run(), which brings loop 
 
 from __future__ import annotations
 
-import inspect
 import logging
-import os
 import signal
+import threading
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, nullcontext
-from typing import Any, Literal, NamedTuple
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.abc
-import psutil
 
 from . import _checks
-from ._errors import ArgumentError, ArgumentTypeError, StateError
+from ._errors import ArgumentError, SessionFailed, StateError
+from ._hosting import Agent, Entrypoint, InLoop, Place, PoolSession
 from ._introspector import Introspector
-from ._memory import MIB
+from ._limits import end_on_signals, keep_memory_limit, sessions
 from ._sessions import check_metadata, check_text
+from .wire._messages import Isolation
 
 logger = logging.getLogger("openrtc.pool")
 
-Entrypoint = Callable[["PoolSession"], Awaitable[Any]]
-State = Literal["waiting", "running", "done", "errored", "cancelled"]
-
-_MEMORY_CHECK_S = 1.0
-
-
-class PoolSession:
-    """One session of a pool: what its entrypoint is given, and what `start_session` returns."""
-
-    def __init__(self, session_id: str, agent_name: str, metadata: Mapping[str, Any]) -> None:
-        self.session_id = session_id
-        self.agent_name = agent_name
-        self.metadata = metadata
-        self.state: State = "waiting"
-        self.error: Exception | None = None
-        """What its entrypoint raised; None otherwise."""
-        self._scope: anyio.CancelScope | None = None
-        self._cancelled = False
-        self._ended = anyio.Event()
-
-    def __repr__(self) -> str:
-        return f"<PoolSession {self.session_id!r} agent_name={self.agent_name!r} {self.state}>"
-
-    def cancel(self) -> None:
-        """Cancels the entrypoint, now or as soon as it starts."""
-        self._cancelled = True
-        if self._scope is not None:
-            self._scope.cancel()
-
-    async def wait(self) -> None:
-        """Until it has ended; `state` and `error` then say how."""
-        await self._ended.wait()
-
-
-class Agent(NamedTuple):
-    """What a pool knows of an agent."""
-
-    entrypoint: Entrypoint
-    sessions: int
-    """How many are started when the pool begins to serve."""
-    metadata: Mapping[str, Any]
-    """Theirs."""
-
 
 class AgentPool:
-    """Hosts agents' sessions as tasks of one loop, introspected.
+    """Hosts agents' sessions, introspected.
 
-    isolation: "coroutine", the only one there is.
+    isolation: "coroutine": sessions are tasks of one loop. "process": each is a process of its own, and
+        introspection is skipped; entrypoints and metadata must be picklable.
     enable_introspection: False starts no thread, no socket, no task factory.
     slow_session_threshold_ms: see Introspector.
-    memory_limit_mb: MiB of RSS over which the pool drains; 0: none.
+    memory_limit_mb: MiB of RSS at which the pool drains, with a warning at 80 %; 0: none. In process mode
+        it is that of all processes together.
     max_sessions: how many may run at once; 0: no limit.
-    introspection: further arguments of the Introspector, such as {"cpu": "sampled"}.
+    drain_timeout_s: seconds that a draining pool waits for its sessions before it cancels them; None: as
+        long as they take.
+    stop_grace_s: seconds that a cancelled session's process has to end before it is killed.
+    name: the worker's, in `openrtc top` and in its socket's file name.
+    introspection: further arguments of the Introspector, such as {"cpu": "sampled"}. In process mode only
+        its socket_path is of any use.
 
     Raises ArgumentError for a value outside of what it accepts.
     """
@@ -89,18 +54,24 @@ class AgentPool:
     def __init__(
         self,
         *,
-        isolation: Literal["coroutine"] = "coroutine",
+        isolation: Isolation = "coroutine",
         enable_introspection: bool = True,
         slow_session_threshold_ms: float = 50.0,
         memory_limit_mb: float = 0.0,
         max_sessions: int = 0,
+        drain_timeout_s: float | None = None,
+        stop_grace_s: float = 5.0,
         name: str = "worker",
         introspection: Mapping[str, Any] | None = None,
     ) -> None:
-        _checks.one_of("isolation", isolation, ("coroutine",))
+        _checks.one_of("isolation", isolation, ("coroutine", "process"))
         self.name = name
         self._max_sessions = _checks.whole("max_sessions", max_sessions)
         self._memory_limit_mb = _checks.number("memory_limit_mb", memory_limit_mb, least=0)
+        if drain_timeout_s is not None:
+            _checks.number("drain_timeout_s", drain_timeout_s, least=0)
+        self._drain_timeout_s = drain_timeout_s
+        _checks.number("stop_grace_s", stop_grace_s, least=0)
         # Made even where it will not be started, so that wrong arguments are told in either case.
         introspector = Introspector(
             name=name,
@@ -109,8 +80,20 @@ class AgentPool:
             max_sessions=max_sessions,
             **dict(introspection or {}),
         )
-        self.introspector: Introspector | None = introspector if enable_introspection else None
-        """None where introspection is off."""
+        self.introspector: Introspector | None = None
+        """None where introspection is off, and in process mode."""
+        self._place: Place
+        if isolation == "process":
+            from ._process_report import ProcessReport
+            from ._processes import InProcesses
+
+            self._place = InProcesses(
+                ProcessReport(introspector._settings) if enable_introspection else None, stop_grace_s
+            )
+        else:
+            self.introspector = introspector if enable_introspection else None
+            self._place = InLoop(self.introspector)
+        self.isolation = isolation
         self._agents: dict[str, Agent] = {}
         self._active: dict[str, PoolSession] = {}
         self._group: anyio.abc.TaskGroup | None = None
@@ -118,9 +101,11 @@ class AgentPool:
         self._changed = anyio.Event()
         self._draining = False
         self.started = 0
-        """Sessions whose entrypoint was called."""
+        """Sessions whose entrypoint was called, or whose process was started."""
         self.failed = 0
-        """Sessions whose entrypoint raised."""
+        """Sessions that ended with an error."""
+        self.ended_by: signal.Signals | None = None
+        """The second signal, which stopped it; None: there was none."""
 
     @property
     def active(self) -> int:
@@ -132,6 +117,11 @@ class AgentPool:
         """Whether no new sessions are taken."""
         return self._draining
 
+    @property
+    def socket_path(self) -> Path | None:
+        """Where it serves what it knows; None before and after, and where it serves nowhere."""
+        return self._place.socket_path
+
     def add(
         self, name: str, entrypoint: Entrypoint, *, sessions: int = 0, metadata: Mapping[str, Any] | None = None
     ) -> None:
@@ -139,17 +129,15 @@ class AgentPool:
 
         `sessions` of them, with this metadata, are started when the pool begins to serve; more can be
         with `start_session`. Raises ArgumentError where the name is taken, the entrypoint is not an
-        async function or the metadata no mapping.
+        async function, the metadata no mapping, or in process mode one of them cannot be pickled.
         """
         check_text("agent name", name)
         if name in self._agents:
             raise ArgumentError(f"agent {name!r} is in this pool already: choose another name")
-        called = entrypoint if inspect.isroutine(entrypoint) else getattr(entrypoint, "__call__", entrypoint)  # noqa: B004
-        if not (inspect.iscoroutinefunction(entrypoint) or inspect.iscoroutinefunction(called)):
-            raise ArgumentTypeError(
-                f"entrypoint of agent {name!r} must be an async function of the session, got {entrypoint!r}"
-            )
-        self._agents[name] = Agent(entrypoint, _checks.whole("sessions", sessions), check_metadata(metadata))
+        self._place.check(name, entrypoint)
+        metadata = check_metadata(metadata)
+        self._place.check_metadata(metadata)
+        self._agents[name] = Agent(entrypoint, _checks.whole("sessions", sessions), metadata)
 
     async def start_session(
         self, agent: str, *, metadata: Mapping[str, Any] | None = None, session_id: str | None = None
@@ -157,9 +145,12 @@ class AgentPool:
         """Starts a session of an agent, at once or as soon as the pool serves. Does not wait for its end.
 
         `session_id` is made up where it is None. Raises ArgumentError for an unknown agent, an id
-        in use or metadata that is no mapping, StateError where the pool is full, draining or done.
+        in use or metadata that is no mapping (in process mode: or cannot be pickled), StateError where
+        the pool is full, draining or done.
         """
-        return self._start(agent, check_metadata(metadata), session_id)
+        checked = check_metadata(metadata)
+        self._place.check_metadata(checked)
+        return self._start(agent, checked, session_id)
 
     def _start(self, agent: str, metadata: Mapping[str, Any], session_id: str | None) -> PoolSession:
         if agent not in self._agents:
@@ -167,8 +158,7 @@ class AgentPool:
             raise ArgumentError(f"agent {agent!r} is not in this pool; it has {known}")
         if self._draining:
             raise StateError(f"pool {self.name!r} takes no new sessions: it is draining or done")
-        if self._max_sessions and len(self._active) >= self._max_sessions:
-            raise StateError(f"pool {self.name!r} is full: max_sessions is {self._max_sessions}")
+        self._check_room(1)
         session_id = check_text("session_id", session_id) if session_id is not None else f"job-{uuid.uuid4().hex[:8]}"
         if session_id in self._active:
             raise ArgumentError(f"session id {session_id!r} is live already: an id can be used again once it has ended")
@@ -178,63 +168,87 @@ class AgentPool:
             self._group.start_soon(self._host, session, name=f"{agent} {session_id}")
         return session
 
-    async def serve(self) -> None:
+    def _check_room(self, more: int) -> None:
+        if self._max_sessions and more and len(self._active) + more > self._max_sessions:
+            raise StateError(f"pool {self.name!r} is full: max_sessions is {self._max_sessions}")
+
+    async def serve(
+        self, *, handle_signals: bool = False, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+    ) -> None:
         """Runs sessions until `stop`, or `drain` and the end of the last one. Once for each pool.
 
-        Raises StateError where it served before, EndpointError where the socket cannot be made.
+        handle_signals: the first SIGINT or SIGTERM drains, the second stops, a third ends the process; needs
+            the main thread.
+        task_status: of a task group's `start`, which then returns once the socket is there.
+
+        Raises StateError where it served before or is to start more sessions than max_sessions,
+        EndpointError where the socket cannot be made.
         """
         if self._served:
             raise StateError(f"pool {self.name!r} has served already: make a new one to serve again")
+        if handle_signals and threading.current_thread() is not threading.main_thread():
+            raise StateError("signals reach the main thread only: serve there, or without handle_signals")
+        self._check_room(sum(agent.sessions for agent in self._agents.values()))
         self._served = True
         try:
-            async with AsyncExitStack() as stack:
-                if self.introspector is not None:
-                    await stack.enter_async_context(self.introspector)
-                await self._serve()
+            async with self._place:
+                await self._serve(handle_signals, task_status)
         finally:
             self._draining = True
             self._abandon_waiting()
 
-    async def _serve(self) -> None:
+    async def _serve(self, handle_signals: bool, task_status: anyio.abc.TaskStatus[None]) -> None:
         async with anyio.create_task_group() as watchers:
+            if handle_signals:
+                await watchers.start(end_on_signals, self, self._drain_timeout_s, self._end_by)
             if self._memory_limit_mb:
-                watchers.start_soon(self._watch_memory)
+                place = self._place
+                watchers.start_soon(keep_memory_limit, self, self._memory_limit_mb, place.rss_mb, place.note)
             async with anyio.create_task_group() as self._group:
                 try:
+                    task_status.started()
                     for session in list(self._active.values()):
                         self._group.start_soon(self._host, session, name=f"{session.agent_name} {session.session_id}")
                     for name, agent in self._agents.items():
-                        for _ in range(agent.sessions):
+                        for _ in range(0 if self._draining else agent.sessions):
                             self._start(name, agent.metadata, None)
-                    while not (self._draining and not self._active):
-                        await self._changed.wait()
-                        self._changed = anyio.Event()
+                    while not self._draining:
+                        await self._wait_for_change()
+                    # Which it is told of only now where it drained before it served.
+                    self._place.drain()
+                    with anyio.move_on_after(self._drain_timeout_s) as waiting:
+                        while self._active:
+                            await self._wait_for_change()
+                    if waiting.cancelled_caught:
+                        logger.warning(
+                            "pool %s cancels %s, which did not end within %g s",
+                            self.name, sessions(self.active), self._drain_timeout_s,
+                        )  # fmt: skip
+                        self.stop()
                 finally:
                     self._group, group = None, self._group
                     self._draining = True
                     del group
             watchers.cancel_scope.cancel()
 
+    async def _wait_for_change(self) -> None:
+        await self._changed.wait()
+        self._changed = anyio.Event()
+
     async def _host(self, session: PoolSession) -> None:
-        scope: Any = nullcontext()
         try:
-            if self.introspector is not None:
-                scope = self.introspector.session(
-                    session.session_id, agent_name=session.agent_name, metadata=session.metadata
-                )
             with anyio.CancelScope() as session._scope:
                 if session._cancelled:
                     return
                 session.state = "running"
                 self.started += 1
-                with scope:
-                    await self._agents[session.agent_name].entrypoint(session)
+                await self._place.run(session, self._agents[session.agent_name].entrypoint)
                 session.state = "done"
         except Exception as error:
             session.state = "errored"
             session.error = error
             self.failed += 1
-            logger.exception("session %s of agent %s failed", session.session_id, session.agent_name)
+            self._tell_failure(session, error)
         finally:
             if session.state not in ("done", "errored"):
                 session.state = "cancelled"
@@ -242,11 +256,22 @@ class AgentPool:
             session._ended.set()
             self._changed.set()
 
+    def _tell_failure(self, session: PoolSession, error: Exception) -> None:
+        line = "session %s of agent %s failed"
+        if isinstance(error, SessionFailed):
+            told = f"\n{error.traceback.rstrip()}" if error.traceback else ""
+            logger.error(line + ": %s%s", session.session_id, session.agent_name, error, told)
+        else:
+            traceback = error.__traceback__  # without the frames of ours that led there
+            while traceback is not None and traceback.tb_frame.f_globals.get("__package__") == __package__:
+                traceback = traceback.tb_next
+            logger.error(line, session.session_id, session.agent_name, exc_info=(type(error), error, traceback))
+
     def drain(self) -> None:
-        """Takes no new sessions; `serve` returns when those that run have ended."""
+        """Takes no new sessions; `serve` returns when those that run have ended, or were cancelled
+        `drain_timeout_s` later."""
         self._draining = True
-        if self.introspector is not None:
-            self.introspector.draining = True
+        self._place.drain()
         self._changed.set()
 
     def stop(self) -> None:
@@ -259,34 +284,17 @@ class AgentPool:
             session.cancel()
 
     def run(self) -> None:
-        """Serves on an event loop of its own until SIGINT or SIGTERM, which stops it; then returns."""
-        anyio.run(self._run)
+        """Serves on an event loop of its own until SIGINT or SIGTERM, and returns when the last session has ended.
 
-    async def _run(self) -> None:
-        async with anyio.create_task_group() as group:
-            group.start_soon(self._stop_on_signal)
-            await self.serve()
-            group.cancel_scope.cancel()
+        A second signal cancels the sessions; once they have cleaned up, it raises SystemExit with 128
+        and the signal's number, which is what a shell expects. A third ends the process at once.
+        """
+        anyio.run(partial(self.serve, handle_signals=True))
+        if self.ended_by is not None:
+            raise SystemExit(128 + self.ended_by)
 
-    async def _stop_on_signal(self) -> None:
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            async for number in signals:
-                logger.info("pool %s stops: %s", self.name, signal.Signals(number).name)
-                self.stop()
-
-    async def _watch_memory(self) -> None:
-        process = psutil.Process(os.getpid())
-        while not self._draining:
-            rss_mb = process.memory_info().rss / MIB
-            if rss_mb > self._memory_limit_mb:
-                logger.warning(
-                    "pool %s drains: RSS is %.0f MiB, memory_limit_mb is %.0f",
-                    self.name,
-                    rss_mb,
-                    self._memory_limit_mb,
-                )
-                self.drain()
-            await anyio.sleep(_MEMORY_CHECK_S)
+    def _end_by(self, number: signal.Signals) -> None:
+        self.ended_by = number
 
     def _abandon_waiting(self) -> None:
         for session in list(self._active.values()):

@@ -1,7 +1,8 @@
 """Snapshots: from accounts and probes to what is shown.
 
-Built on any thread while the loop goes on. Rates look one to two seconds back, to the marks that
-`tick` leaves about once a second.
+Built on any thread while the loops go on. Rates look one to two seconds back, to the marks that
+`tick` leaves about once a second. What is told of the worker as a whole is, of shares of loop time,
+the mean of all its loops; of lag, the worst loop's. With one loop both are simply its own.
 """
 
 from __future__ import annotations
@@ -11,18 +12,22 @@ import os
 import platform
 import time
 import uuid
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from ._asyncio import AsyncioHook, loop_name
 from ._blocks import BlockLog
-from ._clock import WallTime
-from ._ledger import Ledger, Standing
-from ._sessions import Session, SessionTable, percent
+from ._clock import Clock, WallTime
+from ._failures import Failure, Failures
+from ._ledger import Standing
+from ._loop_times import MARK_INTERVAL_S, Lag, Mark, mean_of, worst_of
+from ._sessions import MIB, Account, Session, SessionTable, percent
 from ._settings import Settings
 from .wire._messages import (
-    LagMethod,
+    Block,
+    LeftBehind,
+    LoopInfo,
     LoopTime,
     SessionRow,
     Snapshot,
@@ -31,38 +36,30 @@ from .wire._messages import (
 )
 
 if TYPE_CHECKING:
-    from ._detector import Detector
+    from ._attached import AttachedLoop
+    from ._heap import Heap
     from ._host import HostVitals
     from ._memory import ShareOfRss
-    from ._sampler import Sampler
-    from ._usage import ThreadUsage
-    from ._watchdog import Watchdog
+    from ._notes import Notes
+    from ._parking import ParkingThread
+    from ._threadwork import ThreadWork
+    from ._usage import HostPressure
 
-MARK_INTERVAL_S = 1.0
-LAG_WINDOW_S = 60.0
+LEFT_BEHIND_S = 600.0
+MAX_LEFT_BEHIND = 10
 _ROWS_PER_BREATH = 128
 
 
-@dataclass(slots=True)
-class Costs:
-    """What introspection itself has used so far."""
+class Moment(NamedTuple):
+    """What the ledgers say at one moment, a few microseconds long."""
 
-    step_s: float = 0.0
-    """Seconds that metering adds to one step, measured at the start."""
-    thread_s: float = 0.0
-    """CPU seconds of the service thread, the sampler's not included."""
+    now: float
+    loops: list[tuple[AttachedLoop, Standing, Mark]]
+    in_progress: dict[Account, float]
+    """Seconds charged to those who hold a loop now, the span in progress included."""
 
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """Totals at one moment."""
-
-    when: float
-    sessions: float
-    untagged: float
-    gc: float
-    idle: float | None
-    cost: float
+    def busy_of(self, session: Session) -> float:
+        return sum(self.in_progress.get(account, account.busy) for account in session.accounts)
 
 
 @dataclass(slots=True)
@@ -70,32 +67,55 @@ class Reporter:
     """Everything a snapshot is made from."""
 
     settings: Settings
+    clock: Clock
     wall: WallTime
     sessions: SessionTable
-    ledger: Ledger
-    hook: AsyncioHook
+    failures: Failures
+    loops: Sequence[AttachedLoop]
+    """Those attached now, the first one first: it changes."""
     blocks: BlockLog
-    detector: Detector
-    usage: ThreadUsage
+    pressure: HostPressure
+    thread_work: ThreadWork
+    heap: Heap | None
+    """None: what sessions have allocated is not measured, or is so no more."""
     memory: ShareOfRss
     host: HostVitals
-    sampler: Sampler | None
-    watchdog: Watchdog | None
-    notes: Callable[[], list[str]]
-    costs: Costs = field(default_factory=Costs)
+    threads: Sequence[ParkingThread]
+    """Introspection's own, besides the service's."""
+    notes: Notes
+    service_cpu_s: float = 0.0
+    """CPU seconds that the service thread has used."""
     draining: bool = False
     epoch: str = field(default_factory=lambda: uuid.uuid4().hex[:16])
+    _kind: str = ""
     _started: float = 0.0
-    _marks: tuple[Mark, Mark] = field(init=False)
+    _spent: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    _heap_watched: tuple[float, int] = (0.0, 0)
+    _gone_cost_s: float = 0.0
+    _gone_cpu_s: float = 0.0
     _memory_due: float = float("-inf")
     _mark_due: float = float("-inf")
-    _sorted_waits: tuple[float, float, list[float]] = field(default=(float("-inf"), 0.0, []))
     _sequence: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
     def __post_init__(self) -> None:
-        mark = self._mark(self.ledger.standing())
-        self._started = mark.when
-        self._marks = (mark, mark)
+        self._started = self.clock()
+        self._spent = (self._started, 0.0, self._started, 0.0)
+        self._heap_watched = (self._started, 0)
+
+    def moment(self) -> Moment:
+        loops = []
+        for loop in tuple(self.loops):
+            standing = loop.ledger.standing()
+            loops.append((loop, standing, loop.times.mark(standing)))
+        now = loops[-1][1].now if loops else self.clock()
+        holding = {standing.running: standing.busy for _, standing, _ in loops if standing.running is not None}
+        return Moment(now, loops, holding)
+
+    def let_go(self, loop: AttachedLoop) -> None:
+        """The loop is attached no more: what it has cost stays in the totals."""
+        self._kind = self._kind or loop.hook.kind
+        self._gone_cost_s += loop.times.mark(loop.ledger.standing()).steps * loop.step_s
+        self._gone_cpu_s += loop.cpu_s() or 0.0
 
     # --- once a second ---------------------------------------------------------------------------
 
@@ -109,67 +129,99 @@ class Reporter:
             self._mark_due = now + MARK_INTERVAL_S
             self.host.sample(now, self._accounted_cpu())
             if self.sessions.live:  # without sessions there is no block that it would be evidence for
-                self.detector.pressure.mark()
-            self.sessions.retire()
-            standing = self.ledger.standing()
-            self._marks = (self._marks[1], self._mark(standing))
+                self.pressure.mark()
+            self.failures.forget(now)
+            for session in self.sessions.retire():
+                for loop in tuple(self.loops):
+                    loop.ledger.retire(session)
+            moment = self.moment()
+            for loop, _, mark in moment.loops:
+                loop.times.tick(mark)
+            self._spent = (*self._spent[2:], moment.now, self._cost(moment))
             for session in list(self.sessions.live.values()):
-                session.mark(standing.now, self.ledger.busy_of(session, standing))
+                session.mark(moment.now, moment.busy_of(session))
+                if self.heap is not None:
+                    session.mark_heap(moment.now)
+            self._watch_heap(moment)
+
+    def _watch_heap(self, moment: Moment) -> None:
+        """Switches memory by session off, for good, where reading it has become too dear."""
+        since, before = self._heap_watched
+        if self.heap is None or moment.now - since < MARK_INTERVAL_S / 2:
+            return
+        steps = sum(mark.steps for _, _, mark in moment.loops)
+        self._heap_watched = (moment.now, steps)
+        # A loop that was let go of meanwhile takes its steps along.
+        problem = self.heap.too_dear(2 * max(0, steps - before) / (moment.now - since))
+        if problem is not None:
+            self.heap = None
+            for loop in tuple(self.loops):
+                loop.ledger.in_use = None
+            self.notes.add("heap", problem)
 
     def _accounted_cpu(self) -> float | None:
-        """CPU seconds of the loop's thread and of our own; None where the platform does not tell."""
-        loop_s = self.usage.read().cpu_s
-        return loop_s + self._threads_cpu() if loop_s is not None else None
+        """CPU seconds of the loops' threads and of our own; None where the platform does not tell."""
+        known = [cpu_s for loop in tuple(self.loops) if (cpu_s := loop.cpu_s()) is not None]
+        return self._gone_cpu_s + sum(known) + self._threads_cpu() if len(known) == len(self.loops) else None
 
     def _threads_cpu(self) -> float:
-        threads = (self.sampler, self.watchdog)
-        return self.costs.thread_s + sum(thread.cpu_s for thread in threads if thread is not None)
+        return self.service_cpu_s + sum(thread.cpu_s for thread in self.threads)
 
-    def _mark(self, standing: Standing) -> Mark:
-        busy, steps = self.sessions.totals(lambda account: self.ledger.busy_of(account, standing))
-        untagged = self.ledger.untagged
+    def _cost(self, moment: Moment) -> float:
         cost = self._threads_cpu()
         if self.settings.cpu == "exact":
-            cost += (steps + untagged.steps) * self.costs.step_s
-        return Mark(
-            when=standing.now,
-            sessions=busy,
-            untagged=self.ledger.busy_of(untagged, standing),
-            gc=self.ledger.gc.busy,
-            idle=self.hook.idle(standing.now),
-            cost=cost,
-        )
+            cost += self._gone_cost_s + sum(mark.steps * loop.step_s for loop, _, mark in moment.loops)
+        return cost
 
     # --- on demand -------------------------------------------------------------------------------
 
     def snapshot(self, *, breathe: bool = False) -> Snapshot:
         """Everything now. `breathe`: give the GIL away now and then, when not on the loop's thread."""
-        standing = self.ledger.standing()
-        now = standing.now
+        moment = self.moment()
+        errored = self.failures.shown(moment.now, self.sessions.live)  # first, so that no session is in both
         live = list(self.sessions.live.values())
-        in_progress = self.detector.in_progress(standing)
-        blocked = in_progress.session_id if in_progress is not None else None
+        rss_mb = self.memory.rss_mb  # once: it is sampled meanwhile, and rows add up to it
+        in_progress = [
+            block for loop, standing, _ in moment.loops if (block := loop.detector.in_progress(standing)) is not None
+        ]
         return Snapshot(
             seq=next(self._sequence),
-            taken_at=self.wall.at(now),
-            worker=self._worker(standing, len(live)),
-            sessions=self._rows(live, standing, blocked, breathe=breathe),
-            blocks_in_progress=[in_progress] if in_progress is not None else [],
+            taken_at=self.wall.at(moment.now),
+            worker=self._worker(moment, live, rss_mb),
+            sessions=[
+                *self._rows(live, moment, in_progress, rss_mb, breathe=breathe),
+                *(self._errored_row(failure, moment) for failure in errored),
+            ],
+            blocks_in_progress=in_progress,
         )
 
-    def _rows(self, live: list[Session], standing: Standing, blocked: str | None, *, breathe: bool) -> list[SessionRow]:
-        now = standing.now
-        share = self.memory.rss_mb / len(live) if live else 0.0
+    def _rows(
+        self, live: list[Session], moment: Moment, in_progress: list[Block], rss_mb: float, *, breathe: bool
+    ) -> list[SessionRow]:
+        now = moment.now
+        share = rss_mb / len(live) if live else 0.0
         metered = self.settings.cpu != "off"
-        delays = self.detector.victims.known
+        blocked = {block.session_id for block in in_progress}
+        several = len(moment.loops) > 1
+        tells_delays = {loop.name: loop.hook.victims.known for loop, _, _ in moment.loops}
+        some_tells_delays = any(tells_delays.values())
+        sees_threads = {loop.name for loop, _, _ in moment.loops if loop.sees_threads}
+        in_progress_of = moment.in_progress.get
         at = self.wall.at
+        heap = self.heap is not None
+        in_threads = self.thread_work.under_way()
         rows = []
         for index, session in enumerate(live):
-            busy = self.ledger.busy_of(session, standing)
+            busy, steps, tasks = 0.0, 0, 0
+            for account in session.accounts:
+                busy += in_progress_of(account, account.busy)
+                steps += account.steps
+                tasks += account.tasks
             if share > session.peak_mb:
                 session.peak_mb = share
+            delays = tells_delays.get(session.loop or "", some_tells_delays)
             status: Status = "active"
-            if session.session_id == blocked:
+            if session.session_id in blocked:
                 status = "blocked"
             elif now < session.slow_until:
                 status = "slow"
@@ -180,14 +232,20 @@ class Reporter:
                     session_id=session.session_id,
                     agent_name=session.agent_name,
                     tenant=session.tenant,
+                    loop=session.loop if several else None,
                     started_at=at(session.started),
                     duration_s=max(0.0, now - session.started),
                     cpu_pct=session.share(now, busy) if metered else None,
                     cpu_s=busy if metered else None,
-                    steps=session.steps if metered else None,
-                    tasks=session.tasks,
+                    steps=steps if metered else None,
+                    tasks=max(0, tasks),
                     mem_mb=share,
                     peak_mb=session.peak_mb,
+                    heap_mb=session.held / MIB if heap else None,
+                    heap_growth_mb_per_min=_mib(session.heap_growth(now)) if heap else None,
+                    thread_cpu_s=session.thread_cpu + in_threads.get(session, 0.0)
+                    if session.loop in sees_threads
+                    else None,
                     status=status,
                     blocks=session.blocks,
                     worst_block_ms=1000.0 * session.worst_block,
@@ -199,99 +257,105 @@ class Reporter:
                 _breathe()
         return rows
 
-    def _worker(self, standing: Standing, live: int) -> WorkerInfo:
-        now = standing.now
-        p99, longest, method = self._lag(now)
-        mark = self._mark(standing)
-        before = self._marks[0]
+    def _errored_row(self, failure: Failure, moment: Moment) -> SessionRow:
+        """Of a session that has ended: what it has used, and no share of what there is now."""
+        session = failure.session
+        metered = self.settings.cpu != "off"
+        loops = {loop.name: loop for loop, _, _ in moment.loops}
+        home = loops.get(session.loop) if session.loop is not None else None
+        delays = home is not None and home.hook.victims.known
+        return SessionRow(
+            session_id=session.session_id,
+            agent_name=session.agent_name,
+            tenant=session.tenant,
+            loop=session.loop if len(loops) > 1 else None,
+            started_at=self.wall.at(session.started),
+            duration_s=max(0.0, failure.ended_at - session.started),
+            cpu_pct=0.0 if metered else None,
+            cpu_s=moment.busy_of(session) if metered else None,
+            steps=session.steps if metered else None,
+            tasks=session.tasks,
+            peak_mb=session.peak_mb,
+            heap_mb=session.held / MIB if self.heap is not None else None,
+            thread_cpu_s=session.thread_cpu if home is not None and home.sees_threads else None,
+            status="errored",
+            error=failure.error,
+            blocks=session.blocks,
+            worst_block_ms=1000.0 * session.worst_block,
+            delayed_s=session.delayed if delays else None,
+            worst_delay_ms=1000.0 * session.worst_delay if delays else None,
+        )
+
+    def _worker(self, moment: Moment, live: list[Session], rss_mb: float) -> WorkerInfo:
+        now = moment.now
+        lags = [loop.times.lag(now) for loop, _, _ in moment.loops]
+        shares = [loop.times.shares(mark) for loop, _, mark in moment.loops]
+        lag = worst_of(lags)
+        loops = _loop_infos(moment, shares, lags, live) if len(moment.loops) > 1 else []
+        since, spent, _, _ = self._spent
         return WorkerInfo(
             name=self.settings.name,
             pid=os.getpid(),
             epoch=self.epoch,
-            loop=loop_name(self.hook.loop),
+            loop=moment.loops[0][0].hook.kind if moment.loops else self._kind,
             python=platform.python_version(),
             started_at=self.wall.at(self._started),
             uptime_s=now - self._started,
             cpu=self.settings.cpu,
             memory=self.settings.memory,
             slow_session_threshold_ms=1000.0 * self.settings.threshold_s,
-            sessions=live,
+            sessions=len(live),
             max_sessions=self.settings.max_sessions,
             started=self.sessions.started,
             errored=self.sessions.errored,
             blocks=self.blocks.last_seq,
             draining=self.draining,
-            rss_mb=self.memory.rss_mb,
+            rss_mb=rss_mb,
             rss_trend_mb_per_min=self.memory.trend_mb_per_min(),
             memory_limit_mb=self.settings.memory_limit_mb,
-            loop_time=self._loop_time(before, mark),
-            lag_p99_ms=p99,
-            lag_max_ms=longest,
-            lag_method=method,
-            introspection_pct=percent(mark.cost - before.cost, now - before.when) if now > before.when else None,
+            loop_time=mean_of(shares),
+            lag_p99_ms=lag.p99_ms,
+            lag_max_ms=lag.longest_ms,
+            lag_method=lag.method,
+            introspection_pct=percent(self._cost(moment) - spent, now - since) if now > since else None,
+            left_behind=self._left_behind(now) if self.heap is not None else [],
             host=self.host.now(),
-            notes=[*self.notes(), *filter(None, (self.memory.trouble, self.host.trouble))],
+            notes=[*self.notes.told(), *filter(None, (self.memory.trouble, self.host.trouble))],
+            loops=loops,
         )
 
-    def _loop_time(self, before: Mark, mark: Mark) -> LoopTime:
-        span = mark.when - before.when
-        if span <= 0.0:
-            return LoopTime()
-        idle = mark.idle - before.idle if mark.idle is not None and before.idle is not None else None
-        idle_pct = percent(idle, span) if idle is not None else None
-        gc = mark.gc - before.gc
-        if self.settings.cpu != "exact":
-            return LoopTime(gc_pct=percent(gc, span), idle_pct=idle_pct)
-        sessions = mark.sessions - before.sessions
-        untagged = mark.untagged - before.untagged
-        return LoopTime(
-            sessions_pct=percent(sessions, span),
-            untagged_pct=percent(untagged, span),
-            gc_pct=percent(gc, span),
-            other_pct=percent(span - idle - sessions - untagged - gc, span) if idle is not None else None,
-            idle_pct=idle_pct,
+    def _left_behind(self, now: float) -> list[LeftBehind]:
+        return [
+            LeftBehind(
+                session_id=session.session_id,
+                agent_name=session.agent_name,
+                tenant=session.tenant,
+                ended_at=self.wall.at(session.ended_at),
+                heap_mb=session.held / MIB,
+            )
+            for session in self.sessions.holding(now - LEFT_BEHIND_S)[:MAX_LEFT_BEHIND]
+        ]
+
+
+def _loop_infos(moment: Moment, shares: list[LoopTime], lags: list[Lag], live: list[Session]) -> list[LoopInfo]:
+    sessions = Counter(session.loop for session in live)
+    return [
+        LoopInfo(
+            name=loop.name,
+            loop=loop.hook.kind,
+            thread=loop.hook.thread.name,
+            sessions=sessions[loop.name],
+            loop_time=shares[index],
+            lag_p99_ms=lags[index].p99_ms,
+            lag_max_ms=lags[index].longest_ms,
+            lag_method=lags[index].method,
         )
+        for index, (loop, _, _) in enumerate(moment.loops)
+    ]
 
-    def _lag(self, now: float) -> tuple[float | None, float | None, LagMethod | None]:
-        """(p99 ms, longest ms, method): how long something that becomes ready at a random moment waits.
 
-        Iterations: a moment that falls at random into an iteration of length d waits for its rest, so
-        of all moments in the window T the share sum(max(0, d - x)) / T waits longer than x. The p99
-        is the x at which that is one in a hundred. Heartbeats are such moments themselves.
-        """
-        window, waits = self._waits(now)
-        if window <= 0.0:
-            return None, None, None
-        if not self.hook.times_iterations:
-            if not waits:
-                return None, None, None
-            return 1000.0 * waits[len(waits) // 100], 1000.0 * waits[0], "heartbeat"
-        stuck = self.hook.stuck_since(now)
-        if stuck is not None and now - stuck > 0.0:
-            waits = sorted([*waits, now - stuck], reverse=True)
-        longest = 1000.0 * waits[0] if waits else 0.0
-        allowed = 0.01 * window
-        total = 0.0
-        for count, wait in enumerate(waits, start=1):
-            total += wait
-            following = waits[count] if count < len(waits) else 0.0
-            x = (total - allowed) / count
-            if x >= following:
-                return 1000.0 * max(0.0, x), longest, "iterations"
-        return 0.0, longest, "iterations"
-
-    def _waits(self, now: float) -> tuple[float, list[float]]:
-        """(window in seconds, the waits in it, longest first), at most a second old: sorting them takes a while."""
-        sorted_at, window, waits = self._sorted_waits
-        if now - sorted_at < MARK_INTERVAL_S:
-            return window, waits
-        kept = list(self.hook.long_waits)
-        window = min(LAG_WINDOW_S, now - self._started)
-        if len(kept) == self.hook.long_waits.maxlen:
-            window = min(window, now - kept[0][0])
-        waits = sorted((seconds for when, seconds in kept if now - when <= window), reverse=True)
-        self._sorted_waits = now, window, waits
-        return window, waits
+def _mib(count: float | None) -> float | None:
+    return count / MIB if count is not None else None
 
 
 def _breathe() -> None:

@@ -8,41 +8,48 @@ figures are in docs/benchmarks.md. It costs the loop nothing per step, and exact
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
 
-from ._asyncio import AsyncioHook
 from ._clock import Clock
+from ._hook import LoopHook
 from ._parking import ParkingThread
 from ._sessions import Session
 
 
 class Sampler(ParkingThread):
-    """Adds `interval` seconds to the session seen running, each `interval` seconds, while sessions live."""
+    """Adds `interval` seconds to the sessions seen running, one on each loop, each `interval` seconds,
+    while sessions live."""
 
-    def __init__(self, hook: AsyncioHook, clock: Clock, interval: float, on_fault: Callable[[str], None]) -> None:
+    def __init__(self, clock: Clock, interval: float, on_fault: Callable[[str], None]) -> None:
         super().__init__("openrtc-introspect-sampler")
-        self._hook = hook
         self._clock = clock
         self._interval = interval
         self._on_fault = on_fault
-        self._seen: deque[tuple[float, Session | None]] = deque(maxlen=1024)
+        self.seen: dict[LoopHook, deque[tuple[float, Session | None]]] = {}
 
-    def owner(self, start: float, end: float) -> Session | None:
+    def watch(self, hook: LoopHook) -> None:
+        """Samples this loop, too, from now on."""
+        self.seen[hook] = deque(maxlen=1024)
+
+    def unwatch(self, hook: LoopHook) -> None:
+        self.seen.pop(hook, None)
+
+    def owner(self, hook: LoopHook, start: float, end: float) -> Session | None:
         """The session that nearly all samples of this span saw running; None where there is none."""
-        seen = [session for when, session in list(self._seen) if start <= when <= end]
+        seen = [session for when, session in list(self.seen.get(hook, ())) if start <= when <= end]
         first = seen[0] if seen else None
         return first if first is not None and seen.count(first) >= 0.8 * len(seen) else None
 
     def sample(self) -> None:
-        task = asyncio.current_task(self._hook.loop)
-        session = self._hook.tags.get(task) if task is not None else None
-        if session is not None:
-            session.busy += self._interval
-            session.steps += 1
-        self._seen.append((self._clock(), session))
+        for hook, seen in list(self.seen.items()):
+            session = hook.running_session()
+            if session is not None:
+                account = hook.ledger.account_of(session)
+                account.busy += self._interval
+                account.steps += 1
+            seen.append((self._clock(), session))
 
     def _run(self) -> None:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from contextvars import Token
+from contextvars import Context, Token
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -37,28 +37,51 @@ class SessionScope:
         self._agent_name = agent_name
         self._metadata = metadata
         self._session: Session | None = None
+        self._tokens: tuple[Token[Session], ...] = ()
+        """Empty where the scope was begun, and never entered."""
 
     def __enter__(self) -> Session:
         introspector = self._introspector
-        self._hook = introspector._attached_hook()
+        session = self.begin()
+        self._tokens = (introspector._binding.set(session), innermost.set(session))
+        try:
+            if self._hook is not None:
+                self._entered = self._hook.enter_scope(session)
+        except Exception as fault:
+            introspector._notes.add("scopes", f"a session's scope could not be metered: {fault!r}")
+        return session
+
+    def begin(self) -> Session:
+        """Registers the session and binds it to nothing yet: for adapters, with `bind_to` and `__exit__`."""
+        introspector = self._introspector
+        introspector._check_started()
         if self._session is not None:
             raise StateError(f"the scope of session {self._session_id!r} was entered already: make a new one")
         session = Session(self._session_id, self._agent_name, self._metadata, introspector._clock())
+        loop = introspector._loop_here()
+        session.loop = loop.name if loop is not None else None
         sessions = introspector._sessions
-        sessions.add(session)
+        with sessions.lock:
+            sessions.add(session)
+            if len(sessions.live) == 1:
+                introspector._sessions_live(True)
         self._session = session
-        if len(sessions.live) == 1:
-            introspector._sessions_live(True)
-        self._tokens: tuple[Token[Session], Token[Session]] = (
-            introspector._binding.set(session),
-            innermost.set(session),
-        )
+        self._hook = loop.hook if loop is not None else None
         self._entered = None
-        try:
-            self._entered = self._hook.enter_scope(session)
-        except Exception as fault:
-            introspector._fault("scopes", f"a session's scope could not be metered: {fault!r}")
         return session
+
+    def bind_to(self, context: Context, task: Any) -> None:
+        """A task of the loop that was there before the scope, and runs in `context`, is the session's from now on.
+
+        Raises RuntimeError where the task is in the middle of a step.
+        """
+        session = self._session
+        if session is None or session.ended:
+            return
+        context.run(self._introspector._binding.set, session)
+        context.run(innermost.set, session)
+        if self._hook is not None:
+            self._hook.adopt_task(task, session)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -67,14 +90,20 @@ class SessionScope:
         if session is None or session.ended:
             return
         introspector = self._introspector
-        for variable, token in zip((introspector._binding, innermost), self._tokens, strict=True):
+        session.ended_at = introspector._clock()
+        for variable, token in zip((introspector._binding, innermost), self._tokens, strict=False):
             # Left in another context than it was entered in, as generators do: nothing is bound here.
             with contextlib.suppress(ValueError):
                 variable.reset(token)
         try:
-            self._hook.leave_scope(session, self._entered)
+            if self._hook is not None:
+                self._hook.leave_scope(session, self._entered)
         except Exception as fault:
-            introspector._fault("scopes", f"a session's scope could not be metered: {fault!r}")
-        introspector._sessions.remove(session, errored=isinstance(error, Exception))
-        if not introspector._sessions.live:
-            introspector._sessions_live(False)
+            introspector._notes.add("scopes", f"a session's scope could not be metered: {fault!r}")
+        sessions = introspector._sessions
+        with sessions.lock:
+            sessions.remove(session, errored=isinstance(error, Exception))
+            if isinstance(error, Exception):  # a cancellation is none
+                introspector._failures.add(session, session.ended_at, error)
+            if not sessions.live:
+                introspector._sessions_live(False)

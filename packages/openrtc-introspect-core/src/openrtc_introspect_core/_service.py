@@ -10,7 +10,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 # Loaded by anyio where it is first used. On our thread that must not be: a host that forks meanwhile would have a child
 # in which the module's import lock is held for ever.
@@ -40,15 +40,15 @@ IDLE_INTERVAL_S = 2.0
 """Between ticks while no session lives."""
 
 
-def hello(name: str, epoch: str) -> Hello:
-    """The first line of a worker of this name."""
+def hello(name: str, epoch: str, without: Container[str] = ()) -> Hello:
+    """The first line of a worker of this name. `without`: types of requests that it does not answer."""
     return Hello(
         protocol=f"{PROTOCOL_MAJOR}.{PROTOCOL_MINOR}",
         worker=name,
         pid=os.getpid(),
         epoch=epoch,
         version=__version__,
-        capabilities=list(CAPABILITIES),
+        capabilities=[each for each in CAPABILITIES if each not in without],
     )
 
 
@@ -71,14 +71,15 @@ class Served:
         session = reporter.sessions.live.get(session_id)
         if session is None:
             return None
-        now = reporter.wall.at(reporter.ledger.clock())
-        tasks, truncated = tasks_of(session, reporter.hook, self._places)
+        now = reporter.wall.at(reporter.clock())
+        tasks, truncated = tasks_of(session, [loop.hook for loop in tuple(reporter.loops)], self._places)
         return Tasks(id=request.id, session_id=session_id, taken_at=now, tasks=tasks, truncated=truncated)
 
     def stacks(self, request: StacksRequest) -> Stacks:
         reporter = self._reporter
-        now = reporter.wall.at(reporter.ledger.clock())
-        return Stacks(id=request.id, taken_at=now, threads=thread_stacks(reporter.hook, reporter.ledger, self._places))
+        now = reporter.wall.at(reporter.clock())
+        hooks = [loop.hook for loop in tuple(reporter.loops)]
+        return Stacks(id=request.id, taken_at=now, threads=thread_stacks(hooks, self._places))
 
 
 class Service:

@@ -6,37 +6,55 @@ task, so every task created inside a session's scope carries it, and nothing nee
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import threading
+from collections import deque
+from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any
 
 from ._errors import ArgumentError, ArgumentTypeError
+
+MIB = 1024 * 1024
+HEAP_MARK_S = 10.0
+HEAP_MARKS = 7
+HELD_BYTES = MIB
+MAX_HELD = 256
 
 MAX_NAME = 256
 """Characters a session id, an agent name or a tenant may have."""
 
 
 class Account:
-    """Loop time charged to one holder of the loop. Written by the loop's thread only."""
+    """Loop time charged to one holder on one loop. Written by that loop's thread only.
 
-    __slots__ = ("busy", "steps")
+    A session whose tasks run on several loops has an account on each, so that no two threads ever
+    add to one number; what is shown is their sum.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("busy", "heap", "session", "steps", "tasks")
+
+    def __init__(self, session: Session | None = None) -> None:
+        self.session = session
+        """None: no session's."""
         self.busy = 0.0
         """Seconds it has held the loop, without the step in progress."""
         self.steps = 0
+        self.heap = 0
+        """Bytes that its steps have allocated, less those that they freed; 0 where memory is not measured."""
+        self.tasks = 0
+        """Live tasks of the session on this loop; may be below 0 where some were counted on another one."""
 
 
-class Session(Account):
+class Session:
     """One live session. Made by `Introspector.session`; `current_session` returns it."""
 
     __slots__ = (
-        "_marks", "agent_name", "blocks", "delayed", "ended", "metadata", "peak_mb", "session_id", "slow_until",
-        "started", "tasks", "tenant", "worst_block", "worst_delay",
+        "_heap_marks", "_marks", "accounts", "agent_name", "blocks", "delayed", "ended", "ended_at", "loop", "metadata",
+        "peak_mb", "session_id", "slow_until", "started", "tenant", "thread_cpu", "thread_heap", "worst_block",
+        "worst_delay",
     )  # fmt: skip
 
     def __init__(self, session_id: str, agent_name: str, metadata: Mapping[str, Any], started: float) -> None:
-        super().__init__()
         self.session_id = session_id
         self.agent_name = agent_name
         self.metadata = metadata
@@ -44,8 +62,10 @@ class Session(Account):
         self.tenant = tenant_of(metadata)
         self.started = started
         """Clock reading at its start."""
-        self.tasks = 0
-        """Live tasks: the one inside the scope and those created in its context."""
+        self.loop: str | None = None
+        """Name of the loop that its scope was entered on; None: on none that is attached."""
+        self.accounts: list[Account] = []
+        """One on each loop that its tasks have run on."""
         self.peak_mb = 0.0
         self.blocks = 0
         self.worst_block = 0.0
@@ -55,42 +75,108 @@ class Session(Account):
         self.delayed = 0.0
         """Seconds it was kept waiting by others' blocks."""
         self.worst_delay = 0.0
+        self.thread_cpu = 0.0
+        """CPU seconds of its calls in threads that have ended."""
+        self.thread_heap = 0
+        """As an account's `heap`, of its calls in threads that have ended."""
         self.ended = False
+        self.ended_at = float("inf")
+        """Clock reading at its end."""
         self._marks = (started, 0.0, started, 0.0)
+        self._heap_marks: tuple[tuple[float, int], ...] = ((started, 0),)
 
     def __repr__(self) -> str:
         return f"<Session {self.session_id!r} agent_name={self.agent_name!r}>"
+
+    @property
+    def busy(self) -> float:
+        """Seconds it has held loops, without steps in progress."""
+        return sum(account.busy for account in self.accounts)
+
+    @property
+    def steps(self) -> int:
+        return sum(account.steps for account in self.accounts)
+
+    @property
+    def tasks(self) -> int:
+        """Live tasks: the one inside the scope and those created in its context."""
+        return max(0, sum(account.tasks for account in self.accounts))
+
+    @property
+    def held(self) -> int:
+        """Bytes that its steps and its calls in threads have allocated, less those that they freed."""
+        return self.thread_heap + sum(account.heap for account in self.accounts)
+
+    def has_computed(self, cpu_s: float, heap: int) -> None:
+        """A call of its in a thread has used so much."""
+        with _seldom:
+            self.thread_cpu += cpu_s
+            self.thread_heap += heap
+
+    def has_blocked(self, seconds: float, slow_until: float) -> None:
+        """It held a loop for so long."""
+        with _seldom:
+            self.blocks += 1
+            self.worst_block = max(self.worst_block, seconds)
+            self.slow_until = max(self.slow_until, slow_until)
+
+    def was_delayed(self, seconds: float, *, exact: bool) -> None:
+        """It was kept waiting for so long; where only a bound is known, half of it counts."""
+        with _seldom:
+            self.delayed += seconds if exact else seconds / 2
+            self.worst_delay = max(self.worst_delay, seconds)
 
     def mark(self, now: float, busy: float) -> None:
         """Called about once a second: remembers `busy`, so that `share` can look one to two seconds back."""
         self._marks = (*self._marks[2:], now, busy)
 
     def share(self, now: float, busy: float) -> float:
-        """Percent of wall time since the last mark but one; `busy` is what it has `now`."""
+        """Percent of wall time since the last mark but one; `busy` is what it has `now`. On n loops up to n · 100."""
         since, before, _, _ = self._marks
-        return percent(busy - before, now - since)
+        return percent(busy - before, now - since, 100.0 * (len(self.accounts) or 1))
+
+    def mark_heap(self, now: float) -> None:
+        """Called about once a second where memory is measured: remembers `held` each ten seconds for a minute."""
+        if now - self._heap_marks[-1][0] >= HEAP_MARK_S:
+            self._heap_marks = (*self._heap_marks[-HEAP_MARKS + 1 :], (now, self.held))
+
+    def heap_growth(self, now: float) -> float | None:
+        """Bytes a minute, over the last minute; None before there are ten seconds to tell from."""
+        since, before = self._heap_marks[0]
+        return 60.0 * (self.held - before) / (now - since) if now - since >= HEAP_MARK_S else None
 
 
-def percent(part: float, whole: float) -> float:
-    """`part` of `whole` in percent, kept within 0–100 against clock readings a moment apart."""
-    return min(100.0, max(0.0, 100.0 * part / whole)) if whole > 0.0 else 0.0
+_seldom = threading.Lock()
+"""Held to write what blocks and calls in threads tell of sessions: seldom, and from any thread."""
+
+
+def percent(part: float, whole: float, most: float = 100.0) -> float:
+    """`part` of `whole` in percent, kept within 0 and `most` against clock readings a moment apart."""
+    return min(most, max(0.0, 100.0 * part / whole)) if whole > 0.0 else 0.0
 
 
 class SessionTable:
-    """The live sessions by id, and what has been of them in all."""
+    """The live sessions by id, and what has been of them in all.
 
-    __slots__ = ("errored", "left_behind", "live", "retired", "started")
+    Scopes are entered and left on any loop's thread: under `lock`, which is held over what has to
+    follow from the first session and the last one as well.
+    """
+
+    __slots__ = ("errored", "holding_on", "left_behind", "live", "lock", "started")
 
     def __init__(self) -> None:
+        self.lock = threading.RLock()
+        """Reentrant: a collection in the middle of it may end a scope that was forgotten."""
         self.live: dict[str, Session] = {}
         self.left_behind: dict[int, Session] = {}
         """Ended sessions, by id(): their tasks may still run, and their time goes on being booked to them."""
-        self.retired = Account()
-        """What the sessions before them held the loop for, in all."""
+        self.holding_on: deque[Session] = deque(maxlen=MAX_HELD)
+        """Of those before them, the last that have not given back what they allocated."""
         self.started = 0
         self.errored = 0
 
     def add(self, session: Session) -> None:
+        """Under the lock. Raises ArgumentError where a live session has its id."""
         self.check_free(session.session_id)
         self.live[session.session_id] = session
         self.started += 1
@@ -103,25 +189,26 @@ class SessionTable:
             )
 
     def remove(self, session: Session, *, errored: bool) -> None:
+        """Under the lock."""
         session.ended = True
         del self.live[session.session_id]
         self.left_behind[id(session)] = session
         self.errored += errored
 
-    def retire(self) -> None:
-        """Closes the accounts of ended sessions that have no task left. Called about once a second."""
-        for key, session in list(self.left_behind.items()):
-            if session.tasks <= 0:
-                self.retired.busy += session.busy
-                self.retired.steps += session.steps
-                del self.left_behind[key]
+    def retire(self) -> list[Session]:
+        """Takes out ended sessions that have no task left, whose accounts can be closed. About once a second."""
+        retired = [session for session in list(self.left_behind.values()) if session.tasks <= 0]
+        for session in retired:
+            del self.left_behind[id(session)]
+            if session.held >= HELD_BYTES:
+                self.holding_on.append(session)
+        return retired
 
-    def totals(self, busy_of: Callable[[Account], float] = lambda account: account.busy) -> tuple[float, int]:
-        """(seconds, steps) charged to all sessions there have been."""
-        # One that ends while it is counted is in both: once is enough.
-        sessions = {id(session): session for session in (*self.live.values(), *self.left_behind.values())}
-        busy = self.retired.busy + sum(busy_of(session) for session in sessions.values())
-        return busy, self.retired.steps + sum(session.steps for session in sessions.values())
+    def holding(self, since: float) -> list[Session]:
+        """The sessions that ended after `since` with memory of their own still allocated, the most first."""
+        ended = [*self.left_behind.values(), *self.holding_on]
+        held = [session for session in ended if session.held >= HELD_BYTES and session.ended_at > since]
+        return sorted(held, key=lambda session: -session.held)
 
 
 Binding = ContextVar[Session]

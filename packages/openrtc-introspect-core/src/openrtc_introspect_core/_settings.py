@@ -37,7 +37,11 @@ class Settings:
     def __post_init__(self) -> None:
         _check_name(self.name)
         _checks.one_of("cpu", self.cpu, ("exact", "sampled", "off"))
-        _checks.one_of("memory", self.memory, ("share",))
+        _checks.one_of("memory", self.memory, ("share", "heap", "traced"))
+        if self.memory != "share" and self.cpu != "exact":
+            raise ArgumentError(
+                f"memory={self.memory!r} is booked with each step and needs cpu='exact', got cpu={self.cpu!r}"
+            )
         _checks.number("slow_session_threshold_ms", self.slow_session_threshold_ms, above=0)
         _checks.number("slow_status_s", self.slow_status_s, least=0)
         _checks.number("memory_interval_s", self.memory_interval_s, least=0.01)

@@ -17,15 +17,15 @@ import gc
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextvars import Context
 from types import FrameType
 from typing import Any
 
 from ._asyncio import AsyncioHook, name_of
+from ._hook import LoopHook
 from ._sessions import Session
 from ._stacks import MAX_FRAMES, Call, Places, take
-from ._watchdog import ENDS
 from .wire._messages import MAX_TASKS, TaskInfo, TaskState
 
 _TASKS_PER_BREATH = 500
@@ -34,10 +34,19 @@ _SUSPENDED = (("cr_frame", "cr_await"), ("gi_frame", "gi_yieldfrom"), ("ag_frame
 Task = asyncio.Task[Any]
 
 
-def tasks_of(session: Session, hook: AsyncioHook, places: Places) -> tuple[list[TaskInfo], bool]:
-    """(its live tasks, whether there are more than MAX_TASKS). From any thread."""
-    tasks = sorted(_bound_to(session, hook), key=_natural_order)
-    return _describe(tasks[:MAX_TASKS], hook, places), len(tasks) > MAX_TASKS
+def tasks_of(session: Session, hooks: Sequence[LoopHook], places: Places) -> tuple[list[TaskInfo], bool]:
+    """(its live tasks on these loops, whether there are more than MAX_TASKS). From any thread."""
+    loops = [hook for hook in hooks if isinstance(hook, AsyncioHook)]
+    bound = [task for hook in loops for task in _bound_to(session, hook)]
+    tasks = sorted(bound, key=lambda task: natural(name_of(task)))
+    described = _describe(tasks[:MAX_TASKS], loops, places)
+    truncated = len(tasks) > MAX_TASKS
+    for hook in hooks:
+        if hook.kind == "trio":
+            from ._trio_tasks import tasks_of_run
+
+            described += tasks_of_run(session, hook, places, first_id=len(described) + 1)
+    return described[:MAX_TASKS], truncated or len(described) > MAX_TASKS
 
 
 def _bound_to(session: Session, hook: AsyncioHook) -> Iterator[Task]:
@@ -58,24 +67,24 @@ def context_of(task: Task) -> Context | None:
     return next((held for held in gc.get_referents(task) if type(held) is Context), None)
 
 
-def _natural_order(task: Task) -> list[tuple[int, str]]:
-    """Task-9 before Task-10."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name_of(task))]
+def natural(name: str) -> list[tuple[int, str]]:
+    """The order of names in which Task-9 is before Task-10."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
-def _describe(tasks: list[Task], hook: AsyncioHook, places: Places) -> list[TaskInfo]:
+def _describe(tasks: list[Task], hooks: Sequence[AsyncioHook], places: Places) -> list[TaskInfo]:
     numbers = {task: number for number, task in enumerate(tasks, start=1)}
     waiting_on = {task: waiter for task in tasks if (waiter := getattr(task, "_fut_waiter", None)) is not None}
     waiting_for: dict[int, list[Task]] = {}
     for task, waiter in waiting_on.items():
         waiting_for.setdefault(id(waiter), []).append(task)
-    running = asyncio.current_task(hook.loop)
+    running = {asyncio.current_task(hook.loop): hook for hook in hooks}
     described = []
     for task, number in numbers.items():
         state: TaskState = "waiting"
-        if task is running:
+        if (hook := running.get(task)) is not None:
             state = "running"
-            calls, _ = take(sys._current_frames().get(hook.thread_id), ENDS)
+            calls, _ = take(sys._current_frames().get(hook.thread_id), hook.ends)
             calls.reverse()
             detail = None
         else:

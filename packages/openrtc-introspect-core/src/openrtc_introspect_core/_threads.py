@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import threading
+from collections.abc import Sequence
 
-from ._asyncio import AsyncioHook, name_of
-from ._ledger import Ledger
-from ._sessions import Session
+from ._hook import LoopHook
 from ._stacks import Places, take
 from .wire._messages import ThreadStack
 
 
-def thread_stacks(hook: AsyncioHook, ledger: Ledger, places: Places) -> list[ThreadStack]:
-    """The loop's thread first, then the others by name. From any thread."""
+def thread_stacks(hooks: Sequence[LoopHook], places: Places) -> list[ThreadStack]:
+    """The loops' threads first, then the others by name. From any thread."""
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     frames = sys._current_frames()
-    holder = ledger.running
-    task = asyncio.current_task(hook.loop)
+    # Of several loops of one thread, the one that runs.
+    loops = {hook.thread_id: hook for hook in sorted(hooks, key=lambda hook: hook.runs())}
     stacks = []
     for thread_id, frame in frames.items():
-        is_loop = thread_id == hook.thread_id
+        hook = loops.get(thread_id)
+        holder = hook.ledger.running if hook is not None else None
+        session = holder.session if holder is not None else None
         calls, _ = take(frame, ())
         stacks.append(
             ThreadStack(
                 name=names.get(thread_id, ""),
                 thread_id=thread_id,
-                loop=is_loop,
-                session_id=holder.session_id if is_loop and isinstance(holder, Session) else None,
-                task_name=name_of(task) if is_loop and task is not None else None,
+                loop=hook is not None,
+                session_id=session.session_id if session is not None else None,
+                task_name=hook.task_name() if hook is not None else None,
                 frames=[places.location(call) for call in reversed(calls)],
             )
         )

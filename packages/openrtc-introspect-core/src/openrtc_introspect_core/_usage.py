@@ -36,15 +36,22 @@ class ThreadUsage:
             self._cpu_clock = time.pthread_getcpuclockid(ident)
 
     def read(self) -> Usage:
-        cpu = waited = None
+        cpu = None
         if self._cpu_clock is not None:
             with suppress(OSError):
                 cpu = time.clock_gettime(self._cpu_clock)
+        return Usage(self._clock(), cpu, self._waited())
+
+    def waited_s(self) -> float:
+        """Seconds it was ready to run and was not let so far; 0 where that is not told."""
+        return self._waited() or 0.0
+
+    def _waited(self) -> float | None:
         schedstat = self._schedstat
         if schedstat is not None:
             with suppress(OSError, ValueError, IndexError):
-                waited = int(os.pread(schedstat, 128, 0).split()[1]) / 1e9
-        return Usage(self._clock(), cpu, waited)
+                return int(os.pread(schedstat, 128, 0).split()[1]) / 1e9
+        return None
 
     def close(self) -> None:
         """Reads no more waiting times."""

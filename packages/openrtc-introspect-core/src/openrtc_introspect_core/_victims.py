@@ -16,8 +16,8 @@ from ._sessions import Binding, Session
 from .wire._messages import Delayed
 
 
-class Victims:
-    """Of one loop."""
+class QueuesOfLoop:
+    """What one asyncio loop's queues tell."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, binding: Binding) -> None:
         self._loop = loop
@@ -59,8 +59,7 @@ def charge(waits: dict[Session, float], culprit: Session | None, *, exact: bool 
     for session, seconds in sorted(waits.items(), key=lambda wait: -wait[1]):
         if session is culprit:
             continue
-        session.delayed += seconds if exact else seconds / 2
-        session.worst_delay = max(session.worst_delay, seconds)
+        session.was_delayed(seconds, exact=exact)
         delayed.append(Delayed(session.session_id, 1000.0 * seconds, exact))
     return delayed
 

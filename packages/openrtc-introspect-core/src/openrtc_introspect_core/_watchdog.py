@@ -1,4 +1,4 @@
-"""The watchdog: a thread that looks where the loop's thread is while something holds the loop.
+"""The watchdog: a thread that looks where a loop's thread is while something holds the loop.
 
 It never measures how long: that is the step meter's and the iteration's to say. Its looks are kept
 as one incident, for whoever books the block when it is over, and for snapshots meanwhile.
@@ -8,23 +8,23 @@ as one incident, for whoever books the block when it is over, and for snapshots 
 - A C call that keeps the GIL starves it; it is handed the GIL right after the call, with the frame
   still on that line. How late a tick comes is kept: it is evidence itself.
 - While the loop waits it parks, and the loop's next iteration wakes it. Without sessions it sleeps.
+- There is one thread for all loops, and a watch for each: what it sees of one is of that one only. A
+  loop that computes starves it of the others' looks as well, which is true of them: they wait for the
+  GIL, too.
 """
 
 from __future__ import annotations
 
-import asyncio
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from types import CodeType
+from functools import partial
 from typing import Any
 
-from ._adopted import AdoptedStep
-from ._asyncio import AsyncioHook
 from ._clock import Clock
-from ._ledger import Ledger
-from ._meter import drive
+from ._hook import LoopHook
 from ._parking import ParkingThread
 from ._stacks import Call, take
 from ._usage import ThreadUsage, Usage
@@ -39,10 +39,6 @@ STARVED_S = 0.0075
 much again met something that did not."""
 PARK_AFTER_S = 0.2
 
-HANDLE_RUN: CodeType = asyncio.Handle._run.__code__
-ENDS = frozenset({drive.__code__, AdoptedStep.__call__.__code__, HANDLE_RUN, asyncio.Runner.run.__code__})
-"""Where a task's or a callback's own frames end: outside of them are ours and the loop's."""
-
 
 @dataclass(slots=True)
 class Incident:
@@ -56,8 +52,8 @@ class Incident:
     """The loop thread's, right after the first look; None until it is read."""
     looks: list[list[Call]] = field(default_factory=list)
     """Each innermost first."""
-    handles: list[Any] = field(default_factory=list)
-    """The event loop's Handle that each look found running; None where it found none."""
+    running: list[Any] = field(default_factory=list)
+    """What each look found running, for the hook to say whose it is."""
     late: list[float] = field(default_factory=list)
     """Seconds that each look came later than it should have."""
     dues: list[float] = field(default_factory=list)
@@ -71,100 +67,83 @@ class Incident:
         return any(late >= STARVED_S and 2 * late >= end - due for due, late in looks)
 
 
-class Watchdog(ParkingThread):
-    """Watches one loop, on a daemon thread."""
+class Watch:
+    """What the watchdog sees of one loop."""
 
-    def __init__(
-        self,
-        hook: AsyncioHook,
-        ledger: Ledger,
-        clock: Clock,
-        usage: ThreadUsage,
-        on_fault: Callable[[str], None],
-    ) -> None:
-        super().__init__("openrtc-introspect-watchdog")
+    def __init__(self, hook: LoopHook, usage: ThreadUsage, clock: Clock, watchdog: Watchdog) -> None:
         self._hook = hook
-        self._ledger = ledger
+        self._ledger = hook.ledger
+        self.usage = usage
         self._clock = clock
-        self._usage = usage
-        self._on_fault = on_fault
-        self._interval = min(0.045, 0.9 * ledger.limit)
+        self._watchdog = watchdog
+        self._interval = min(0.045, 0.9 * hook.ledger.limit)
         self._last = usage.read()
-        self._last_idle = ledger.idle
-        self._due: float | None = None
-        """When the next look should come, or should have come when it went to sleep; None before the first."""
+        self._last_idle = hook.ledger.idle
+        self.awake = False
+        self.due: float | None = None
+        """When the next look should come, or should have come when it fell asleep; None before the first."""
         self._asleep_since: float | None = self._clock()
+        self._starved: Incident | None = None
+        """The latest look that came late and found nothing: what held the GIL let go of it for the watchdog first."""
         self.step: Incident | None = None
         """The latest step that was seen to go on."""
         self.iteration: Incident | None = None
         """The latest iteration that was seen to go on, whatever ran in it."""
-        self._ticks = 0
 
-    # --- the thread ------------------------------------------------------------------------------
-
-    def _sleep(self) -> None:
+    def sleep(self, *, until_the_next_iteration: bool) -> None:
         self._asleep_since = self._clock()
-        super()._sleep()
+        self.awake = False
+        self._hook.wakes_watchdog = until_the_next_iteration
 
     def wake(self) -> None:
         """The loop has something to do again: from now on a look is due, even if the thread never gets to it."""
         self._hook.wakes_watchdog = False
-        if not self._awake.is_set():
-            self._remember(self._usage.read())
-            self._due = self._clock() + self._interval
+        if not self.awake:
+            self._remember(self.usage.read())
+            self.due = self._clock() + self._interval
             self._asleep_since = None
-            super().wake()
+            self.awake = True
+            self._watchdog.wake()
 
-    def _run(self) -> None:
-        try:
-            while not self._stopped.is_set():
-                if not self._awake.is_set():
-                    self.cpu_s = time.thread_time()
-                    self._awake.wait()  # `wake` has set when to look
-                due = self._due or self._clock()
-                if (left := due - self._clock()) > 0.0:  # a sleep of 0 gives the GIL away, too
-                    time.sleep(left)  # waiting for an event instead would cost a tick half as much again
-                self._ticks += 1
-                if self._ticks % 16 == 0:
-                    self.cpu_s = time.thread_time()
-                if not self._stopped.is_set():
-                    pause = self.look(self._clock() - due)
-                    if self._awake.is_set():
-                        self._due = self._clock() + pause
-        except Exception as error:
-            self._on_fault(f"the watchdog is switched off: {error!r}")
+    def look(self, late: float = 0.0, not_let: Callable[[], float] = lambda: 0.0) -> float:
+        """One tick, that came `late` seconds too late. Returns the seconds until the next.
 
-    # --- looking ---------------------------------------------------------------------------------
-
-    def look(self, late: float = 0.0) -> float:
-        """One tick, that came `late` seconds too late. Returns the seconds until the next."""
+        `not_let` tells for how many of them this thread waited for a processor, which is no one's GIL.
+        """
         standing = self._ledger.standing()
         now = standing.now
         stuck = self._hook.stuck_since(now)
         held = now - standing.since if standing.running is not None else 0.0
         turning = now - stuck if stuck is not None else 0.0
         if max(held, turning) < NOTICED_S:
+            if late >= STARVED_S and (kept := late - not_let()) >= STARVED_S:
+                due = now - kept
+                self._starved = Incident(due, before=self._last, late=[kept], dues=[due], idle_before=self._last_idle)
             self._park_if_quiet(now, stuck)
-            self._remember(self._usage.read())
+            self._remember(self.usage.read())
             return self._interval
         # First of all, where it is: whatever gives the GIL away, as reading a file does, lets a starved
         # watchdog's one chance pass.
-        calls, end = take(sys._current_frames().get(self._hook.thread_id), ENDS)
-        handle = end.f_locals.get("self") if end is not None and end.f_code is HANDLE_RUN else None
+        calls, end = take(sys._current_frames().get(self._hook.thread_id), self._hook.ends)
+        running = self._hook.seen_running(end)
         del end
+        due = now - late
         same_step = standing.running is not None and self._ledger.standing().since == standing.since
         same_turn = stuck is not None and self._hook.stuck_since(now) == stuck
         seen: list[Incident] = []
         if same_step:
-            self.step = self._seen(self.step, standing.since, calls, handle, now - late, late)
+            self.step = self._seen(self.step, standing.since, calls, running, due, late)
             seen.append(self.step)
         if same_turn and stuck is not None:
-            self.iteration = self._seen(self.iteration, stuck, calls, handle, now - late, late)
+            self.iteration = self._seen(self.iteration, stuck, calls, running, due, late)
             seen.append(self.iteration)
-        usage = self._usage.read()
+        late = max(0.0, late - not_let())
+        usage = self.usage.read()
         self._remember(usage)
         for incident in seen:
             incident.first = incident.first or usage
+            if incident.dues[-1] == due:
+                incident.late[-1] = late
         looks = max((len(incident.looks) for incident in seen), default=0)
         return CLOSE_LOOK_S if looks < MAX_LOOKS // 2 else self._interval
 
@@ -172,38 +151,123 @@ class Watchdog(ParkingThread):
         self._last, self._last_idle = usage, self._ledger.idle
 
     def unseen(self, since: float, end: float) -> Incident | None:
-        """What not having looked by `end` says of a block: the look that was due is late. None: none was due."""
-        due, asleep_since = self._due, self._asleep_since
-        if due is None or due >= end or not self._thread.is_alive():
+        """What not having seen a block says: a look that was due is late, or came late just now. None: neither."""
+        due, asleep_since = self.due, self._asleep_since
+        if due is None or not self._watchdog.is_alive():
             return None
+        if due >= end:
+            return self._starved_in(since, end)
         if asleep_since is not None and asleep_since <= since:  # a session that ends in the block ends the watch
             return None
         due = max(due, since)
         return Incident(since, before=self._last, late=[end - due], dues=[due], idle_before=self._last_idle)
 
+    def _starved_in(self, since: float, end: float) -> Incident | None:
+        starved = self._starved
+        if starved is None or starved.since >= end or starved.since + starved.late[0] <= since:
+            return None
+        due = max(starved.since, since)
+        late = min(end, starved.since + starved.late[0]) - due
+        return Incident(since, before=starved.before, late=[late], dues=[due], idle_before=starved.idle_before)
+
     def _seen(
-        self, incident: Incident | None, since: float, calls: list[Call], handle: Any, due: float, late: float
+        self, incident: Incident | None, since: float, calls: list[Call], running: Any, due: float, late: float
     ) -> Incident:
         if incident is None or incident.since != since:
             incident = Incident(since, before=self._last, idle_before=self._last_idle)
         if len(incident.looks) < MAX_LOOKS:
             incident.looks.append(calls)
-            incident.handles.append(handle)
+            incident.running.append(running)
             incident.late.append(late)
             incident.dues.append(due)
         else:
-            incident.looks[-1], incident.handles[-1] = calls, handle
+            incident.looks[-1], incident.running[-1] = calls, running
         return incident
 
     def _park_if_quiet(self, now: float, stuck: float | None) -> None:
         hook, ledger = self._hook, self._ledger
-        if not hook.times_iterations:
+        if not hook.runs():
+            self.sleep(until_the_next_iteration=True)
+        elif not hook.times_iterations:
             if ledger.running is ledger.quiet:  # the heartbeat sleeps too, and wakes both
-                self._sleep()
+                self.sleep(until_the_next_iteration=False)
                 if ledger.running is not ledger.quiet:
                     self.wake()
         elif stuck is None and now - hook.waiting_since > PARK_AFTER_S:
-            self._sleep()
-            hook.wakes_watchdog = True
+            self.sleep(until_the_next_iteration=True)
             if hook.busy_since is not None:  # it woke up in between, and may have missed the flag
                 self.wake()
+
+
+def _since(usage: ThreadUsage, waited: float) -> float:
+    """Seconds that the thread was ready to run and not let, since that was `waited`."""
+    return usage.waited_s() - waited
+
+
+class Watchdog(ParkingThread):
+    """Watches all loops, on a daemon thread."""
+
+    def __init__(self, clock: Clock, on_fault: Callable[[str], None]) -> None:
+        super().__init__("openrtc-introspect-watchdog")
+        self._clock = clock
+        self._on_fault = on_fault
+        self._watches: list[Watch] = []
+        self._sessions_live = False
+        self._ticks = 0
+
+    def watch(self, hook: LoopHook, usage: ThreadUsage) -> Watch:
+        """Watches this loop, too, from now on."""
+        watch = Watch(hook, usage, self._clock, self)
+        hook.on_wake = watch.wake
+        self._watches.append(watch)
+        if self._sessions_live:
+            watch.wake()
+        return watch
+
+    def unwatch(self, watch: Watch) -> None:
+        if watch in self._watches:
+            self._watches.remove(watch)
+
+    def sessions_live(self, some: bool) -> None:
+        self._sessions_live = some
+        for watch in list(self._watches):
+            if some:
+                watch.wake()
+            else:
+                watch.sleep(until_the_next_iteration=False)
+
+    def _run(self) -> None:
+        own = ThreadUsage(self._clock, threading.get_ident(), threading.get_native_id())
+        try:
+            self._keep_looking(own)
+        except Exception as error:
+            self._on_fault(f"the watchdog is switched off: {error!r}")
+        finally:
+            own.close()
+
+    def _keep_looking(self, own: ThreadUsage) -> None:
+        while not self._stopped.is_set():
+            watch = self._next()
+            if watch is None:
+                self.cpu_s = time.thread_time()
+                self._awake.clear()
+                if self._next() is None and not self._stopped.is_set():
+                    self._awake.wait()
+                continue
+            due = watch.due or self._clock()
+            waited = own.waited_s()
+            if (left := due - self._clock()) > 0.0:  # a sleep of 0 gives the GIL away, too
+                time.sleep(left)  # waiting for an event instead would cost a tick half as much again
+            self._ticks += 1
+            if self._ticks % 16 == 0:
+                self.cpu_s = time.thread_time()
+            if watch.awake and not self._stopped.is_set():
+                late = self._clock() - due
+                pause = watch.look(late, partial(_since, own, waited))
+                if watch.awake:
+                    watch.due = self._clock() + pause
+
+    def _next(self) -> Watch | None:
+        """The one whose look is due first; None where all sleep."""
+        awake = [watch for watch in list(self._watches) if watch.awake]
+        return min(awake, key=lambda watch: watch.due or 0.0, default=None)

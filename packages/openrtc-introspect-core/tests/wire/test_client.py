@@ -240,6 +240,7 @@ def full(short_dir: Path) -> Iterator[socket.socket]:
         yield listener
 
 
+@pytest.mark.slow
 async def test_a_crowded_server_is_waited_for(full: socket.socket, impatient: None) -> None:
     """Until the timeout."""
     path = full.getsockname()
@@ -250,6 +251,7 @@ async def test_a_crowded_server_is_waited_for(full: socket.socket, impatient: No
         read_snapshot(path, timeout_s=0.1)
 
 
+@pytest.mark.slow
 async def test_a_crowded_server_that_accepts_is_reached(full: socket.socket) -> None:
     """As soon as there is room."""
 
@@ -266,6 +268,7 @@ async def test_a_crowded_server_that_accepts_is_reached(full: socket.socket) -> 
             assert client.hello.worker == "w"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pieces", [[], [HELLO], [HELLO, b'{"type":"snap']], ids=["mute", "hello", "half a line"])
 def test_reading_has_one_deadline_for_all(canned: Canned, pieces: list[bytes]) -> None:
     """Wherever the server stops."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from openrtc_introspect_core import ArgumentError, EndpointError
-from openrtc_introspect_core.wire import WorkerSocket, _endpoint, discover, search_dirs
+from openrtc_introspect_core.wire import WorkerSocket, _endpoint, discover, discover_all, search_dirs
 from openrtc_introspect_core.wire._endpoint import (
     MAX_PATH_BYTES,
     check_path,
@@ -356,6 +356,46 @@ def test_all_directories_are_looked_into(short_dir: Path, monkeypatch: pytest.Mo
     for listener in listeners:
         listener.close()
     assert discover() == []
+
+
+def test_root_finds_everyones(short_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In directories that belong to whom their name says, sockets that belong to the same; with their owner."""
+    me = os.geteuid()
+    places = [short_dir / name for name in (f"openrtc-{me}", f"openrtc-{me + 1}", "openrtc-nobody")]
+    listeners = []
+    for place in places:
+        monkeypatch.setenv("OPENRTC_RUNTIME_DIR", str(place))
+        listeners.append(open_listener("w")[0])
+    monkeypatch.setenv("OPENRTC_RUNTIME_DIR", str(short_dir / "none"))
+    monkeypatch.setattr(_endpoint, "_uid", lambda: 0)
+    monkeypatch.setattr(_endpoint.tempfile, "gettempdir", lambda: str(short_dir))
+    found = [worker for worker in discover_all() if worker.path.is_relative_to(short_dir)]
+    for listener in listeners:
+        listener.close()
+    assert [(worker.path.parent, worker.owner) for worker in found] == [(places[0], me)]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_anothers_socket_in_a_users_directory_is_passed_over(short_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The socket's owner must be the directory's."""
+    home = short_dir / "openrtc-4242"
+    monkeypatch.setattr(_endpoint, "search_dirs", list)
+    monkeypatch.setattr(_endpoint, "_all_dirs", lambda: [home])
+    own, own_path = open_listener("own", home / "own-1.sock")
+    foreign, _ = open_listener("foreign", home / "foreign-2.sock")
+    with own, foreign:
+        os.chown(own_path, 4242, -1)
+        os.chown(home, 4242, -1)
+        assert discover_all() == [WorkerSocket(own_path, "own", 1, 4242)]
+        home.chmod(0o750)
+        assert discover_all() == []
+
+
+def test_others_workers_are_not_for_everyone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is not root is told so."""
+    monkeypatch.setattr(_endpoint, "_uid", lambda: 1000)
+    with pytest.raises(ArgumentError, match="are for root to see, this is user id 1000"):
+        discover_all()
 
 
 # --- the other end -------------------------------------------------------------------------------

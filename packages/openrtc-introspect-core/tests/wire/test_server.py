@@ -347,6 +347,7 @@ def test_an_idle_client_is_closed(short_tempered: FakeWorker, dial: Dial) -> Non
     assert time.monotonic() - began >= 0.3
 
 
+@pytest.mark.slow
 def test_half_a_request_does_not_keep_a_connection(short_tempered: FakeWorker, dial: Dial) -> None:
     """However slowly it goes on."""
     peer = dial(short_tempered)
@@ -361,6 +362,7 @@ def test_half_a_request_does_not_keep_a_connection(short_tempered: FakeWorker, d
         dawdle()
 
 
+@pytest.mark.slow
 def test_a_watch_keeps_a_connection(short_tempered: FakeWorker, dial: Dial) -> None:
     """And when it ends, the idle time begins."""
     peer = dial(short_tempered)
@@ -372,6 +374,7 @@ def test_a_watch_keeps_a_connection(short_tempered: FakeWorker, dial: Dial) -> N
     assert time.monotonic() - began >= 0.3
 
 
+@pytest.mark.slow
 def test_a_watch_slower_than_the_idle_timeout_keeps_a_connection(short_tempered: FakeWorker, dial: Dial) -> None:
     """Between its frames, too."""
     peer = dial(short_tempered)
@@ -567,7 +570,7 @@ class Nothing:
 
 
 def _hello() -> Hello:
-    return Hello(protocol="1.0", worker="w", pid=1)
+    return Hello(protocol="1.0", worker="w", pid=1, capabilities=["snapshot"])
 
 
 def test_running_out_of_files_passes(short_dir: Path, make_snapshot: Make) -> None:

@@ -22,6 +22,7 @@ from openrtc_introspect_core.wire import (
     Host,
     Limits,
     Location,
+    LoopInfo,
     LoopTime,
     Request,
     ServerMessage,
@@ -149,6 +150,42 @@ _BUSY_ROWS = [
     ),
 ]
 
+_TWO_LOOPS = WorkerInfo(
+    name="worker-3",
+    pid=4400,
+    epoch="7c3b5a1908f6e4d2",
+    loop="uvloop",
+    python="3.13.9",
+    started_at=1760000000.0,
+    uptime_s=100.0,
+    sessions=1,
+    started=1,
+    blocks=1,
+    rss_mb=96.0,
+    loop_time=LoopTime(sessions_pct=20.0, untagged_pct=0.5, gc_pct=0.0),
+    lag_p99_ms=80.0,
+    lag_max_ms=120.0,
+    lag_method="iterations",
+    loops=[
+        LoopInfo(
+            name="uvloop-1",
+            loop="uvloop",
+            thread="MainThread",
+            loop_time=LoopTime(sessions_pct=0.0, untagged_pct=1.0, gc_pct=0.0),
+        ),
+        LoopInfo(
+            name="asyncio-2",
+            loop="asyncio",
+            thread="calls",
+            sessions=1,
+            loop_time=LoopTime(sessions_pct=40.0, untagged_pct=0.0, gc_pct=0.0, other_pct=2.0, idle_pct=58.0),
+            lag_p99_ms=80.0,
+            lag_max_ms=120.0,
+            lag_method="iterations",
+        ),
+    ],
+)
+
 _UNMETERED_WORKER = WorkerInfo(
     name="worker-2",
     pid=4300,
@@ -196,6 +233,51 @@ _THREADS = [
         name="asyncio_0",
         thread_id=139872301,
         frames=[Location("concurrent/futures/thread.py", 90, "_worker")],
+    ),
+]
+
+_PROCESS_WORKER = WorkerInfo(
+    name="worker-4",
+    pid=4500,
+    epoch="77d20a1f5b3c4e91",
+    loop="asyncio",
+    python="3.14.1",
+    isolation="process",
+    started_at=1760000000.0,
+    uptime_s=20.0,
+    cpu="off",
+    sessions=1,
+    started=2,
+    errored=1,
+    rss_mb=92.5,
+    host=Host(cpu_pct=12.5, cores=8, load_1m=0.75, process_cpu_pct=0.5, threads=3),
+    notes=["process mode"],
+)
+
+_PROCESS_ROWS = [
+    SessionRow(
+        session_id="job-1c33aa",
+        agent_name="support",
+        tenant="acme",
+        started_at=1760000005.0,
+        duration_s=15.0,
+        cpu_pct=2.5,
+        cpu_s=0.75,
+        tasks=None,
+        mem_mb=48.5,
+        peak_mb=50.0,
+    ),
+    SessionRow(
+        session_id="job-9f00e1",
+        agent_name="restaurant",
+        started_at=1760000004.0,
+        duration_s=8.0,
+        cpu_pct=0.0,
+        cpu_s=0.5,
+        tasks=None,
+        peak_mb=44.0,
+        status="errored",
+        error="KeyError: 'menu'",
     ),
 ]
 
@@ -270,56 +352,122 @@ golden_frames: tuple[GoldenFrame, ...] = (
             sessions=_BUSY_ROWS,
             blocks_in_progress=[_IN_PROGRESS],
         ),
-        b'{"type":"snapshot","id":1,"seq":58,"taken_at":1760000100.0,"worker":{"name":"worker-1",'
-        b'"pid":4242,"epoch":"5f0c9a3e1b7d4e62","loop":"asyncio","python":"3.13.9",'
-        b'"started_at":1760000000.0,"uptime_s":100.0,"cpu":"exact","memory":"share",'
-        b'"slow_session_threshold_ms":50.0,"sessions":2,"max_sessions":50,"started":7,"errored":1,'
-        b'"blocks":4,"draining":false,"rss_mb":184.5,"rss_trend_mb_per_min":1.25,'
-        b'"memory_limit_mb":1024.0,"loop_time":{"sessions_pct":51.5,"untagged_pct":0.5,'
-        b'"gc_pct":0.5,"other_pct":1.5,"idle_pct":46.0},"lag_p99_ms":410.0,"lag_max_ms":500.0,'
-        b'"lag_method":"iterations","introspection_pct":0.25,"host":{"cpu_pct":12.5,"cores":8,'
-        b'"load_1m":0.75,"process_cpu_pct":54.0,"other_threads_pct":1.5,"threads":6},"notes":[]},'
-        b'"sessions":[{"session_id":"job-c1d550","agent_name":"restaurant","tenant":"acme",'
-        b'"started_at":1760000010.0,"duration_s":90.0,"cpu_pct":50.25,"cpu_s":1.5,"steps":2400,'
-        b'"tasks":3,"mem_mb":92.25,"peak_mb":120.0,"heap_mb":null,"status":"blocked","blocks":3,'
+        b'{"type":"snapshot","id":1,"seq":58,"taken_at":1760000100.0,"worker":{"name":"worker-1","pid":4242,'
+        b'"epoch":"5f0c9a3e1b7d4e62","loop":"asyncio","python":"3.13.9","isolation":"coroutine","started_at":1760000000.0,'
+        b'"uptime_s":100.0,"cpu":"exact","memory":"share","slow_session_threshold_ms":50.0,"sessions":2,'
+        b'"max_sessions":50,"started":7,"errored":1,"blocks":4,"draining":false,"rss_mb":184.5,'
+        b'"rss_trend_mb_per_min":1.25,"memory_limit_mb":1024.0,"loop_time":{"sessions_pct":51.5,'
+        b'"untagged_pct":0.5,"gc_pct":0.5,"other_pct":1.5,"idle_pct":46.0},"lag_p99_ms":410.0,'
+        b'"lag_max_ms":500.0,"lag_method":"iterations","introspection_pct":0.25,"left_behind":[],"host":{"cpu_pct":12.5,'
+        b'"cores":8,"load_1m":0.75,"process_cpu_pct":54.0,"other_threads_pct":1.5,"threads":6},"notes":[],'
+        b'"loops":[]},"sessions":[{"session_id":"job-c1d550","agent_name":"restaurant","tenant":"acme",'
+        b'"loop":null,"started_at":1760000010.0,"duration_s":90.0,"cpu_pct":50.25,"cpu_s":1.5,"steps":2400,'
+        b'"tasks":3,"mem_mb":92.25,"peak_mb":120.0,"heap_mb":null,"heap_growth_mb_per_min":null,"thread_cpu_s":null,"status":"blocked","error":null,"blocks":3,'
         b'"worst_block_ms":320.5,"delayed_s":0.0,"worst_delay_ms":0.0},{"session_id":"job-77aa01",'
-        b'"agent_name":"frontdesk","tenant":null,"started_at":1760000070.0,"duration_s":30.0,'
-        b'"cpu_pct":1.25,"cpu_s":0.375,"steps":900,"tasks":1,"mem_mb":92.25,"peak_mb":92.25,'
-        b'"heap_mb":null,"status":"active","blocks":0,"worst_block_ms":0.0,"delayed_s":0.30525,"worst_delay_ms":305.25}],'
-        b'"blocks_in_progress":[{"seq":0,"session_id":"job-c1d550","agent_name":"restaurant",'
-        b'"tenant":"acme","task_name":null,"started_at":1760000099.5,"duration_ms":500.0,'
-        b'"in_progress":true,"running_since":1760000099.5,"cause":null,"detail":null,"location":null,"stack":[],'
-        b'"delayed":null}]}\n',
+        b'"agent_name":"frontdesk","tenant":null,"loop":null,"started_at":1760000070.0,"duration_s":30.0,'
+        b'"cpu_pct":1.25,"cpu_s":0.375,"steps":900,"tasks":1,"mem_mb":92.25,"peak_mb":92.25,"heap_mb":null,"heap_growth_mb_per_min":null,"thread_cpu_s":null,'
+        b'"status":"active","error":null,"blocks":0,"worst_block_ms":0.0,"delayed_s":0.30525,"worst_delay_ms":305.25}],'
+        b'"blocks_in_progress":[{"seq":0,"session_id":"job-c1d550","agent_name":"restaurant","tenant":"acme",'
+        b'"loop":null,"task_name":null,"started_at":1760000099.5,"duration_ms":500.0,"in_progress":true,'
+        b'"running_since":1760000099.5,"cause":null,"detail":null,"location":null,"stack":[],"delayed":null}]}\n',
+    ),
+    GoldenFrame(
+        "snapshot of two loops",
+        "to client",
+        Snapshot(
+            id=8,
+            seq=12,
+            taken_at=1760000100.0,
+            worker=_TWO_LOOPS,
+            sessions=[
+                SessionRow(
+                    session_id="call-7",
+                    agent_name="frontdesk",
+                    loop="asyncio-2",
+                    started_at=1760000090.0,
+                    duration_s=10.0,
+                    cpu_pct=40.0,
+                    cpu_s=4.5,
+                    steps=1200,
+                    tasks=2,
+                    mem_mb=96.0,
+                    peak_mb=96.0,
+                    blocks=1,
+                    worst_block_ms=120.0,
+                    delayed_s=0.0,
+                    worst_delay_ms=0.0,
+                )
+            ],
+        ),
+        b'{"type":"snapshot","id":8,"seq":12,"taken_at":1760000100.0,"worker":{"name":"worker-3","pid":4400,'
+        b'"epoch":"7c3b5a1908f6e4d2","loop":"uvloop","python":"3.13.9","isolation":"coroutine","started_at":1760000000.0,'
+        b'"uptime_s":100.0,"cpu":"exact","memory":"share","slow_session_threshold_ms":50.0,"sessions":1,'
+        b'"max_sessions":0,"started":1,"errored":0,"blocks":1,"draining":false,"rss_mb":96.0,'
+        b'"rss_trend_mb_per_min":null,"memory_limit_mb":0.0,"loop_time":{"sessions_pct":20.0,"untagged_pct":0.5,'
+        b'"gc_pct":0.0,"other_pct":null,"idle_pct":null},"lag_p99_ms":80.0,"lag_max_ms":120.0,'
+        b'"lag_method":"iterations","introspection_pct":null,"left_behind":[],"host":{"cpu_pct":null,"cores":1,"load_1m":null,'
+        b'"process_cpu_pct":null,"other_threads_pct":null,"threads":0},"notes":[],"loops":[{"name":"uvloop-1",'
+        b'"loop":"uvloop","thread":"MainThread","sessions":0,"loop_time":{"sessions_pct":0.0,"untagged_pct":1.0,'
+        b'"gc_pct":0.0,"other_pct":null,"idle_pct":null},"lag_p99_ms":null,"lag_max_ms":null,"lag_method":null},'
+        b'{"name":"asyncio-2","loop":"asyncio","thread":"calls","sessions":1,"loop_time":{"sessions_pct":40.0,'
+        b'"untagged_pct":0.0,"gc_pct":0.0,"other_pct":2.0,"idle_pct":58.0},"lag_p99_ms":80.0,"lag_max_ms":120.0,'
+        b'"lag_method":"iterations"}]},"sessions":[{"session_id":"call-7","agent_name":"frontdesk",'
+        b'"tenant":null,"loop":"asyncio-2","started_at":1760000090.0,"duration_s":10.0,"cpu_pct":40.0,'
+        b'"cpu_s":4.5,"steps":1200,"tasks":2,"mem_mb":96.0,"peak_mb":96.0,"heap_mb":null,"heap_growth_mb_per_min":null,"thread_cpu_s":null,"status":"active","error":null,'
+        b'"blocks":1,"worst_block_ms":120.0,"delayed_s":0.0,"worst_delay_ms":0.0}],"blocks_in_progress":[]}\n',
     ),
     GoldenFrame(
         "snapshot of a watch, without sessions",
         "to client",
         Snapshot(id=2, seq=1, taken_at=1760000000.5, worker=_UNMETERED_WORKER),
-        b'{"type":"snapshot","id":2,"seq":1,"taken_at":1760000000.5,"worker":{"name":"worker-2",'
-        b'"pid":4300,"epoch":"0b1d2f3a4c5e6f70","loop":"uvloop","python":"3.11.14",'
-        b'"started_at":1760000000.0,"uptime_s":0.5,"cpu":"off","memory":"share",'
-        b'"slow_session_threshold_ms":50.0,"sessions":0,"max_sessions":0,"started":0,"errored":0,'
-        b'"blocks":0,"draining":true,"rss_mb":64.0,"rss_trend_mb_per_min":null,"memory_limit_mb":0.0,'
-        b'"loop_time":{"sessions_pct":null,"untagged_pct":null,"gc_pct":null,"other_pct":null,"idle_pct":null},'
-        b'"lag_p99_ms":null,"lag_max_ms":null,"lag_method":null,"introspection_pct":null,'
-        b'"host":{"cpu_pct":null,"cores":1,"load_1m":null,"process_cpu_pct":null,"other_threads_pct":null,"threads":0},'
-        b'"notes":["sampler is switched off: OSError(24, \'Too many open files\')"]},"sessions":[],'
+        b'{"type":"snapshot","id":2,"seq":1,"taken_at":1760000000.5,"worker":{"name":"worker-2","pid":4300,'
+        b'"epoch":"0b1d2f3a4c5e6f70","loop":"uvloop","python":"3.11.14","isolation":"coroutine","started_at":1760000000.0,'
+        b'"uptime_s":0.5,"cpu":"off","memory":"share","slow_session_threshold_ms":50.0,"sessions":0,'
+        b'"max_sessions":0,"started":0,"errored":0,"blocks":0,"draining":true,"rss_mb":64.0,'
+        b'"rss_trend_mb_per_min":null,"memory_limit_mb":0.0,"loop_time":{"sessions_pct":null,'
+        b'"untagged_pct":null,"gc_pct":null,"other_pct":null,"idle_pct":null},"lag_p99_ms":null,'
+        b'"lag_max_ms":null,"lag_method":null,"introspection_pct":null,"left_behind":[],"host":{"cpu_pct":null,"cores":1,'
+        b'"load_1m":null,"process_cpu_pct":null,"other_threads_pct":null,"threads":0},'
+        b'"notes":["sampler is switched off: OSError(24, \'Too many open files\')"],"loops":[]},"sessions":[],'
         b'"blocks_in_progress":[]}\n',
+    ),
+    GoldenFrame(
+        "snapshot in process mode, with an errored session",
+        "to client",
+        Snapshot(id=3, seq=12, taken_at=1760000020.0, worker=_PROCESS_WORKER, sessions=_PROCESS_ROWS),
+        b'{"type":"snapshot","id":3,"seq":12,"taken_at":1760000020.0,"worker":{"name":"worker-4","pid":4500,'
+        b'"epoch":"77d20a1f5b3c4e91","loop":"asyncio","python":"3.14.1","isolation":"process",'
+        b'"started_at":1760000000.0,"uptime_s":20.0,"cpu":"off","memory":"share",'
+        b'"slow_session_threshold_ms":50.0,"sessions":1,"max_sessions":0,"started":2,"errored":1,"blocks":0,'
+        b'"draining":false,"rss_mb":92.5,"rss_trend_mb_per_min":null,"memory_limit_mb":0.0,'
+        b'"loop_time":{"sessions_pct":null,"untagged_pct":null,"gc_pct":null,"other_pct":null,'
+        b'"idle_pct":null},"lag_p99_ms":null,"lag_max_ms":null,"lag_method":null,"introspection_pct":null,'
+        b'"left_behind":[],"host":{"cpu_pct":12.5,"cores":8,"load_1m":0.75,"process_cpu_pct":0.5,'
+        b'"other_threads_pct":null,"threads":3},"notes":["process mode"],"loops":[]},'
+        b'"sessions":[{"session_id":"job-1c33aa","agent_name":"support","tenant":"acme","loop":null,'
+        b'"started_at":1760000005.0,"duration_s":15.0,"cpu_pct":2.5,"cpu_s":0.75,"steps":null,"tasks":null,'
+        b'"mem_mb":48.5,"peak_mb":50.0,"heap_mb":null,"heap_growth_mb_per_min":null,"thread_cpu_s":null,'
+        b'"status":"active","error":null,"blocks":0,"worst_block_ms":0.0,"delayed_s":null,'
+        b'"worst_delay_ms":null},{"session_id":"job-9f00e1","agent_name":"restaurant","tenant":null,'
+        b'"loop":null,"started_at":1760000004.0,"duration_s":8.0,"cpu_pct":0.0,"cpu_s":0.5,"steps":null,'
+        b'"tasks":null,"mem_mb":0.0,"peak_mb":44.0,"heap_mb":null,"heap_growth_mb_per_min":null,'
+        b'"thread_cpu_s":null,"status":"errored","error":"KeyError: \'menu\'","blocks":0,"worst_block_ms":0.0,'
+        b'"delayed_s":null,"worst_delay_ms":null}],"blocks_in_progress":[]}\n',
     ),
     GoldenFrame(
         "blocks",
         "to client",
         Blocks(id="history", blocks=[_BLOCK, Block(seq=4, started_at=1760000080.0, duration_ms=75.0)], last_seq=4),
         b'{"type":"blocks","id":"history","blocks":[{"seq":3,"session_id":"job-c1d550",'
-        b'"agent_name":"restaurant","tenant":"acme","task_name":"Task-12","started_at":1760000060.25,'
-        b'"duration_ms":320.5,"in_progress":false,"running_since":null,"cause":"sync-call","detail":null,'
-        b'"location":{"file":"agents/restaurant.py","line":42,"function":"lookup_menu"},'
-        b'"stack":[{"file":"agents/restaurant.py","line":17,"function":"on_user_turn"},'
-        b'{"file":"agents/restaurant.py","line":42,"function":"lookup_menu"}],'
+        b'"agent_name":"restaurant","tenant":"acme","loop":null,"task_name":"Task-12",'
+        b'"started_at":1760000060.25,"duration_ms":320.5,"in_progress":false,"running_since":null,'
+        b'"cause":"sync-call","detail":null,"location":{"file":"agents/restaurant.py","line":42,'
+        b'"function":"lookup_menu"},"stack":[{"file":"agents/restaurant.py","line":17,'
+        b'"function":"on_user_turn"},{"file":"agents/restaurant.py","line":42,"function":"lookup_menu"}],'
         b'"delayed":[{"session_id":"job-77aa01","delayed_ms":305.25,"exact":true}]},{"seq":4,"session_id":null,'
-        b'"agent_name":null,"tenant":null,"task_name":null,"started_at":1760000080.0,'
-        b'"duration_ms":75.0,"in_progress":false,"running_since":null,"cause":null,"detail":null,"location":null,'
-        b'"stack":[],"delayed":null}],"last_seq":4}\n',
+        b'"agent_name":null,"tenant":null,"loop":null,"task_name":null,"started_at":1760000080.0,'
+        b'"duration_ms":75.0,"in_progress":false,"running_since":null,"cause":null,"detail":null,'
+        b'"location":null,"stack":[],"delayed":null}],"last_seq":4}\n',
     ),
     GoldenFrame(
         "blocks, none",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from openrtc_introspect_core.wire import Block, Delayed, Snapshot
 
-CAUSES = ("sync-call", "cpu", "native", "import", "burst", "callback", "gc", "gil", "descheduled")
+CAUSES = ("sync-call", "cpu", "native", "import", "burst", "callback", "gc", "gil-contention", "descheduled")
 KEPT = 256
 """So many blocks of a worker are kept: as many as it keeps itself."""
 

@@ -1,7 +1,8 @@
 """Bytes that a terminal sends, as the names of keys.
 
 A printable character is its own name; the others are listed below. What is not known is swallowed
-whole, so that the tail of a strange sequence never counts as letters.
+whole, so that the tail of a strange sequence never counts as letters. Escape and a character that
+come at once are both: so they do over a slow line, and from Alt, which means nothing here.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ _NAMED = {
     " ": "space",
 }
 _FINAL = {"A": "up", "B": "down", "C": "right", "D": "left", "H": "home", "F": "end"}
+_FINAL |= dict(zip("PQRS", ("f1", "f2", "f3", "f4"), strict=True))
 _TILDE = {"1": "home", "4": "end", "5": "pageup", "6": "pagedown", "7": "home", "8": "end", "3": "delete"}
+_TILDE |= {"11": "f1", "12": "f2", "13": "f3", "14": "f4", "17": "f6", "21": "f10"}
 
-# CSI: parameters, intermediates, a final character; SS3: one character; else Alt and a character.
-_SEQUENCE = re.compile(r"\x1b(?:\[([0-?]*)[ -/]*([@-~])|O([A-Za-z])|[^\[O\x1b])", re.DOTALL)
+# CSI: parameters, intermediates, a final character; SS3: one character.
+_SEQUENCE = re.compile(r"\x1b(?:\[([0-?]*)[ -/]*([@-~])|O([A-Za-z]))")
 _UNFINISHED = re.compile(r"\x1b(?:\[[0-?]{0,32}[ -/]{0,8}|O)?\Z")
 _BROKEN = re.compile(r"\x1b(?:\[[0-?]*[ -/]*|O)?")
 

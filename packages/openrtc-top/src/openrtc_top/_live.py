@@ -10,15 +10,24 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import anyio
 
-from openrtc_top._connection import Find, follow_all
+from openrtc_top._config import ConfigError, write_columns
+from openrtc_top._connection import follow_all
 from openrtc_top._keys import KeyDecoder
-from openrtc_top._state import Event, Key, Shown, State, Tick, reduce
+from openrtc_top._sockets import Find
+from openrtc_top._state import Event, Key, Noticed, Shown, State, Tick, reduce
 from openrtc_top._terminal import Terminal
-from openrtc_top._view import render
+from openrtc_top._view import Screen, render
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
+    from openrtc_top._via import Via
 
 ESCAPE_S = 0.05
 """A lone ESC that nothing follows for this long was the Escape key."""
@@ -26,23 +35,54 @@ REDRAW_S = 0.04
 """Frames that come closer together than this are drawn as one."""
 
 
-def run(state: State, find: Find, *, rate: float, color: bool, seconds: float | None = None) -> int:
-    """Show the workers that `find` returns, again and again, until quit. Returns the exit code."""
+Remember = Callable[[tuple[str, ...]], None]
+"""Keeps the chosen columns for the next time. Raises ConfigError."""
+
+
+def run(
+    state: State,
+    find: Find,
+    *,
+    rate: float,
+    color: bool,
+    ascii: bool = False,
+    seconds: float | None = None,
+    remember: Remember = write_columns,
+    vias: Sequence[Via] = (),
+) -> int:
+    """Show the workers that `find` and the `vias` offer, again and again, until quit. Returns the exit code."""
+    with Terminal(sys.stdout, keyboard(), color=color, ascii=ascii) as terminal:
+        return anyio.run(Live(state, find, terminal, rate, remember, vias).run, seconds)
+
+
+def keyboard() -> int | None:
+    """The descriptor that keys are read from. None: stdin is no terminal."""
     try:
-        keys: int | None = sys.stdin.fileno() if sys.stdin and sys.stdin.isatty() else None
+        return sys.stdin.fileno() if sys.stdin and sys.stdin.isatty() else None
     except (OSError, ValueError):
-        keys = None
-    with Terminal(sys.stdout, keys, color=color) as terminal:
-        return anyio.run(_Live(state, find, terminal, rate).run, seconds)
+        return None
 
 
-class _Live:
-    def __init__(self, state: State, find: Find, terminal: Terminal, rate: float) -> None:
+class Live:
+    """The view on a terminal, and what feeds it."""
+
+    def __init__(
+        self,
+        state: State,
+        find: Find,
+        terminal: Terminal,
+        rate: float,
+        remember: Remember,
+        vias: Sequence[Via],
+    ) -> None:
         self._state = reduce(state, Tick(time.monotonic()))
         self._find = find
+        self._vias = vias
         self._terminal = terminal
         self._interval_s = 1 / rate
         self._exit_code = 0
+        self._remember = remember
+        self._remembered = state.columns
 
     async def run(self, seconds: float | None) -> int:
         self._changed = anyio.Event()
@@ -51,20 +91,32 @@ class _Live:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._heed_signals)
                 tasks.start_soon(self._read_keys)
-                tasks.start_soon(
-                    partial(
-                        follow_all,
-                        self._find,
-                        self._interval_s,
-                        self._dispatch,
-                        refreshed=lambda: self._refreshed,
-                        wanted=lambda key: self._state.worker(key) is not None,
-                    )
-                )
-                tasks.start_soon(self._tick)
+                self._feed(tasks)
                 await self._draw()
                 tasks.cancel_scope.cancel()
         return self._exit_code
+
+    def _feed(self, tasks: TaskGroup) -> None:
+        """Start what tells of the workers."""
+        tasks.start_soon(
+            partial(
+                follow_all,
+                self._find,
+                self._interval_s,
+                self._dispatch,
+                refreshed=lambda: self._refreshed,
+                wanted=lambda key: self._state.follows(key),
+                inspects=lambda key: self._state.inspects(key),
+                vias=self._vias,
+            )
+        )
+        tasks.start_soon(self._tick)
+
+    def _screen(self, columns: int, lines: int) -> Screen:
+        return render(self._state, (columns, lines))
+
+    def _press(self, name: str) -> None:
+        self._dispatch(Key(name))
 
     def _dispatch(self, event: Event) -> None:
         before = self._state
@@ -72,13 +124,22 @@ class _Live:
         if self._state.refreshes != before.refreshes:
             self._refreshed.set()
             self._refreshed = anyio.Event()
+        if self._state.columns != self._remembered and (self._state.chooser is None or self._state.done):
+            self._keep_columns()
         if self._state is not before:
             self._changed.set()
+
+    def _keep_columns(self) -> None:
+        self._remembered = self._state.columns
+        try:
+            self._remember(self._remembered)
+        except ConfigError as error:
+            self._state = reduce(self._state, Noticed(f"the columns are not remembered: {error}"))
 
     async def _draw(self) -> None:
         while not self._state.done:
             self._changed = anyio.Event()
-            screen = render(self._state, self._terminal.size())
+            screen = self._screen(*self._terminal.size())
             self._state = reduce(self._state, Shown(screen.top, screen.page))
             try:
                 self._terminal.draw(screen)
@@ -108,7 +169,7 @@ class _Live:
                     data = os.read(keyboard, 4096)
                 names = decoder.feed(data) if data else ["q"]  # no data: the terminal was closed
             for name in names:
-                self._dispatch(Key(name))
+                self._press(name)
             if self._state.done:
                 return
 

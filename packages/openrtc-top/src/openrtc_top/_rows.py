@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -74,16 +74,34 @@ class Filter:
     status: str | None = None
     agent: str | None = None
     tenant: str | None = None
+    text: str = ""
+    """Words, each of which must be in the id, the agent or the tenant; upper and lower case are one."""
 
     def __bool__(self) -> bool:
-        return not (self.status is self.agent is self.tenant is None)
+        return not (self.status is self.agent is self.tenant is None) or bool(self.text.strip())
+
+    def test(self) -> Callable[[SessionRow], bool]:
+        """Whether a session is accepted, as a function to be used many times."""
+        status, agent, tenant = self.status, self.agent, self.tenant
+        words = self.text.casefold().split()
+
+        def accepts(session: SessionRow) -> bool:
+            if (
+                (status is not None and session.status != status)
+                or (agent is not None and session.agent_name != agent)
+                or (tenant is not None and session.tenant != tenant)
+            ):
+                return False
+            if not words:
+                return True
+            texts = f"{session.session_id}\n{session.agent_name}\n{session.tenant or ''}".casefold()
+            return all(word in texts for word in words)
+
+        return accepts
 
     def accepts(self, session: SessionRow) -> bool:
-        return (
-            (self.status is None or session.status == self.status)
-            and (self.agent is None or session.agent_name == self.agent)
-            and (self.tenant is None or session.tenant == self.tenant)
-        )
+        """Whether it fulfils all that is asked."""
+        return self.test()(session)
 
 
 def arrange(rows: Iterable[Row], sort: Sort, *, inverted: bool = False) -> list[Row]:
@@ -96,3 +114,14 @@ def arrange(rows: Iterable[Row], sort: Sort, *, inverted: bool = False) -> list[
     # reverse=True keeps the order of equals, so ties stay by id both ways.
     known.sort(key=value, reverse=sort.descending is not inverted)  # type: ignore[arg-type]
     return known + unknown
+
+
+def raised(rows: list[Row], pins: Collection[tuple[str, str]]) -> tuple[list[Row], int]:
+    """The pinned rows before the others, each group in the order it was in, and how many are pinned."""
+    ids = {session_id for _, session_id in pins}
+    pinned = [row for row in rows if row.session.session_id in ids and row.identity in pins]
+    if not pinned:
+        return rows, 0
+    here = {row.identity for row in pinned}
+    rest = [row for row in rows if row.session.session_id not in ids or row.identity not in here]
+    return pinned + rest, len(pinned)

@@ -2,25 +2,33 @@
 
 Frames, keys and the clock all arrive as events, so live view, tests and a replayed recording take
 the same way. The only clock of the view is `State.now`, set by Tick: durations that a worker reports
-are never mixed with it.
+are never mixed with it. What keys do is in `_press`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from openrtc_top import _workers
 from openrtc_top._blocklist import BlockList
-from openrtc_top._blocks import Entry, entries, in_order, later
-from openrtc_top._rows import CYCLE, SORTS, STATUSES, Filter, Row, Sort, arrange
+from openrtc_top._blocks import Entry, entries, in_order
+from openrtc_top._columns import DEFAULT, Chooser
+from openrtc_top._cursor import Cursor, Scroll
+from openrtc_top._history import HISTORY_S
+from openrtc_top._page import Inspection, SessionPage
+from openrtc_top._press import press
+from openrtc_top._rows import SORTS, Filter, Row, Sort, arrange, raised
+from openrtc_top._workers import FORGET_GONE_S, Worker, Workers, busy_pct
 
 if TYPE_CHECKING:
-    from openrtc_introspect_core.wire import Block, Snapshot, WorkerInfo
+    from openrtc_introspect_core.wire import Block, Snapshot
 
-HISTORY_S = 60
-FORGET_GONE_S = 60.0
-"""A worker that is gone disappears after this long, if others are there."""
+__all__ = [
+    "FORGET_GONE_S", "HISTORY_S", "Blocked", "Dropped", "Event", "Found", "Frame", "Gone", "Inspected", "Key",
+    "Noticed", "Shown", "State", "Tick", "Worker", "Workers", "after", "busy_pct", "reduce",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +38,15 @@ class Found:
     worker: str
     name: str
     pid: int | None = None
+    host: str | None = None
+    """The machine it runs on, as the user called it. None: this one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """What this worker stood for is there itself now: a host that offered none."""
+
+    worker: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +66,22 @@ class Blocked:
 
 
 @dataclass(frozen=True, slots=True)
+class Inspected:
+    """A worker told what one of its sessions is doing, for that session's page."""
+
+    worker: str
+    session_id: str
+    told: Inspection
+
+
+@dataclass(frozen=True, slots=True)
 class Gone:
     """The connection to a worker was lost, or could not be made."""
 
     worker: str
     reason: str
+    retry_s: float | None = None
+    """In how many seconds it is tried again. None: not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,244 +106,280 @@ class Shown:
     page: int
 
 
-Event = Found | Frame | Blocked | Gone | Key | Tick | Shown
-
-
 @dataclass(frozen=True, slots=True)
-class Worker:
-    """One worker, as far as this view knows it."""
+class Noticed:
+    """Something the user should know, which is shown until a key is pressed."""
 
-    key: str
-    name: str
-    pid: int | None = None
-    snapshot: Snapshot | None = None
-    history: tuple[tuple[int, float], ...] = ()
-    """Seconds of the worker's clock and how busy its loop was, percent; oldest first."""
-    blocks: tuple[Block, ...] = ()
-    """The last that are over, oldest first."""
-    heard_at: float | None = None
-    """When its last snapshot came, by the view's clock."""
-    gone: str | None = None
-    """Why it cannot be read now. None: it can, or it was not tried yet."""
-    gone_at: float | None = None
+    text: str
+
+
+Event = Found | Dropped | Frame | Blocked | Inspected | Gone | Key | Tick | Shown | Noticed
+Identity = tuple[str, str]
+"""Worker key and session id."""
 
 
 @dataclass(frozen=True, slots=True)
 class State:
     """Everything a rendering depends on, but for the terminal's size."""
 
-    workers: tuple[Worker, ...] = ()
-    """By name, then process id."""
+    workers: Workers = ()
+    """Those that are shown, by name, then process id."""
+    unseen: Workers | None = None
+    """While the view is paused: the workers as they are now. None: it is not paused."""
+    paused_at: float = 0.0
+
     sort: Sort = SORTS["cpu_pct"]
     inverted: bool = False
     filter: Filter = field(default_factory=Filter)
-    selected: tuple[str, str] | None = None
-    """Worker key and session id."""
-    selected_at: int = 0
-    """The index it was last seen at, for when it ends."""
-    top: int = 0
-    page: int = 10
-    help: bool = False
+    editing: bool = False
+    """The filter's text is being typed."""
+    only: str | None = None
+    """The key of the worker whose sessions alone are shown."""
+    pins: frozenset[Identity] = frozenset()
+    columns: tuple[str, ...] = DEFAULT
+    """The ids of the wanted columns, left to right."""
+    always: frozenset[str] = frozenset()
+    """Those of them that are shown even where there is nothing to tell."""
+
+    view: Literal["sessions", "blocks", "workers"] = "sessions"
+    table: Cursor[Identity] = field(default_factory=Cursor)
+    wish: Identity | None = None
+    """What was selected by hand. It is selected again when a filter that hid it lets it through."""
     blocks: BlockList = field(default_factory=BlockList)
-    """The list of blocks, which takes the table's place while it is open."""
+    fleet: Cursor[str] = field(default_factory=Cursor)
+    """Of the keys of workers."""
+    page: SessionPage | None = None
+    """The session's page that lies over the view."""
+    chooser: Chooser | None = None
+    """The list of columns that lies over the view."""
+    help: Scroll | None = None
+    """The help that lies over everything."""
+
     refreshes: int = 0
     """How often a refresh was asked for."""
+    notice: str = ""
     done: bool = False
     now: float = 0.0
+
     rows: tuple[Row, ...] = ()
-    """Derived: the sessions that pass the filter, in order."""
+    """Derived: the pinned sessions, then those that pass the filter, in order."""
+    pinned: int = 0
+    """Derived: how many of the rows are pinned."""
     longest: dict[str, int] = field(default_factory=dict)
     """Derived: the longest text seen in a column, so that its width doesn't change with each frame."""
     extras: frozenset[str] = frozenset()
-    """Derived: the columns that are shown only when a session has a value: heap, delayed."""
+    """Derived: the automatic columns that have something to tell."""
+
+    @property
+    def selected(self) -> Identity | None:
+        """The selected session."""
+        return self.table.chosen
+
+    @property
+    def selected_at(self) -> int:
+        """Its index among the rows."""
+        return self.table.at
+
+    @property
+    def paused(self) -> bool:
+        return self.unseen is not None
+
+    @property
+    def scope(self) -> Workers:
+        """The workers whose sessions are shown."""
+        chosen = self.worker(self.only) if self.only is not None else None
+        return (chosen,) if chosen else self.workers
 
     def worker(self, key: str) -> Worker | None:
-        """The worker of this key."""
-        return next((worker for worker in self.workers if worker.key == key), None)
+        """The worker of this key, as shown."""
+        return _workers.get(self.workers, key)
+
+    def follows(self, key: str) -> bool:
+        """Whether the worker of this key is wanted, shown already or not."""
+        return _workers.get(self.workers if self.unseen is None else self.unseen, key) is not None
+
+    def inspects(self, key: str) -> str | None:
+        """The session of this worker that is to be asked after. None: none of it is looked at."""
+        page = self.page
+        if page is None or page.worker != key or page.ended or (self.paused and page.told is not None):
+            return None
+        return page.session.session_id
 
     def entries(self) -> list[Entry]:
-        """The blocks of all workers, newest first, those in progress before all."""
+        """The blocks of the workers in scope, newest first, those in progress before all."""
         found = [
             entry
-            for worker in self.workers
+            for worker in self.scope
             for entry in entries(
                 worker.key, worker.name, worker.blocks, worker.snapshot if worker.gone is None else None
             )
         ]
         return in_order(found)[::-1]
 
+    def showing(self, workers: Workers) -> State:
+        """With these workers, and all that follows from them."""
+        only = self.only
+        if only is not None and _workers.get(workers, only) is None:
+            only = _successor(self.workers, workers, only)
+        return replace(self, workers=workers, only=only).derived()
 
-def busy_pct(worker: WorkerInfo) -> float | None:
-    """How much of its time the loop was at work. Where the idle time is not to be had, the sum of
-    the parts that are, which is a lower bound."""
-    time = worker.loop_time
-    if time.idle_pct is not None:
-        return min(100.0, max(0.0, 100.0 - time.idle_pct))
-    parts = [part for part in (time.sessions_pct, time.untagged_pct, time.gc_pct, time.other_pct) if part is not None]
-    return min(100.0, sum(parts)) if parts else None
+    def derived(self) -> State:
+        """With what follows from the workers, the filter and the order."""
+        accepts = self.filter.test() if self.filter else None
+        pins: dict[str, set[str]] = {}
+        for key, session_id in self.pins:
+            pins.setdefault(key, set()).add(session_id)
+        rows: list[Row] = []
+        longest = dict(self.longest)
+        alone = self.only is not None and all(key == self.only for key, _ in self.pins)
+        extras = {"worker"} if len(self.workers) > 1 and not alone else set()
+        for worker in self.workers:
+            if worker.snapshot is None:
+                continue
+            key, sessions = worker.key, worker.snapshot.sessions
+            _widen(longest, worker)
+            if any(session.heap_mb is not None for session in sessions):
+                extras.add("heap_mb")
+            if any(session.loop is not None for session in sessions):
+                extras.add("loop")
+            if any(session.delayed_s is not None for session in sessions):
+                extras.add("delayed")
+            pinned = pins.get(key, ())
+            if self.only not in (None, key):
+                rows += [Row(key, session) for session in sessions if session.session_id in pinned]
+            elif accepts is None:
+                rows += [Row(key, session) for session in sessions]
+            else:
+                rows += [Row(key, session) for session in sessions if accepts(session) or session.session_id in pinned]
+        arranged, count = raised(arrange(rows, self.sort, inverted=self.inverted), self.pins)
+        if count:
+            extras.add("pin")
+        page = self.page
+        if page is not None and (worker_of := self.worker(page.worker)):
+            page = page.after(worker_of.snapshot)
+        state = replace(self, rows=tuple(arranged), pinned=count, longest=longest, extras=frozenset(extras), page=page)
+        return state._following()
+
+    def _following(self) -> State:
+        """With the selected session at its new place; where it has ended, with what now stands there."""
+        chosen, wish = self.table.chosen, self.wish
+        if chosen is None:
+            return self
+        if not self.rows:
+            return replace(self, table=replace(self.table, chosen=None))
+        at = None
+        for index, (worker, session) in enumerate(self.rows):
+            session_id = session.session_id
+            if wish is not None and session_id == wish[1] and worker == wish[0]:
+                return replace(self, table=replace(self.table, chosen=wish, at=index))
+            if session_id == chosen[1] and worker == chosen[0]:
+                at = index
+                if chosen == wish:
+                    break
+        if at is None:
+            at = min(self.table.at, len(self.rows) - 1)
+            chosen = self.rows[at].identity
+        if wish is not None and not self._lives(wish):
+            wish = chosen
+        return replace(self, table=replace(self.table, chosen=chosen, at=at), wish=wish)
+
+    def _lives(self, identity: Identity) -> bool:
+        worker = self.worker(identity[0])
+        sessions = worker.snapshot.sessions if worker and worker.snapshot else ()
+        return any(session.session_id == identity[1] for session in sessions)
 
 
 def reduce(state: State, event: Event) -> State:
     """The state after the event."""
     match event:
-        case Frame():
-            return _derive(_put(state, _heard(state, event)))
-        case Blocked(key, blocks):
-            known = state.worker(key)
-            return _put(state, replace(known, blocks=later(known.blocks, blocks))) if known and blocks else state
-        case Gone(key, reason):
-            lost = state.worker(key) or Worker(key, name=key)
-            since = state.now if lost.gone_at is None else lost.gone_at
-            return _put(state, replace(lost, gone=reason, gone_at=since))
-        case Found(key, name, pid):
-            return state if state.worker(key) else _put(state, Worker(key, name, pid))
-        case Tick(now):
-            return _forget(replace(state, now=now))
+        case Key(name):
+            return press(state, name)
         case Shown(top, page):
             return _shown(state, top, page)
-        case Key(name):
-            return _press(state, name)
+        case Tick(now):
+            state = replace(state, now=now)
+        case Noticed(text):
+            return replace(state, notice=text)
+        case Inspected(worker, session_id, told):
+            if state.page is None or state.page.identity != (worker, session_id):
+                return state
+            return replace(state, page=replace(state.page, told=told))
+    before = state.workers if state.unseen is None else state.unseen
+    workers = after(before, event, state.now)
+    if workers is before:
+        return state
+    if state.unseen is not None:
+        return replace(state, unseen=workers)
+    if isinstance(event, Blocked):  # no row follows from them
+        return replace(state, workers=workers)
+    return state.showing(workers)
+
+
+def after(workers: Workers, event: Event, now: float) -> Workers:
+    """The workers after something was heard of one, whatever the view shows."""
+    match event:
+        case Frame(key, snapshot):
+            return _workers.heard(workers, key, snapshot, now)
+        case Blocked(key, blocks):
+            return _workers.told(workers, key, blocks)
+        case Gone(key, reason, retry_s):
+            return _workers.lost(workers, key, reason, retry_s, now)
+        case Found(key, name, pid, host):
+            return _workers.found(workers, key, name, pid, host)
+        case Dropped(key):
+            return _workers.dropped(workers, key)
+        case Tick():
+            return _workers.forget(workers, now)
+    return workers
+
+
+def _successor(before: Workers, after: Workers, key: str) -> str | None:
+    """The worker that was started in this one's place."""
+    old = _workers.get(before, key)
+    known = {worker.key for worker in before}
+    new = [worker.key for worker in after if old is not None and worker.name == old.name]
+    return next((key for key in new if key not in known), new[0] if new else None)
 
 
 def _shown(state: State, top: int, page: int) -> State:
-    view = state.blocks if state.blocks.open else state
-    if (top, page) == (view.top, view.page):
-        return state
-    if state.blocks.open:
-        return replace(state, blocks=replace(state.blocks, top=top, page=page))
-    return replace(state, top=top, page=page)
+    """What is on top of all else is what was drawn."""
+    if state.help is not None:
+        help = Scroll(top, page)
+        return state if help == state.help else replace(state, help=help)
+    if state.chooser is not None:
+        listed = _drawn(state.chooser.cursor, top, page)
+        chooser = replace(state.chooser, cursor=listed)
+        return state if chooser == state.chooser else replace(state, chooser=chooser)
+    if state.page is not None:
+        scroll = Scroll(top, page)
+        return state if scroll == state.page.scroll else replace(state, page=replace(state.page, scroll=scroll))
+    if state.view == "blocks":
+        cursor = _drawn(state.blocks.cursor, top, page)
+        unchanged = cursor is state.blocks.cursor
+        return state if unchanged else replace(state, blocks=replace(state.blocks, cursor=cursor))
+    if state.view == "workers":
+        fleet = _drawn(state.fleet, top, page)
+        return state if fleet is state.fleet else replace(state, fleet=fleet)
+    table = _drawn(state.table, top, page)
+    return state if table is state.table else replace(state, table=table)
 
 
-def _press(state: State, key: str) -> State:
-    if state.blocks.open and not state.help:
-        pressed = state.blocks.press(key, state.entries())
-        if pressed is not None:
-            return replace(state, blocks=pressed)
-    action = _KEYS.get(key)
-    return action(state) if action else state
+def _drawn(cursor: Cursor, top: int, page: int) -> Cursor:  # type: ignore[type-arg]
+    return cursor if (top, page) == (cursor.top, cursor.page) else replace(cursor, top=top, page=page)
 
 
-def _put(state: State, worker: Worker) -> State:
-    others = [other for other in state.workers if other.key != worker.key]
-    ordered = sorted([*others, worker], key=lambda worker: (worker.name, worker.pid or 0, worker.key))
-    return replace(state, workers=tuple(ordered))
-
-
-def _heard(state: State, frame: Frame) -> Worker:
-    snapshot = frame.snapshot
-    info = snapshot.worker
-    before = state.worker(frame.worker)
-    history: tuple[tuple[int, float], ...] = ()
-    blocks: tuple[Block, ...] = ()
-    if before and before.snapshot and before.snapshot.worker.epoch == info.epoch:
-        history, blocks = before.history, before.blocks
-    busy = busy_pct(info)
-    if busy is not None:
-        second = int(snapshot.taken_at)
-        kept = [point for point in history if second - HISTORY_S < point[0] < second]
-        history = (*kept, (second, busy))
-    return Worker(frame.worker, info.name, info.pid, snapshot, history, blocks, heard_at=state.now)
-
-
-def _forget(state: State) -> State:
-    """Drop the workers that have been gone for long, but never the last one."""
-    stale = [w for w in state.workers if w.gone_at is not None and state.now - w.gone_at > FORGET_GONE_S]
-    if not stale or len(stale) == len(state.workers):
-        return state
-    return _derive(replace(state, workers=tuple(worker for worker in state.workers if worker not in stale)))
-
-
-def _derive(state: State) -> State:
-    accepts = state.filter.accepts if state.filter else None
-    rows: list[Row] = []
-    longest = dict(state.longest)
-    extras = set()
-    for worker in state.workers:
-        if worker.snapshot is None:
-            continue
-        sessions = worker.snapshot.sessions
-        for column, texts in (
-            ("session", {session.session_id for session in sessions}),
-            ("agent", {session.agent_name for session in sessions}),
-            ("tenant", {session.tenant or "-" for session in sessions}),
-            ("worker", {worker.name}),
-        ):
-            longest[column] = max(longest.get(column, 0), _widest(texts))
-        if any(session.heap_mb is not None for session in sessions):
-            extras.add("heap")
-        if any(session.delayed_s is not None for session in sessions):
-            extras.add("delayed")
-        key = worker.key
-        rows += [Row(key, session) for session in sessions if accepts is None or accepts(session)]
-    arranged = arrange(rows, state.sort, inverted=state.inverted)
-    state = replace(state, rows=tuple(arranged), longest=longest, extras=frozenset(extras))
-    return _follow(state)
+def _widen(longest: dict[str, int], worker: Worker) -> None:
+    assert worker.snapshot is not None
+    sessions = worker.snapshot.sessions
+    for column, texts in (
+        ("session", {session.session_id for session in sessions}),
+        ("agent", {session.agent_name for session in sessions}),
+        ("tenant", {session.tenant or "-" for session in sessions}),
+        ("worker", {worker.name}),
+    ):
+        longest[column] = max(longest.get(column, 0), _widest(texts))
 
 
 def _widest(texts: set[str]) -> int:
     """Columns the longest text needs; where a text is not ASCII, the most it can need."""
     return max((len(text) if text.isascii() else 2 * len(text) for text in texts), default=0)
-
-
-def _follow(state: State) -> State:
-    """Find the selected session's new place; where it has ended, select what now stands there."""
-    if state.selected is None:
-        return state
-    worker, session_id = state.selected
-    for index, row in enumerate(state.rows):
-        if row.session.session_id == session_id and row.worker == worker:
-            return replace(state, selected_at=index)
-    return _select(state, state.selected_at) if state.rows else replace(state, selected=None)
-
-
-def _select(state: State, index: int) -> State:
-    if not state.rows:
-        return replace(state, selected=None)
-    index = min(max(index, 0), len(state.rows) - 1)
-    return replace(state, selected=state.rows[index].identity, selected_at=index)
-
-
-def _move(by: Callable[[State], int]) -> Callable[[State], State]:
-    def move(state: State) -> State:
-        if state.selected is None:  # the first step only shows where you are
-            step = by(state)
-            first = state.top if step in (1, -1) else state.top + step
-            return _select(state, first)
-        return _select(state, state.selected_at + by(state))
-
-    return move
-
-
-def _cycle_sort(state: State) -> State:
-    name = state.sort.name
-    following = CYCLE[(CYCLE.index(name) + 1) % len(CYCLE)] if name in CYCLE else CYCLE[0]
-    return _derive(replace(state, sort=SORTS[following], inverted=False))
-
-
-def _cycle_status(state: State) -> State:
-    choices = (None, *STATUSES)
-    following = choices[(choices.index(state.filter.status) + 1) % len(choices)]
-    return _derive(replace(state, filter=replace(state.filter, status=following)))
-
-
-def _escape(state: State) -> State:
-    return replace(state, help=False) if state.help else replace(state, selected=None)
-
-
-_KEYS: dict[str, Callable[[State], State]] = {
-    "q": lambda state: replace(state, done=True),
-    "ctrl-c": lambda state: replace(state, done=True),
-    "r": lambda state: replace(state, refreshes=state.refreshes + 1),
-    "s": _cycle_sort,
-    "f": _cycle_status,
-    "i": lambda state: _derive(replace(state, inverted=not state.inverted)),
-    "?": lambda state: replace(state, help=not state.help),
-    "b": lambda state: replace(state, help=False, blocks=BlockList(open=True)),
-    "escape": _escape,
-    "up": _move(lambda state: -1),
-    "down": _move(lambda state: 1),
-    "pageup": _move(lambda state: -max(1, state.page)),
-    "pagedown": _move(lambda state: max(1, state.page)),
-    "home": lambda state: _select(state, 0),
-    "end": lambda state: _select(state, len(state.rows) - 1),
-}

@@ -1,7 +1,8 @@
 """The terminal while the live view is on it: entered, drawn to, and left as it was found.
 
 Only lines that changed are written, each from its first cell to the end, so that nothing flickers;
-terminals that know synchronized output (mode 2026) show a frame at once.
+terminals that know synchronized output (mode 2026) show a frame at once. Nothing wraps: what goes past
+the right edge, because the terminal takes a character for wider than we do, is lost there (mode 7).
 """
 
 from __future__ import annotations
@@ -16,18 +17,22 @@ from typing import Any, TextIO
 from openrtc_top._encoding import encodable
 from openrtc_top._view import Screen, line_to_text
 
-_ENTER = "\x1b[?1049h\x1b[?25l\x1b[2J"
-_LEAVE = "\x1b[?25h\x1b[?1049l"
+_ENTER = "\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[2J"
+_LEAVE = "\x1b[?7h\x1b[?25h\x1b[?1049l"
 _FRAME = "\x1b[?2026h"
 _FRAME_END = "\x1b[?2026l"
 _TO_END = "\x1b[K"
 
 
 class Terminal:
-    """A context manager around the live view. `keys` is the descriptor keys are read from, or None."""
+    """A context manager around the live view. `keys` is the descriptor keys are read from, or None.
 
-    def __init__(self, out: TextIO, keys: int | None, *, color: bool) -> None:
+    With `ascii` nothing beyond ASCII is written, whatever the encoding of `out` could hold.
+    """
+
+    def __init__(self, out: TextIO, keys: int | None, *, color: bool, ascii: bool = False) -> None:
         self.keys = keys
+        self._encoding = "ascii" if ascii else out.encoding
         self._out = out
         self._color = color
         self._before: list[Any] | None = None
@@ -72,7 +77,7 @@ class Terminal:
         columns, height = self.size()
         lines = []
         for line in screen.lines[:height]:
-            text = encodable(line_to_text(line, columns, color=self._color), self._out.encoding)
+            text = encodable(line_to_text(line, columns, color=self._color, anchored=True), self._encoding)
             # Erasing after the last column would erase what stands in it.
             lines.append(text if line.width >= columns else text + _TO_END)
         lines += [_TO_END] * (height - len(lines))

@@ -1,11 +1,12 @@
 """The wire protocol: messages, framing, sockets. docs/wire-protocol.md is the contract."""
 
-from ._client import Client, connect, read_blocks, read_snapshot
-from ._endpoint import WorkerSocket, discover, search_dirs, sockets_available
+from ._client import Client, connect, dial, greet, read_blocks, read_snapshot
+from ._endpoint import WorkerSocket, discover, discover_all, search_dirs, sockets_available
 from ._framing import LineBuffer, decode_hello, decode_request, decode_server_message, encode, to_json
 from ._messages import (
     CAPABILITIES,
     ERROR_CODES,
+    MAX_MESSAGE_BYTES,
     MAX_REQUEST_BYTES,
     PROTOCOL_MAJOR,
     PROTOCOL_MINOR,
@@ -19,8 +20,10 @@ from ._messages import (
     Error,
     Hello,
     Host,
+    LeftBehind,
     Limits,
     Location,
+    LoopInfo,
     LoopTime,
     Request,
     ServerMessage,
@@ -40,6 +43,7 @@ from ._messages import (
 __all__ = [
     "CAPABILITIES",
     "ERROR_CODES",
+    "MAX_MESSAGE_BYTES",
     "MAX_REQUEST_BYTES",
     "PROTOCOL_MAJOR",
     "PROTOCOL_MINOR",
@@ -54,9 +58,11 @@ __all__ = [
     "Error",
     "Hello",
     "Host",
+    "LeftBehind",
     "Limits",
     "LineBuffer",
     "Location",
+    "LoopInfo",
     "LoopTime",
     "Request",
     "ServerMessage",
@@ -76,8 +82,11 @@ __all__ = [
     "decode_hello",
     "decode_request",
     "decode_server_message",
+    "dial",
     "discover",
+    "discover_all",
     "encode",
+    "greet",
     "read_blocks",
     "read_snapshot",
     "search_dirs",

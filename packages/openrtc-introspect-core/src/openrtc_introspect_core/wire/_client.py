@@ -110,29 +110,44 @@ async def connect(path: str | os.PathLike[str] | None = None) -> AsyncIterator[C
     (the worker has too many clients), and ArgumentError where no path is given and there is not
     exactly one worker.
     """
+    target = _path(path)
+    async with await dial(target) as stream:
+        yield await greet(stream, target, timeout_s=CONNECT_TIMEOUT_S)
+
+
+async def dial(path: Path) -> ByteStream:
+    """A connection to the worker at `path`, on which nothing has been read yet. Raises ConnectionFailed."""
     import anyio
     from anyio.abc import UNIXSocketStream
 
-    target = _path(path)
     try:
         with anyio.fail_after(CONNECT_TIMEOUT_S):
-            while (reached := _reach(target)) is None:  # noqa: ASYNC110 - nothing tells when there is room
+            while (reached := _reach(path)) is None:  # noqa: ASYNC110 - nothing tells when there is room
                 await anyio.sleep(_RETRY_S)
-        stream = await UNIXSocketStream.from_socket(reached)
+        return await UNIXSocketStream.from_socket(reached)
     except TimeoutError:
-        raise _silent(target, CONNECT_TIMEOUT_S) from None
+        raise _silent(path, CONNECT_TIMEOUT_S) from None
     except ConnectionFailed:
         raise
     except OSError as error:
-        raise _failed(target, error) from None
-    async with stream:
-        client = Client(stream, target)
-        try:
-            with anyio.fail_after(CONNECT_TIMEOUT_S):
-                client.hello = decode_hello(await client._next_line())
-        except TimeoutError:
-            raise _silent(target, CONNECT_TIMEOUT_S) from None
-        yield client
+        raise _failed(path, error) from None
+
+
+async def greet(stream: ByteStream, path: Path, *, timeout_s: float) -> Client:
+    """The client on a stream that leads to a worker, once the worker has said hello: for streams that
+    `connect` does not make. `path` is what errors call the worker. The stream stays the caller's to close.
+
+    Raises ConnectionFailed where no hello comes within `timeout_s` seconds, ProtocolError, RequestFailed.
+    """
+    import anyio
+
+    client = Client(stream, path)
+    try:
+        with anyio.fail_after(timeout_s):
+            client.hello = decode_hello(await client._next_line())
+    except TimeoutError:
+        raise _silent(path, timeout_s) from None
+    return client
 
 
 class Client:

@@ -54,6 +54,8 @@ class WorkerSocket:
     name: str
     pid: int | None
     """None: the file name does not tell."""
+    owner: int | None = None
+    """The user id it belongs to. None: it was not looked up, it is this user's own."""
 
 
 def sockets_available() -> bool:
@@ -93,12 +95,49 @@ def discover() -> list[WorkerSocket]:
     """
     found: list[WorkerSocket] = []
     for directory in search_dirs() if sockets_available() else ():
-        try:
-            _check_directory(directory, private=True)
-            found += [parse_name(path) for path in sorted(directory.glob("*.sock")) if _state_of(path) == "live"]
-        except OSError:
-            continue
+        found += _live_in(directory)
     return sorted(found, key=lambda worker: (worker.name, worker.pid or 0, str(worker.path)))
+
+
+def discover_all() -> list[WorkerSocket]:
+    """The workers of every user, by name and pid, each with its owner. Raises ArgumentError unless root asks.
+
+    The same rules hold for each user as for oneself: a directory must belong to the user whose id is in
+    its name and be closed to others, and a socket in it must belong to that user too. Directories that
+    a user has set OPENRTC_RUNTIME_DIR or TMPDIR to are not known to others, and so not looked at.
+    """
+    if not sockets_available():
+        return []
+    if _uid() != 0:
+        raise ArgumentError(f"the workers of all users are for root to see, this is user id {_uid()}")
+    found = {worker.path: worker for worker in discover()}
+    for directory in _all_dirs():
+        owner = int(directory.name.removeprefix("openrtc-"))
+        for worker in _live_in(directory, owner):
+            found[worker.path] = WorkerSocket(worker.path, worker.name, worker.pid, owner)
+    return sorted(found.values(), key=lambda worker: (worker.name, worker.pid or 0, str(worker.path)))
+
+
+def _all_dirs() -> list[Path]:
+    """The default directories of all users, as their names claim."""
+    bases = [*Path("/run/user").glob("*"), Path(tempfile.gettempdir()), Path("/tmp")]
+    found: dict[Path, None] = {}
+    for base in bases:
+        with contextlib.suppress(OSError):
+            names = [name for name in os.listdir(base) if re.fullmatch(r"openrtc-\d{1,10}", name)]
+            found.update(dict.fromkeys(base / name for name in sorted(names)))
+    return list(found)
+
+
+def _live_in(directory: Path, owner: int | None = None) -> list[WorkerSocket]:
+    """The workers of a directory that follows the rules; of another user's, those that are that user's."""
+    owner = _uid() if owner is None else owner
+    found: list[WorkerSocket] = []
+    with contextlib.suppress(OSError):  # it is none of theirs, or gone meanwhile
+        _check_directory(directory, private=True, owner=owner)
+        paths = sorted(directory.glob("*.sock"))
+        found.extend(parse_name(path) for path in paths if os.lstat(path).st_uid == owner and _state_of(path) == "live")
+    return found
 
 
 def parse_name(path: Path) -> WorkerSocket:
@@ -209,7 +248,8 @@ def _make_directory(directory: Path) -> None:
         ) from None
 
 
-def _check_directory(directory: Path, *, private: bool) -> None:
+def _check_directory(directory: Path, *, private: bool, owner: int | None = None) -> None:
+    owner = _uid() if owner is None else owner
     try:
         status = os.lstat(directory)
     except OSError as error:
@@ -219,8 +259,8 @@ def _check_directory(directory: Path, *, private: bool) -> None:
         problem = "is a symbolic link; a real directory is required"
     elif not stat.S_ISDIR(status.st_mode):
         problem = "is not a directory"
-    elif status.st_uid != _uid():
-        problem = f"belongs to uid {status.st_uid}; it must belong to uid {_uid()}"
+    elif status.st_uid != owner:
+        problem = f"belongs to uid {status.st_uid}; it must belong to uid {owner}"
     elif status.st_mode & (0o077 if private else 0o022):
         mode = stat.S_IMODE(status.st_mode)
         problem = f"has mode {mode:04o}, open to others; 0700 is required: chmod 700 it"

@@ -45,7 +45,7 @@ ErrorCode = Literal[
 ERROR_CODES: tuple[str, ...] = ErrorCode.__args__  # type: ignore[attr-defined]
 
 CAUSES: tuple[str, ...] = (
-    "sync-call", "cpu", "native", "import", "burst", "callback", "gc", "gil", "descheduled",
+    "sync-call", "cpu", "native", "import", "burst", "callback", "gc", "gil-contention", "descheduled",
 )  # fmt: skip
 """What a block's cause can be today. A later minor version may add to them: readers take any text."""
 
@@ -54,6 +54,7 @@ TaskState = Literal["running", "waiting", "ready"]
 CpuMethod = Literal["exact", "sampled", "off"]
 MemoryMethod = Literal["share", "heap", "traced"]
 LagMethod = Literal["iterations", "heartbeat"]
+Isolation = Literal["coroutine", "process"]
 RequestId = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | Annotated[str, Meta(max_length=64)]
 
 
@@ -91,6 +92,8 @@ class Block(Struct, frozen=True, kw_only=True):
     """The session that held the loop. Null: no session did, or it cannot be known."""
     agent_name: str | None = None
     tenant: str | None = None
+    loop: str | None = None
+    """The loop that was held, as in the worker's `loops`. Null: the worker had one loop only."""
     task_name: str | None = None
     """The task that held the loop. Null: a callback, or unknown."""
     started_at: float = 0.0
@@ -115,34 +118,48 @@ class Block(Struct, frozen=True, kw_only=True):
 # gc=False: 10,000 of them a snapshot would set off collections of the host's whole heap. Text and numbers make no
 # cycles.
 class SessionRow(Struct, frozen=True, kw_only=True, gc=False):
-    """One live session."""
+    """One live session, or one that has just ended with an error."""
 
     session_id: str
     agent_name: str
     tenant: str | None = None
     """`metadata["tenant"]`. Null: none was given."""
+    loop: str | None = None
+    """The loop that its scope was entered on, as in the worker's `loops`. Null: the worker has one loop
+    only, or it was entered on none."""
     started_at: float = 0.0
     """Unix time, seconds."""
     duration_s: float = 0.0
-    """Seconds since it started."""
+    """Seconds since it started; of an errored one, until it ended."""
     cpu_pct: float | None = None
     """Gauge: loop time over the last one to two seconds (since the start, if younger), percent of
-    wall time; 100 is the whole loop. The step in progress counts. Null: cpu is "off"."""
+    wall time; 100 is a whole loop, and a session that works on several may have more. The step in
+    progress counts. Null: cpu is "off"."""
     cpu_s: float | None = None
     """Total: seconds its steps have held the loop. In "sampled" mode samples × interval.
     Null: cpu is "off"."""
     steps: int | None = None
     """Total: task steps run; in "sampled" mode the samples that hit it. Null: cpu is "off"."""
-    tasks: int = 0
-    """Gauge: live tasks: the one inside the scope and those created in its context."""
+    tasks: int | None = 0
+    """Gauge: live tasks: the one inside the scope and those created in its context. Null: isolation is "process"."""
     mem_mb: float = 0.0
-    """Gauge: an equal share, process RSS / live sessions, MiB. Not the session's own allocations."""
+    """Gauge: an equal share, process RSS / live sessions, MiB. Not the session's own allocations; but where
+    isolation is "process", its own process's RSS. 0 of an errored one, which has ended."""
     peak_mb: float = 0.0
     """The highest share seen while it lived, MiB."""
     heap_mb: float | None = None
-    """The session's own net allocations, MiB. Null: the memory method does not measure them."""
+    """Gauge: what its steps have allocated, less what they freed, MiB; below 0 where it freed others'.
+    Null: the memory method does not measure it, or is switched off."""
+    heap_growth_mb_per_min: float | None = None
+    """Gauge: how fast `heap_mb` rose over the last minute. Null: as `heap_mb`, or younger than ten seconds."""
+    thread_cpu_s: float | None = None
+    """Total: CPU seconds that its calls in threads (`asyncio.to_thread`, `run_in_executor`) have used. They
+    compete with the loop for the GIL, and are not in `cpu_s`. Null: not measured on this loop."""
     status: Status = "active"
-    """"blocked": it holds the loop past the threshold now; "slow": it did within the last seconds."""
+    """"blocked": it holds the loop past the threshold now; "slow": it did within the last seconds;
+    "errored": it ended with an error within the last 30 s and is not counted as live any more."""
+    error: str | None = None
+    """What it ended with, in one line of at most 200 characters. Null: its status is not "errored"."""
     blocks: int = 0
     """Total: blocks it caused."""
     worst_block_ms: float = 0.0
@@ -152,6 +169,19 @@ class SessionRow(Struct, frozen=True, kw_only=True, gc=False):
     counts. Null: this loop does not tell."""
     worst_delay_ms: float | None = None
     """The longest it was kept waiting by one block, milliseconds. Null: this loop does not tell."""
+
+
+class LeftBehind(Struct, frozen=True, kw_only=True):
+    """A session that has ended and had not given back what it allocated."""
+
+    session_id: str
+    agent_name: str
+    tenant: str | None = None
+    ended_at: float = 0.0
+    """Unix time, seconds."""
+    heap_mb: float = 0.0
+    """What its steps had allocated and not freed, MiB, the steps of tasks that it left running included.
+    What others have freed of it since is not seen."""
 
 
 class LoopTime(Struct, frozen=True, kw_only=True):
@@ -166,6 +196,25 @@ class LoopTime(Struct, frozen=True, kw_only=True):
     """Callbacks, the loop's own work, and tasks that were there before metering began."""
     idle_pct: float | None = None
     """Waiting for something to happen. Null on loops that do not tell (uvloop)."""
+
+
+class LoopInfo(Struct, frozen=True, kw_only=True):
+    """One of several event loops of a worker."""
+
+    name: str
+    """Unlike that of any other loop the worker has had, such as "asyncio-1"."""
+    loop: str = ""
+    """"asyncio", "uvloop" or "trio"."""
+    thread: str = ""
+    """The name of the thread that runs it."""
+    sessions: int = 0
+    """Gauge: live sessions whose scope was entered on it."""
+    loop_time: LoopTime = LoopTime()
+    """Where its time went."""
+    lag_p99_ms: float | None = None
+    """As the worker's, of this loop."""
+    lag_max_ms: float | None = None
+    lag_method: LagMethod | None = None
 
 
 class Host(Struct, frozen=True, kw_only=True):
@@ -193,8 +242,11 @@ class WorkerInfo(Struct, frozen=True, kw_only=True):
     epoch: str = ""
     """Different for each start of a worker: totals and sequence numbers begin anew with it."""
     loop: str = ""
-    """"asyncio" or "uvloop"."""
+    """"asyncio", "uvloop" or "trio"; of several loops the first one's that is still attached."""
     python: str = ""
+    isolation: Isolation = "coroutine"
+    """"coroutine": sessions are tasks of one loop. "process": each is a process of its own; nothing inside is
+    measured, and the numbers are the operating system's."""
     started_at: float = 0.0
     """Unix time at which the introspector was attached."""
     uptime_s: float = 0.0
@@ -220,9 +272,11 @@ class WorkerInfo(Struct, frozen=True, kw_only=True):
     memory_limit_mb: float = 0.0
     """0: no limit."""
     loop_time: LoopTime = LoopTime()
+    """Of several loops the mean."""
     lag_p99_ms: float | None = None
     """How long something that becomes ready at a random moment waits for the loop: 99 of 100 wait
-    no longer, over the last minute. 0 below the resolution of 0.5 ms. Null: nothing measured it."""
+    no longer, over the last minute. 0 below the resolution of 0.5 ms. Of several loops the worst
+    one's. Null: nothing measured it."""
     lag_max_ms: float | None = None
     """The longest wait in the last minute, milliseconds. Null: nothing measured it."""
     lag_method: LagMethod | None = None
@@ -231,9 +285,15 @@ class WorkerInfo(Struct, frozen=True, kw_only=True):
     introspection_pct: float | None = None
     """An estimate of what introspection itself costs, percent of one core: the CPU time of its
     threads, and the steps times the cost of one step measured at the start."""
+    left_behind: list[LeftBehind] = []
+    """Sessions that ended in the last ten minutes with 1 MiB or more of their own still allocated, the most
+    first, at most ten. Empty: none, or the memory method does not measure it."""
     host: Host = Host()
     notes: list[str] = []
     """What the reader of these numbers must know: a probe switched off, a replaced task factory."""
+    loops: list[LoopInfo] = []
+    """The event loops, where there are several, in the order in which they were attached. Empty: there
+    is one at most, and the worker's own fields tell of it."""
 
 
 class TaskInfo(Struct, frozen=True, kw_only=True):

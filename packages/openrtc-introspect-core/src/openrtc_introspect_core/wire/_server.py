@@ -307,6 +307,10 @@ class Connection:
         return not isinstance(request, ByeRequest)
 
     def _reply(self, request: Request) -> Message:
+        kind = request.__struct_config__.tag
+        if kind not in self._server.hello.capabilities:
+            problem = f"this worker does not answer requests of type {kind!r}"
+            return [encode(Error(id=request.id, code="unsupported", message=problem))]
         try:
             match request:
                 case SnapshotRequest(id=request_id):

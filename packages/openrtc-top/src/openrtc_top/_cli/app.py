@@ -11,14 +11,24 @@ from typer.core import TyperGroup
 
 from openrtc_top._cli.blocks import blocks
 from openrtc_top._cli.demo import demo
+from openrtc_top._cli.dev import dev
+from openrtc_top._cli.diagnose import EPILOG as DIAGNOSE_EPILOG
+from openrtc_top._cli.diagnose import diagnose
 from openrtc_top._cli.outcome import OK, USAGE, fail
 from openrtc_top._cli.ps import ps
+from openrtc_top._cli.record import record
+from openrtc_top._cli.relay import relay
+from openrtc_top._cli.runbook import runbook
+from openrtc_top._cli.tasks import tasks
 from openrtc_top._cli.top import top
 
 # typer exports only this one of its usage errors; they all have its base class.
 _USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
 
+_COMPLETION = ("--install-completion", "--show-completion")
 EPILOG = "Exit codes: 0 ok, 1 no worker (or it does not answer), 2 wrong usage."
+
+RECORD_EPILOG = "Exit codes: 0 ok, 1 no worker, nothing or not all was recorded, 2 wrong usage."
 
 
 class OneLineErrors(TyperGroup):
@@ -34,8 +44,13 @@ class OneLineErrors(TyperGroup):
         **extra: Any,
     ) -> Any:
         """Run, and exit with the command's code."""
+        given = sys.argv[1:] if args is None else args
         try:
+            if prog_name and " " in prog_name and any(option in given for option in _COMPLETION):
+                raise fail("a shell completes the commands openrtc and openrtc-top, not a module of python", USAGE)
             code = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
+        except typer.Exit as error:
+            code = error.exit_code
         except _USAGE_ERROR as error:
             code = _usage(error)
         except typer.Abort:
@@ -68,7 +83,6 @@ def _version(wanted: bool) -> None:
 app = typer.Typer(
     cls=OneLineErrors,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     epilog=EPILOG,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -91,5 +105,11 @@ def openrtc(
 _LOOK = "Look at running workers"
 app.command("top", rich_help_panel=_LOOK, epilog=EPILOG)(top)
 app.command("blocks", rich_help_panel=_LOOK, epilog=EPILOG)(blocks)
+app.command("tasks", rich_help_panel=_LOOK, epilog=EPILOG)(tasks)
+app.command("diagnose", rich_help_panel=_LOOK, epilog=DIAGNOSE_EPILOG)(diagnose)
 app.command("ps", rich_help_panel=_LOOK, epilog=EPILOG)(ps)
+app.command("record", rich_help_panel="Elsewhere, and later", epilog=RECORD_EPILOG)(record)
+app.command("relay", rich_help_panel="Elsewhere, and later", epilog=EPILOG)(relay)
+app.command("dev", rich_help_panel="Host agents", epilog=EPILOG)(dev)
+app.command("runbook", rich_help_panel="Know what to do", epilog=EPILOG)(runbook)
 app.command("demo", rich_help_panel="Try it", epilog=EPILOG)(demo)

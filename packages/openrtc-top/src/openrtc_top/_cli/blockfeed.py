@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import anyio
 import typer
@@ -11,27 +10,30 @@ import typer
 from openrtc_top._blocks import Choice, entries
 from openrtc_top._cli.blocklog import BlockLog
 from openrtc_top._cli.outcome import OK, say
-from openrtc_top._connection import Find, follow_all
+from openrtc_top._cli.target import Target
+from openrtc_top._connection import follow_all
+from openrtc_top._sockets import named
 from openrtc_top._state import Blocked, Event, Found, Frame, Gone
 
 POLL_S = 0.5
 
 
-def print_new(log: BlockLog, choice: Choice, find: Find, known: Mapping[str, int]) -> int:
+def print_new(log: BlockLog, choice: Choice, looked_at: Target, known: Mapping[str, int]) -> int:
     """Print the blocks above the known numbers, by worker's key. Returns the exit code."""
     try:
-        return anyio.run(_Feed(log, choice, find, known).run)
+        return anyio.run(_Feed(log, choice, looked_at, known).run)
     except KeyboardInterrupt:
         return OK
 
 
 class _Feed:
-    def __init__(self, log: BlockLog, choice: Choice, find: Find, known: Mapping[str, int]) -> None:
+    def __init__(self, log: BlockLog, choice: Choice, looked_at: Target, known: Mapping[str, int]) -> None:
         self._log = log
         self._choice = choice
-        self._find = find
+        self._looked_at = looked_at
         self._known = known
         self._names: dict[str, str] = {}
+        self._hosts: dict[str, str | None] = {}
         self._lost: set[str] = set()
         self._exit_code = OK
 
@@ -39,12 +41,13 @@ class _Feed:
         never = anyio.Event()
         with anyio.CancelScope() as self._scope:
             await follow_all(
-                self._find,
+                self._looked_at.find,
                 POLL_S,
                 self._dispatch,
                 refreshed=lambda: never,
-                wanted=lambda key: Path(key).exists(),  # its worker removes it, or whoever finds it dead
+                wanted=self._looked_at.wanted,
                 since=self._known,
+                vias=self._looked_at.vias,
             )
         return self._exit_code
 
@@ -57,10 +60,11 @@ class _Feed:
 
     def _tell(self, event: Event) -> None:
         match event:
-            case Found(key, name):
-                self._names[key] = name
+            case Found(key, name, _, host):
+                self._hosts[key] = host
+                self._names[key] = named(host, name)
             case Frame(key, snapshot):
-                self._names[key] = snapshot.worker.name
+                self._names[key] = named(self._hosts[key], snapshot.worker.name)
                 if key in self._lost:
                     self._lost.discard(key)
                     say(f"{self._names[key]}: connected again")

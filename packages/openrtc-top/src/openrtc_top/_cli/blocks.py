@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from openrtc_top._blocks import CAUSES, Choice, Entry, entries, in_order
-from openrtc_top._cli.options import Sockets, Workers, parse_cause, parse_count
+from openrtc_top._cli import complete
+from openrtc_top._cli.options import AllUsers, Sockets, Vias, Workers, parse_cause, parse_count
 from openrtc_top._cli.outcome import NO_WORKER, OK, USAGE, fail, put
-from openrtc_top._cli.target import find_workers, read_workers
+from openrtc_top._cli.target import read_workers, target
+from openrtc_top._sockets import shown_name
 
 if TYPE_CHECKING:
     from openrtc_introspect_core.wire import Block, Snapshot, WorkerSocket
@@ -40,13 +42,20 @@ def blocks(
         typer.Option(
             "--session",
             metavar="ID",
+            autocompletion=complete.session,
             help="Only blocks of this session; with --victims also those that it waited for. "
             "Can be given several times.",
         ),
     ] = None,
     cause: Annotated[
         str | None,
-        typer.Option("--cause", metavar="CAUSE", parser=parse_cause, help=f"Only these: {', '.join(CAUSES)}."),
+        typer.Option(
+            "--cause",
+            metavar="CAUSE",
+            parser=parse_cause,
+            autocompletion=complete.words(CAUSES),
+            help=f"Only these: {', '.join(CAUSES)}.",
+        ),
     ] = None,
     limit: Annotated[
         int | None,
@@ -70,6 +79,8 @@ def blocks(
     ] = False,
     sockets: Sockets = None,
     workers: Workers = None,
+    vias: Vias = None,
+    all_users: AllUsers = False,
 ) -> None:
     """Print the blocks that the workers of this user remember: who held the event loop too long.
 
@@ -79,9 +90,11 @@ def blocks(
     """
     if as_json and (stacks or victims):
         raise fail("--json has stacks and delayed sessions in it; leave out --stacks and --victims", USAGE)
-    found = find_workers(sockets or (), workers or ())
+    looked_at = target(sockets, workers, vias, all_users)
     choice = Choice(frozenset(sessions or ()), cause, victims)
-    histories = _read(found, since)
+    with looked_at.reached() as found:
+        histories = _read(found, since)
+        code = looked_at.code(len(found), len(histories))
     if not histories:
         raise typer.Exit(NO_WORKER)
     chosen = _chosen(histories, choice, limit, in_progress=not follow)
@@ -97,14 +110,13 @@ def blocks(
         log.show(entry)
     if follow:
         from openrtc_top._cli.blockfeed import print_new
-        from openrtc_top._connection import find
 
         last = {str(worker.path): max([0, *(block.seq for block in told)]) for worker, _, told in histories}
         known = {key: max(seq, since) for key, seq in last.items()}
-        raise typer.Exit(print_new(log, choice, (lambda: found) if sockets else lambda: find(workers or ()), known))
+        raise typer.Exit(print_new(log, choice, looked_at, known))
     if victims:
         log.blame(chosen, choice)
-    raise typer.Exit(NO_WORKER if sockets and len(histories) < len(found) else OK)
+    raise typer.Exit(code)
 
 
 def _read(found: Sequence[WorkerSocket], since: int) -> Histories:
@@ -126,7 +138,9 @@ def _chosen(histories: Histories, choice: Choice, limit: int | None, *, in_progr
     found = in_order(
         entry
         for worker, snapshot, told in histories
-        for entry in entries(str(worker.path), snapshot.worker.name, told, snapshot if in_progress else None)
+        for entry in entries(
+            str(worker.path), shown_name(worker, snapshot.worker.name), told, snapshot if in_progress else None
+        )
         if choice.accepts(entry.block)
     )
     over = [entry for entry in found if not entry.block.in_progress]

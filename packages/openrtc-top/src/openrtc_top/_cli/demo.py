@@ -53,17 +53,19 @@ def demo(
 
 
 def _live(socket: Path, seconds: float | None) -> int:
-    from openrtc_top._connection import given
+    from openrtc_top._cli.top import live_state
     from openrtc_top._live import run
-    from openrtc_top._state import State
+    from openrtc_top._rows import Filter
+    from openrtc_top._sockets import given
 
     worker = given(socket)
-    return run(State(), lambda: [worker], rate=1.0, color=wants_color(), seconds=seconds)
+    return run(live_state(None, Filter(), None), lambda: [worker], rate=1.0, color=wants_color(), seconds=seconds)
 
 
 def _once(socket: Path, seconds: float | None) -> int:
     from openrtc_top._cli.top import print_once, with_blocks
-    from openrtc_top._connection import given, read
+    from openrtc_top._connection import read
+    from openrtc_top._sockets import given
     from openrtc_top._state import Frame, State, reduce
 
     worker = given(socket)

@@ -11,13 +11,21 @@ from typing import Annotated
 import typer
 
 from openrtc_top._blocks import CAUSES
+from openrtc_top._cli import complete
+from openrtc_top._columns import IDS, known
 from openrtc_top._rows import SORTS, STATUSES, WIRE_NAMES
 
 RATE_LEAST = 0.5
 RATE_MOST = 10.0
 SECONDS_MOST = 86400.0
+INTERVAL_LEAST = 0.1
+INTERVAL_MOST = 30.0
+"""A connection that asks for nothing is closed after a minute."""
+WATCH_LEAST, WATCH_MOST = 2.0, 3600.0
 SESSIONS_MOST = 1000
 COUNT_MOST = 10**12
+MEMORY_MOST = 10**9
+ISOLATIONS = ("coroutine", "process")
 
 
 def parse_rate(given: str | float) -> float:
@@ -30,9 +38,36 @@ def parse_seconds(given: str | float) -> float:
     return _number(given, 0.1, SECONDS_MOST, "seconds")
 
 
+def parse_interval(given: str | float) -> float:
+    """Seconds between two frames."""
+    return _number(given, INTERVAL_LEAST, INTERVAL_MOST, "seconds")
+
+
+def parse_watch(given: str | float) -> float:
+    """For how long to look before judging."""
+    return _number(given, WATCH_LEAST, WATCH_MOST, "seconds")
+
+
 def parse_sessions(given: str | int) -> int:
-    """How many sessions the demo runs."""
+    """How many sessions are run."""
     return _whole(given, 1, SESSIONS_MOST)
+
+
+def parse_threshold(given: str | float) -> float:
+    """What counts as a block."""
+    return _number(given, 0.1, 1000.0 * SECONDS_MOST, "milliseconds")
+
+
+def parse_memory(given: str | float) -> float:
+    """A limit to memory; 0: none."""
+    return _number(given, 0.0, MEMORY_MOST, "MiB")
+
+
+def parse_isolation(text: str) -> str:
+    """Where sessions run."""
+    if text not in ISOLATIONS:
+        raise typer.BadParameter(f"{text!r}; accepted are {', '.join(ISOLATIONS)}")
+    return text
 
 
 def parse_count(given: str | int) -> int:
@@ -79,11 +114,41 @@ def parse_cause(text: str) -> str:
     return text
 
 
+def parse_columns(text: str) -> str:
+    """Names of columns, with commas between them."""
+    columns = []
+    for name in text.split(","):
+        column = known(name.strip())
+        if column is None:
+            raise typer.BadParameter(f"{name.strip()!r}; accepted are {', '.join(IDS)}")
+        columns.append(column)
+    return ",".join(dict.fromkeys(columns))
+
+
 Sockets = Annotated[
     list[Path] | None,
     typer.Option("--socket", metavar="PATH", help="This worker's socket. Can be given several times."),
 ]
 Workers = Annotated[
     list[str] | None,
-    typer.Option("--worker", metavar="NAME|PID", help="Only this worker. Can be given several times."),
+    typer.Option(
+        "--worker",
+        metavar="NAME|PID",
+        autocompletion=complete.worker,
+        help="Only this worker. Can be given several times.",
+    ),
+]
+Vias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--via",
+        metavar="COMMAND",
+        help="The workers of another host, instead of this one's: the command with `openrtc relay` behind it is run "
+        'here, as in --via "ssh voice-3" or --via "kubectl exec -i POD --". NAME=COMMAND gives the host another '
+        "name. Can be given several times.",
+    ),
+]
+AllUsers = Annotated[
+    bool,
+    typer.Option("--all-users", metavar="", help="The workers of every user of this machine. Only for root."),
 ]

@@ -15,10 +15,11 @@ OK = 0
 NO_WORKER = 1
 FAILED = 1
 USAGE = 2
+FOUND = 3
 
 HINT = """\
 No OpenRTC worker is running for this user.
-Start one (an app with an Introspector attached, or `openrtc demo` to try), then run `openrtc top`.\
+Start one (`openrtc dev ./agents`, or `openrtc demo` to try), then run `openrtc top`.\
 """
 PIPE_WIDTH = 120
 

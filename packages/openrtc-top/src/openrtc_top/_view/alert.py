@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from openrtc_top._blocks import Entry, entries
 from openrtc_top._state import State, Worker
 from openrtc_top._view import quantity
+from openrtc_top._view.findings import findings_line
 from openrtc_top._view.line import NAME_MOST, Line, clip, fit, visible
 from openrtc_top._view.place import place
-from openrtc_top._view.style import ALERT, BOLD, WARN
+from openrtc_top._view.style import ALERT, BAD, BOLD, WARN
 
 if TYPE_CHECKING:
     from openrtc_introspect_core.wire import SessionRow, Snapshot
 
+_SEVERITIES: tuple[str, ...] = ("critical", "warning", "note")
 RECENT_S = 5.0
 """A block is told of for so long after it ended: as long as its session shows as slow by default."""
 
@@ -23,7 +26,7 @@ _BEFORE = 28
 
 
 def alert(state: State, width: int) -> list[Line]:
-    """Who holds a loop now; if nobody does, who did a moment ago."""
+    """Who holds a loop now; if nobody does, who did a moment ago; else, who failed; else, what a diagnosis finds."""
     several = len(state.workers) > 1
     live = [(worker, worker.snapshot) for worker in state.workers if worker.snapshot and worker.gone is None]
     running = [entry for worker, snapshot in live for entry in entries(worker.key, worker.name, (), snapshot)]
@@ -41,10 +44,23 @@ def alert(state: State, width: int) -> list[Line]:
         for session in snapshot.sessions
         if session.status == "slow" and session.blocks
     ]
-    if not slow:
+    if slow:
+        owner, worst = max(slow, key=lambda found: found[1].worst_block_ms)
+        return [fit(_was_slow(worst, owner if several else None, len(slow) - 1), width)]
+    failed = [(worker, session) for worker, snapshot in live for session in snapshot.sessions if session.error]
+    if not failed:
+        return _found(live, width, several=several)
+    owner, last = max(failed, key=lambda found: found[1].started_at + found[1].duration_s)
+    return [fit(_has_failed(last, owner if several else None, len(failed) - 1, width), width)]
+
+
+def _found(live: Sequence[tuple[Worker, Snapshot]], width: int, *, several: bool) -> list[Line]:
+    """What is wrong with the worker that is worst off."""
+    judged = [(worker, worker.judged.findings) for worker, _ in live if worker.judged.findings]
+    if not judged:
         return []
-    owner, worst = max(slow, key=lambda found: found[1].worst_block_ms)
-    return [fit(_was_slow(worst, owner if several else None, len(slow) - 1), width)]
+    worker, findings = min(judged, key=lambda found: _SEVERITIES.index(found[1][0].severity))
+    return findings_line(findings, width, worker=worker.name if several else None)
 
 
 def _recent(worker: Worker, snapshot: Snapshot) -> list[Entry]:
@@ -102,3 +118,13 @@ def _was_slow(session: SessionRow, worker: Worker | None, others: int) -> list[t
     parts.append((1, Line("worst block ").add(quantity.span(session.worst_block_ms), BOLD)))
     parts.append((2, Line("1 block" if session.blocks == 1 else f"{session.blocks} blocks")))
     return [*parts, (5, Line(f"and {others} more slow"))] if others else parts
+
+
+def _has_failed(session: SessionRow, worker: Worker | None, others: int, width: int) -> list[tuple[int, Line]]:
+    parts = [(0, Line(" ERRORED", BAD))]
+    if worker:
+        parts.append((4, Line(clip(visible(worker.name), NAME_MOST))))
+    parts.append((0, Line(clip(visible(session.session_id), 40), BOLD)))
+    parts.append((3, Line(clip(visible(session.agent_name), 24))))
+    parts.append((0, Line(clip(visible(session.error or ""), max(width // 2, width - 60)))))
+    return [*parts, (5, Line(f"and {others} more errored"))] if others else parts

@@ -52,9 +52,17 @@ class Columns:
 
 
 def columns(
-    found: Sequence[Entry], width: int | None, *, workers: bool, names: Iterable[tuple[str, str]] = ()
+    found: Sequence[Entry],
+    width: int | None,
+    *,
+    workers: bool,
+    who: bool = True,
+    names: Iterable[tuple[str, str]] = (),
 ) -> Columns:
-    """The columns for these blocks, and for those that sessions of these ids and agents may yet cause."""
+    """The columns for these blocks, and for those that sessions of these ids and agents may yet cause.
+
+    Without `who`, all are one session's.
+    """
     ids, agents = zip(*names, strict=True) if (names := list(names)) else ((), ())
     blocks = [entry.block for entry in found]
     texts = {
@@ -66,8 +74,8 @@ def columns(
     if width is not None:
         wide = {title: min(most, wide[title]) for title, most in _TEXT_MOST.items()}
     widths = {"when": _WHEN, "for": _FOR, **wide, "cause": _CAUSE, "where": 0, "delayed": _WORST}
-    if not workers:
-        del widths["worker"]
+    for title in (() if workers else ("worker",)) + (() if who else ("session", "agent")):
+        del widths[title]
     if width is None:
         widths["where"] = max([_WHERE_WANTED, *(cells(_where(block, None)) for block in blocks)])
         return Columns(tuple(widths.items()), worst=True, width=None)
@@ -82,7 +90,7 @@ def columns(
             continue
         if title == "worst":
             worst, widths["delayed"] = False, _COUNT
-        elif title == "long session":
+        elif title == "long session" and "session" in widths:
             widths["session"] = max(min(widths["session"], _SESSION_LEAST), widths["session"] - lacking)
         else:
             widths.pop(title, None)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from openrtc_top._blocks import Entry
 from openrtc_top._state import State
 from openrtc_top._view import blocks
+from openrtc_top._view.body import Body, filled
 from openrtc_top._view.line import Line, clip, visible
 from openrtc_top._view.style import DIM, SELECTED
 
@@ -14,18 +13,7 @@ _LIST_LEAST = 3
 """So many blocks stay in sight above a stack."""
 
 
-@dataclass(frozen=True, slots=True)
-class BlockPage:
-    """The lines between header and footer, and which rows of the list are among them."""
-
-    lines: list[Line]
-    top: int
-    page: int
-    total: int
-    """How many blocks there are in all."""
-
-
-def block_page(state: State, width: int, room: int) -> BlockPage:
+def block_page(state: State, width: int, room: int) -> Body:
     """The page in so many lines, heading included."""
     found = state.entries()
     index = state.blocks.index(found)
@@ -33,14 +21,13 @@ def block_page(state: State, width: int, room: int) -> BlockPage:
     if state.blocks.stack and index is not None:
         pane = _about(found[index], width, max(0, room - 1 - _LIST_LEAST))
     page = max(1, room - 1 - len(pane))
-    top = _window(state.blocks.top, index, len(found), page)
+    top = state.blocks.cursor.window(index, len(found), page)
     form = blocks.columns(found, width, workers=len(state.workers) > 1)
     rows = [_row(entry, form, width, selected=at == index) for at, entry in enumerate(found[top : top + page], top)]
     if not rows:
         rows = [Line(clip(_empty(state), width), DIM)]
-    filler = [Line()] * (page - len(rows))
-    lines = [blocks.heading(form), *rows, *filler, *(line.cropped(width) for line in pane)]
-    return BlockPage(lines, top, page, len(found))
+    lines = [blocks.heading(form), *filled(rows, page), *(line.cropped(width) for line in pane)]
+    return Body(lines, top, page, len(found))
 
 
 def _row(entry: Entry, form: blocks.Columns, width: int, *, selected: bool) -> Line:
@@ -63,13 +50,6 @@ def _about(entry: Entry, width: int, most: int) -> list[Line]:
         outer = len(calls) - room + 1
         calls = [Line(f"           … {outer} calls further out", DIM), *calls[outer:]]
     return [rule, *facts, *calls][:most]
-
-
-def _window(top: int, selected: int | None, count: int, page: int) -> int:
-    """The first row's index: where it was, moved only as far as the selection asks for."""
-    if selected is not None:
-        top = min(max(top, selected - page + 1), selected)
-    return max(0, min(top, count - page))
 
 
 def _empty(state: State) -> str:

@@ -11,7 +11,7 @@ from openrtc_top._state import HISTORY_S, State, Worker, busy_pct
 from openrtc_top._view import quantity
 from openrtc_top._view.alert import alert
 from openrtc_top._view.line import NAME_MOST, Line, cells, clip, fit, fitted, spread, visible
-from openrtc_top._view.style import ACCENT, BAD, BOLD, DIM, GOOD, PLAIN, WARN, load
+from openrtc_top._view.style import ACCENT, BAD, BOLD, DIM, GOOD, PAUSED, PLAIN, WARN, load
 
 if TYPE_CHECKING:
     from openrtc_introspect_core.wire import WorkerInfo
@@ -25,28 +25,43 @@ SILENT_S = 5.0
 
 def header(state: State, width: int, *, tall: bool) -> list[Line]:
     """All lines above the table's heading."""
-    if not state.workers:
-        return [Line(" openrtc top", BOLD).cropped(width)]
-    if len(state.workers) == 1:
-        worker = state.workers[0]
-        lines = _full(state, worker, width) if tall and width >= WIDE else _short(state, worker, width)
+    mark = badge(state)
+    workers = state.scope
+    if not workers:
+        lines = [Line(" openrtc top", BOLD).cropped(width)]
+    elif len(workers) == 1:
+        full = tall and width >= WIDE
+        lines = _full(state, workers[0], width, mark) if full else _short(state, workers[0], width, mark)
     else:
-        lines = _several(state, width, most=8 if tall else 3)
-    notes = [line for worker in state.workers for line in _notes(state, worker, width)]
-    return lines + notes[: 3 if tall else 1] + alert(state, width)
+        lines = _several(state, width, mark, most=8 if tall else 3)
+    return lines + alerts(state, width, tall=tall)
+
+
+def alerts(state: State, width: int, *, tall: bool) -> list[Line]:
+    """What the reader must know, and what is wrong now."""
+    notes = [Line(clip(f" {visible(state.notice)}", width), WARN)] if state.notice else []
+    notes += [line for worker in state.workers for line in _notes(state, worker, width)]
+    return notes[: 3 if tall else 1] + alert(state, width)
+
+
+def badge(state: State) -> Line:
+    """Tells that the view stands still, and since when."""
+    if not state.paused:
+        return Line()
+    return Line(" ").add(f" PAUSED {quantity.uptime(state.now - state.paused_at)} ago ", PAUSED)
 
 
 # --- one worker ----------------------------------------------------------------------------------
 
 
-def _full(state: State, worker: Worker, width: int) -> list[Line]:
+def _full(state: State, worker: Worker, width: int, mark: Line) -> list[Line]:
     if worker.snapshot is None:
-        return _short(state, worker, width)
+        return _short(state, worker, width, mark)
     info = worker.snapshot.worker
     loop = Line(" loop ").join(_loop_bar(info, 20))
     memory = Line(" mem  ").join(_memory(info, 20))
     lines = [
-        _title(state, worker, width),
+        _title(state, worker, width, mark),
         fit([(0, loop), (1, _lag(info)), *_parts(info)], width),
         fit([(0, memory), *_machine(info)], width, gap=3),
     ]
@@ -55,10 +70,10 @@ def _full(state: State, worker: Worker, width: int) -> list[Line]:
     return lines
 
 
-def _short(state: State, worker: Worker, width: int) -> list[Line]:
+def _short(state: State, worker: Worker, width: int, mark: Line) -> list[Line]:
     if worker.snapshot is None:
         how = Line("connecting …", DIM) if worker.gone is None else _gone(state, worker)
-        return [_title(state, worker, width), Line(" ").join(how).cropped(width)]
+        return [_title(state, worker, width, mark), Line(" ").join(how).cropped(width)]
     info = worker.snapshot.worker
     parts = [
         (0, Line(" loop ").join(_loop_bar(info, 10))),
@@ -67,10 +82,14 @@ def _short(state: State, worker: Worker, width: int) -> list[Line]:
         (3, Line(f"host {quantity.percent(info.host.cpu_pct)}")),
         (4, Line(_history(worker, 20), ACCENT)),
     ]
-    return [_title(state, worker, width), fit(parts, width)]
+    return [_title(state, worker, width, mark), fit(parts, width)]
 
 
-def _title(state: State, worker: Worker, width: int) -> Line:
+def _title(state: State, worker: Worker, width: int, mark: Line) -> Line:
+    return mark.join(_worker_title(state, worker, max(0, width - mark.width))).cropped(width)
+
+
+def _worker_title(state: State, worker: Worker, width: int) -> Line:
     name = clip(visible(worker.name), NAME_MOST)
     parts = [(0, Line(" openrtc top", BOLD)), (1, Line("· ", DIM).add(name, BOLD))]
     if worker.pid is not None:
@@ -172,20 +191,21 @@ def _history(worker: Worker, width: int) -> str:
 # --- several workers -----------------------------------------------------------------------------
 
 
-def _several(state: State, width: int, most: int) -> list[Line]:
-    infos = [worker.snapshot.worker for worker in state.workers if worker.snapshot]
+def _several(state: State, width: int, mark: Line, most: int) -> list[Line]:
+    infos = [worker.snapshot.worker for worker in state.workers if worker.snapshot and worker.gone is None]
     sessions = sum(info.sessions for info in infos)
     title = Line(" openrtc top", BOLD).add(" · ", DIM).add(f"{len(state.workers)} workers")
+    gone = sum(worker.gone is not None for worker in state.workers)
+    title.add(f", {gone} gone" if gone else "", BAD)
     errored = sum(info.errored for info in infos)
     right = Line(f"{sessions} sessions").add(" · ", DIM)
-    lines = [spread(title, right.add(f"{errored} errored ", BAD if errored else PLAIN), width)]
+    right.add(f"{errored} errored ", BAD if errored else PLAIN)
+    lines = [mark.join(spread(title, right, max(0, width - mark.width))).cropped(width)]
     shown = state.workers if len(state.workers) <= most else state.workers[: most - 1]
     longest = min(NAME_MOST, max(cells(visible(worker.name)) for worker in shown))
     lines += [_one_of(state, worker, width, longest) for worker in shown]
     if len(shown) < len(state.workers):
-        lines.append(
-            Line(f" … and {len(state.workers) - len(shown)} more: `openrtc ps` lists them", DIM).cropped(width)
-        )
+        lines.append(Line(f" … and {len(state.workers) - len(shown)} more: w lists them", DIM).cropped(width))
     return lines
 
 
@@ -215,7 +235,8 @@ def _one_of(state: State, worker: Worker, width: int, longest: int) -> Line:
 def _notes(state: State, worker: Worker, width: int) -> list[Line]:
     name = f"{clip(visible(worker.name), NAME_MOST)}: " if len(state.workers) > 1 else ""
     notes = []
-    if worker.gone is None and worker.heard_at is not None and state.now - worker.heard_at > SILENT_S:
+    silent = worker.gone is None and not state.paused
+    if silent and worker.heard_at is not None and state.now - worker.heard_at > SILENT_S:
         notes.append(f"no answer for {state.now - worker.heard_at:.0f} s, this is its last snapshot")
     if worker.snapshot:
         notes += worker.snapshot.worker.notes

@@ -2,40 +2,58 @@
 
 from __future__ import annotations
 
-from openrtc_top._view.line import Line
+import textwrap
+
+from openrtc_top._columns import COLUMNS
+from openrtc_top._view.line import Line, cells
 from openrtc_top._view.style import BOLD, DIM
 
-_KEYS = (
-    ("q  Ctrl-C", "quit"),
-    ("r", "ask the workers for a snapshot now"),
-    ("s", "sort by mem(MB), cpu%, dur, agent, session in turn"),
-    ("i", "turn the order round"),
+KEYS = (
+    ("q  Ctrl-C", "quit; on a session's page and in the list of columns q goes back"),
+    ("↑ ↓ PgUp PgDn Home End", "select or scroll; j k Ctrl-F Ctrl-B g G too. The selection follows its session"),
+    ("Enter", "the selected session's page: its last minute, where it runs, its tasks, its blocks"),
+    ("Esc  Backspace", "back to the table; there Esc clears the filter, the choice of a worker, the selection"),
+    ("/", "filter as you type, by id, agent and tenant; Enter keeps it, Esc clears it"),
     ("f", "show all, active, slow, blocked, draining, errored in turn"),
-    ("b", "the blocks of the workers, newest first; there Enter or t shows the selected one's stack"),
-    ("↑ ↓ PgUp PgDn Home End", "select a session or a block; the selection follows it"),
-    ("Esc", "select none, close this page or the blocks"),
-    ("?", "this page"),
+    ("s", "sort by mem(MB), cpu%, dur, agent, session in turn; P M T: by cpu%, mem(MB), dur"),
+    ("i", "turn the order round"),
+    ("p", "pin the session to the top, whatever the order and the filter; again: let it go"),
+    ("c", "choose the columns: Space switches one, J K move it, d brings back the defaults; remembered"),
+    ("b", "the blocks, newest first; there Enter or t shows the selected one's stack"),
+    ("w", "the workers; there Enter shows only the selected one's sessions, x takes one that is gone off"),
+    ("Space", "pause: this view stands still, the workers do not notice"),
+    ("r", "ask the workers for a snapshot now"),
+    ("?", "this page; as in htop, F1 h are ?, F2 c, F3 F4 \\ are /, F6 s, I i, F10 q"),
 )
-_COLUMNS = (
-    ("dur", "since the session began"),
-    ("cpu%", "share of the loop's time over the last second or two; 100 is the whole loop"),
-    ("mem(MB)  peak", "an equal share of the process's memory, not the session's own; its highest"),
-    ("heap", "the session's own net allocations, where the worker measures them"),
-    ("status", "BLOCKED holds the loop now; SLOW did within the last seconds"),
-    ("blocks  worst", "how often it held the loop too long, and the longest"),
-    ("delayed", "how long the blocks of others kept it waiting; of a block: whom it kept waiting"),
+MARKS = (
     ("n/a  ~  ≤", "not known; an estimate; at most"),
+    ("↻  →", "in a tree of tasks: waits in a ring; waits for one that is shown elsewhere"),
 )
+
+
+_NAME = 24
+_NAME_NARROW = 11
+_NARROW = 90
 
 
 def help_page(width: int) -> list[Line]:
     """The lines of the page."""
-    lines = [Line(" keys", BOLD)]
-    lines += [_entry(name, meaning) for name, meaning in _KEYS]
-    lines += [Line(), Line(" columns", BOLD)]
-    lines += [_entry(name, meaning) for name, meaning in _COLUMNS]
+    columns = [(column.title, column.meaning) for column in COLUMNS]
+    lines: list[Line] = []
+    for title, entries in (("keys", KEYS), ("columns", columns), ("marks", MARKS)):
+        lines += [Line(), Line(f" {title}", BOLD)] if lines else [Line(f" {title}", BOLD)]
+        for name, meaning in entries:
+            lines += _entry(name, meaning, width)
     return [line.cropped(width) for line in lines]
 
 
-def _entry(name: str, meaning: str) -> Line:
-    return Line(f"  {name:<24}", DIM).add(meaning)
+def _entry(name: str, meaning: str, width: int) -> list[Line]:
+    """A name and its meaning, which goes on below itself where it is too long."""
+    indent = 2 + (_NAME if width >= _NARROW else _NAME_NARROW)
+    told = textwrap.wrap(meaning, max(10, width - indent))
+    if 2 + cells(name) < indent:
+        first = [Line(f"  {name}", DIM).add(" " * (indent - 2 - cells(name))).add(told[0])]
+        told = told[1:]
+    else:
+        first = [Line(f"  {name}", DIM)]
+    return [*first, *(Line(" " * indent).add(text) for text in told)]

@@ -66,6 +66,15 @@ def number(value: float | None, digits: int = 1) -> str:
     return UNKNOWN if value is None else f"{value:.{digits if abs(value) < 999.95 else 0}f}"
 
 
+def count(value: int) -> str:
+    """How many, in at most six characters: 950, 18,204, 1.2M."""
+    if value < 100_000:
+        return f"{value:,}"
+    if value < 999_500:
+        return f"{value / 1e3:.0f}k"
+    return f"{value / 1e6:.1f}M" if value < 999_950_000 else f"{value / 1e9:.1f}G"
+
+
 def percent(value: float | None, digits: int = 0) -> str:
     """A percentage with its sign, or n/a."""
     return UNKNOWN if value is None else f"{value:.{digits}f} %"

@@ -1,4 +1,4 @@
-"""The whole screen: header, table, blocks or help, and the lines below."""
+"""The whole screen: header, what is looked at, and the lines below."""
 
 from __future__ import annotations
 
@@ -7,33 +7,58 @@ from dataclasses import dataclass
 
 from rich.segment import Segment
 
+from openrtc_top._columns import BY_ID
 from openrtc_top._state import State
 from openrtc_top._view import table
 from openrtc_top._view.blockscreen import block_page
-from openrtc_top._view.header import TALL, header
+from openrtc_top._view.body import Body, filled, scrolled
+from openrtc_top._view.chooser import chooser_page
+from openrtc_top._view.header import TALL, alerts, badge, header
 from openrtc_top._view.help import help_page
 from openrtc_top._view.line import Line, clip, fit, spread, visible
+from openrtc_top._view.sessionscreen import page_header, page_text
 from openrtc_top._view.style import BOLD, DIM, HEADING
+from openrtc_top._view.workerscreen import worker_page
 
 _Hints = tuple[tuple[str, str], ...]
+"""Keys and what they do, the most important first: the last ones go where there is no room."""
+_MOVE = ("↑↓", "select")
 _HINTS: _Hints = (
     ("q", "quit"),
     ("?", "help"),
     ("s", "sort"),
     ("f", "status"),
-    ("i", "invert"),
+    ("/", "filter"),
+    ("⏎", "session"),
     ("b", "blocks"),
+    ("w", "workers"),
+    ("p", "pin"),
+    ("space", "pause"),
+    ("c", "columns"),
+    ("i", "invert"),
     ("r", "refresh"),
-    ("↑↓", "select"),
 )
-_BLOCK_HINTS: _Hints = (
+_BLOCK_HINTS: _Hints = (("q", "quit"), ("b", "sessions"), ("⏎", "stack"), ("w", "workers"), ("?", "help"), _MOVE)
+_WORKER_HINTS: _Hints = (
     ("q", "quit"),
-    ("b", "sessions"),
-    ("⏎", "stack"),
+    ("w", "sessions"),
+    ("⏎", "only its sessions"),
+    ("x", "take off one that is gone"),
+    ("b", "blocks"),
     ("?", "help"),
-    ("↑↓", "select"),
-    ("r", "refresh"),
+    _MOVE,
 )
+_PAGE_HINTS: _Hints = (
+    ("q", "back"),
+    ("↑↓", "scroll"),
+    ("p", "pin"),
+    ("space", "pause"),
+    ("?", "help"),
+    ("b", "blocks"),
+)
+_CHOOSER_HINTS: _Hints = (("c", "back"), ("space", "on, off"), ("J K", "move it"), ("d", "defaults"), _MOVE)
+_HELP_HINTS: _Hints = (("?", "back"), ("↑↓", "scroll"), ("q", "quit"))
+_EDIT_HINTS: _Hints = (("⏎", "keep"), ("Esc", "clear"), _MOVE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,70 +82,120 @@ def render(state: State, size: tuple[int, int]) -> Screen:
     """The live view in a terminal of this width and height."""
     width, height = size
     tall = height >= TALL
-    above = header(state, width, tall=tall)
-    below = 2 if tall else 1
+    above = _above(state, width, tall=tall)
     rule = [Line("─" * width, DIM)] if tall else []
-    if state.help:
-        text = help_page(width)
-        room = max(0, height - 1 - len(rule) - 1)
-        lines = [above[0], *rule, *text[:room], *[Line()] * (room - len(text)), _hints(_HINTS, width)]
-        view = state.blocks if state.blocks.open else state
-        return Screen(lines[:height], width, view.top, view.page)
-    if state.blocks.open:
-        page = block_page(state, width, max(2, height - len(above) - 2 * len(rule) - below))
-        counted = _counted(page.top, min(page.page, page.total - page.top), page.total)
-        foot = _footer(Line(" blocks, newest first", DIM), counted, _BLOCK_HINTS, width, tall=tall)
-        lines = [*above, *rule, *page.lines, *rule, *foot]
-        return Screen(lines[:height], width, page.top, page.page)
-    form = table.layout(width, state.longest, state.extras, len(state.workers))
-    room = max(1, height - len(above) - 2 * len(rule) - 1 - below)
-    top = _window(state, room)
-    rows = table.body(state, form, top, room, width) or [Line(clip(_empty(state), width), DIM)]
-    filler = [Line()] * (room - len(rows))
-    heading = table.heading(state, form, width)
-    counted = _counted(top, min(room, len(state.rows) - top), len(state.rows))
-    foot = _footer(_sorting(state), counted, _HINTS, width, tall=tall)
-    lines = [*above, *rule, heading, *rows, *filler, *rule, *foot]
-    return Screen(lines[:height], width, top, room)
+    room = max(1, height - len(above) - 2 * len(rule) - (2 if tall else 1))
+    body = _body(state, width, room)
+    lines = [*above, *rule, *body.lines, *rule, *_footer(state, body, width, tall=tall)]
+    return Screen(lines[:height], width, body.top, body.page)
 
 
 def render_once(state: State, width: int) -> Screen:
     """Everything at once, for a print: all rows, no keys."""
-    form = table.layout(width, state.longest, state.extras, len(state.workers))
+    form = table.layout(width, table.wanted(state), state.longest)
     rows = table.body(state, form, 0, None, width) or [Line(clip(_empty(state), width), DIM)]
     rule = Line("─" * width, DIM)
     lines = [*header(state, width, tall=True), rule, table.heading(state, form, width), *rows, rule]
-    counted = _counted(0, len(state.rows), len(state.rows))
-    return Screen([*lines, spread(_sorting(state), counted.add(" "), width)], width)
+    counted = _counted(Body([], 0, len(state.rows), len(state.rows)))
+    return Screen([*lines, spread(_sorting(state), counted, width)], width)
 
 
-def _window(state: State, room: int) -> int:
-    """The first row's index: where it was, moved only as far as the selection asks for."""
-    top = state.top
-    if state.selected is not None:
-        top = min(max(top, state.selected_at - room + 1), state.selected_at)
-    return max(0, min(top, len(state.rows) - room))
+def _above(state: State, width: int, *, tall: bool) -> list[Line]:
+    if state.help is not None or state.chooser is not None:
+        return header(state, width, tall=tall)[:1]
+    if state.page is not None:
+        mark = badge(state)
+        title, *rest = page_header(state, state.page, max(0, width - mark.width))
+        return [mark.join(title).cropped(width), *rest, *alerts(state, width, tall=False)]
+    if state.view == "workers":  # the list tells what the header would
+        return [*header(state, width, tall=tall)[:1], *alerts(state, width, tall=tall)]
+    return header(state, width, tall=tall)
 
 
-def _footer(left: Line, counted: Line, hints: _Hints, width: int, *, tall: bool) -> list[Line]:
+def _body(state: State, width: int, room: int) -> Body:
+    if state.help is not None:
+        return scrolled(help_page(width), state.help, room)
+    if state.chooser is not None:
+        return chooser_page(state.chooser, state.columns, width, room)
+    if state.page is not None:
+        return scrolled(page_text(state, state.page, width), state.page.scroll, room)
+    if state.view == "blocks":
+        return block_page(state, width, room)
+    if state.view == "workers":
+        return worker_page(state, width, room)
+    return _sessions(state, width, room)
+
+
+def _sessions(state: State, width: int, room: int) -> Body:
+    page = max(1, room - 1)
+    form = table.layout(width, table.wanted(state), state.longest)
+    index = None if state.selected is None else state.selected_at
+    top = state.table.window(index, len(state.rows), page)
+    rows = table.body(state, form, top, page, width) or [Line(clip(_empty(state), width), DIM)]
+    return Body([table.heading(state, form, width), *filled(rows, page)], top, page, len(state.rows))
+
+
+def _footer(state: State, body: Body, width: int, *, tall: bool) -> list[Line]:
+    left, hints = _about(state)
+    counted = _counted(body, "rows" if _lists(state) else "lines")
     if tall:
-        return [spread(left, counted.add(" "), width), _hints(hints, width)]
-    return [spread(left, counted.add("  ? help  q quit ", DIM), width)]
+        return [spread(left, counted, width), _hints(hints, width)]
+    if state.editing:
+        return [spread(left, counted, width)]
+    if left.width + counted.width + 20 <= width and _lists(state):
+        return [spread(left, counted.add(" ? help  q quit ", DIM), width)]
+    if _lists(state):
+        return [spread(left, counted, width)]
+    return [spread(_hints(hints, max(0, width - counted.width - 2)), counted, width)]
+
+
+def _lists(state: State) -> bool:
+    """Whether what is looked at is a list of rows, and nothing that lies over it."""
+    return state.help is None and state.chooser is None and state.page is None
+
+
+def _about(state: State) -> tuple[Line, _Hints]:
+    """What is looked at, and the keys there are for it."""
+    if state.help is not None:
+        return Line(" help", DIM), _HELP_HINTS
+    if state.chooser is not None:
+        return Line(" columns", DIM), _CHOOSER_HINTS
+    if state.page is not None:
+        return Line(" session", DIM), _PAGE_HINTS
+    if state.view == "blocks":
+        return _worker(state, Line(" blocks, newest first", DIM)), _BLOCK_HINTS
+    if state.view == "workers":
+        return Line(" workers", DIM), _WORKER_HINTS
+    if state.editing:
+        return Line(" filter ", DIM).add(visible(state.filter.text), BOLD).add("█"), _EDIT_HINTS
+    return _sorting(state), _HINTS
 
 
 def _sorting(state: State) -> Line:
     order = " inverted" if state.inverted else ""
-    line = Line(" sort ", DIM).add(state.sort.column + order, BOLD).add(" · status ", DIM)
+    line = Line(" sort ", DIM).add(BY_ID[state.sort.name].title + order, BOLD).add(" · status ", DIM)
     line.add(state.filter.status or "all", BOLD)
     for name, value in (("agent", state.filter.agent), ("tenant", state.filter.tenant)):
         if value is not None:
-            line.add(f" · {name} ", DIM).add(clip(visible(value), 24), BOLD)
-    return line
+            _named(line, name, value)
+    _worker(state, line)
+    return _named(line, "filter", f'"{state.filter.text}"') if state.filter.text else line
 
 
-def _counted(top: int, count: int, of: int) -> Line:
-    shown = f"rows {top + 1}–{top + count}" if count else "rows 0"
-    return Line(f"{shown} of {of}")
+def _worker(state: State, line: Line) -> Line:
+    """The line, and the worker that what is shown is narrowed to."""
+    only = state.worker(state.only) if state.only is not None else None
+    return _named(line, "worker", only.name) if only else line
+
+
+def _named(line: Line, name: str, value: str) -> Line:
+    return line.add(f" · {name} ", DIM).add(clip(visible(value), 24), BOLD)
+
+
+def _counted(body: Body, noun: str = "rows") -> Line:
+    count = min(body.page, body.total - body.top)
+    shown = f"{noun} {body.top + 1}–{body.top + count}" if count > 0 else f"{noun} 0"
+    return Line(f"{shown} of {body.total} ")
 
 
 def _hints(hints: _Hints, width: int) -> Line:
@@ -129,7 +204,7 @@ def _hints(hints: _Hints, width: int) -> Line:
 
 
 def _empty(state: State) -> str:
-    snapshots = [worker.snapshot for worker in state.workers if worker.snapshot]
+    snapshots = [worker.snapshot for worker in state.scope if worker.snapshot]
     if not snapshots:
         return "  waiting for the first snapshot"
     if any(snapshot.sessions for snapshot in snapshots):

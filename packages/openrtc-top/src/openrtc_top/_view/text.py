@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from rich.color import ColorSystem
 from rich.style import Style
 
-from openrtc_top._view.line import Line
+from openrtc_top._view.line import Line, cells
 
 if TYPE_CHECKING:
     from openrtc_top._view.screen import Screen
+
+_ERASE = "\x1b[2K"
+# All but ASCII and what the view itself draws with: punctuation, arrows, boxes, bars, marks; and the Latin,
+# Greek and Cyrillic letters, kana, Chinese characters and Korean syllables, whose widths are beyond dispute.
+_DOUBTFUL = re.compile(
+    "[^\x00-\u02ff\u0370-\u0482\u2010-\u2027\u2030-\u23ff\u2500-\u25ff\u2605\u3041-\u30ff\u4e00-\u9fff\uac00-\ud7a3]"
+)
 
 _CODES: dict[Style, tuple[str, str]] = {}
 
@@ -20,16 +28,29 @@ def to_text(renderable: Screen, width: int, height: int, color: bool = False) ->
     return "\n".join(line_to_text(line, width, color=color) for line in renderable.lines[:height])
 
 
-def line_to_text(line: Line, width: int, *, color: bool) -> str:
-    """One line. Plain text has no blanks at its end."""
+def line_to_text(line: Line, width: int, *, color: bool, anchored: bool = False) -> str:
+    """One line. Plain text has no blanks at its end.
+
+    Anchored, it is for a cursor at the line's beginning: after a text whose width terminals do not agree
+    on (emoji, Indic scripts) it says in which column to go on, so that the columns behind it stand straight.
+    """
     line = line.cropped(width)
-    if not color:
+    doubtful = [anchored and _doubtful(text) for text, _, _ in line.segments]
+    if not color and not any(doubtful):
         return "".join(text for text, _, _ in line.segments).rstrip()
-    parts = []
-    for text, style, _ in line.segments:
-        before, after = _codes(style) if style else ("", "")
+    parts = [_ERASE] if any(doubtful) else []
+    column = 1
+    for (text, style, _), unsure in zip(line.segments, doubtful, strict=True):
+        before, after = _codes(style) if style and color else ("", "")
         parts.append(f"{before}{text}{after}" if text else "")
+        column += cells(text)
+        if unsure and column <= width:
+            parts.append(f"\x1b[{column}G")
     return "".join(parts)
+
+
+def _doubtful(text: str) -> bool:
+    return not text.isascii() and _DOUBTFUL.search(text) is not None
 
 
 def _codes(style: Style) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from openrtc_top._view.style import DIM, HEADING, PLAIN
 if TYPE_CHECKING:
     from openrtc_introspect_core.wire import Snapshot, WorkerSocket
 
-_TITLES = ("worker", "pid", "loop", "python", "sessions", "rss", "up", "socket")
+_TITLES = ("worker", "pid", "loop", "python", "mode", "sessions", "rss", "up", "socket")
 _RIGHT = {"pid", "sessions", "rss", "up"}
 
 
@@ -37,13 +37,14 @@ def _cells(worker: WorkerSocket, answer: Snapshot | Exception) -> tuple[str, ...
     path = visible(str(worker.path))
     if isinstance(answer, Exception):
         pid = quantity.UNKNOWN if worker.pid is None else str(worker.pid)
-        return (visible(worker.name), pid, *[quantity.UNKNOWN] * 5, path)
+        return (visible(worker.name), pid, *[quantity.UNKNOWN] * 6, path)
     info = answer.worker
     return (
         visible(info.name),
         str(info.pid),
         visible(info.loop) or quantity.UNKNOWN,
         visible(info.python) or quantity.UNKNOWN,
+        info.isolation,
         f"{info.sessions} / {info.max_sessions}" if info.max_sessions else str(info.sessions),
         quantity.size(info.rss_mb),
         quantity.uptime(info.uptime_s),

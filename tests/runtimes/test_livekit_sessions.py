@@ -178,6 +178,7 @@ def test_every_session_has_used_the_loop_and_has_tasks(observed: Observed) -> No
         assert row.cpu_s > 0, row
         assert row.steps is not None
         assert row.steps > 0, row
+        assert row.tasks is not None
         assert row.tasks >= 1, row
 
 

@@ -1,0 +1,156 @@
+"""A session's own memory: how far is it from what the session holds, and what does reading it cost?"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from openrtc_introspect_core import Introspector
+from openrtc_introspect_core._heap import Heap, heap_for
+from openrtc_introspect_core._sessions import MIB
+
+from ._case import Case, Details, Result, Results, Row, value
+
+METHODS = ("heap", "traced")
+FREE_CHUNKS = (0, 1_000, 10_000, 100_000)
+"""Every other one of twice as many buffers is given back."""
+
+Pattern = Callable[[], Awaitable[Any]]
+
+
+async def at_once() -> list[bytearray]:
+    return [bytearray(64 * 1024) for _ in range(20 * 16)]
+
+
+async def little_by_little() -> list[bytearray]:
+    kept = []
+    for _ in range(48):
+        kept.append(bytearray(MIB // 4))
+        await asyncio.sleep(0.001)
+    return kept
+
+
+async def in_a_ring() -> collections.deque[bytearray]:
+    ring: collections.deque[bytearray] = collections.deque(maxlen=64)
+    for _ in range(300):
+        ring.append(bytearray(128 * 1024))
+        await asyncio.sleep(0.001)
+    return ring
+
+
+async def in_child_tasks() -> list[bytearray]:
+    async def child() -> bytearray:
+        await asyncio.sleep(0.001)
+        return bytearray(MIB)
+
+    return await asyncio.gather(*(child() for _ in range(10)))
+
+
+async def in_threads() -> list[bytearray]:
+    return [await asyncio.to_thread(bytearray, MIB) for _ in range(10)]
+
+
+async def large_after_churning() -> bytearray:
+    for _ in range(200):
+        passing = [bytearray(50_000) for _ in range(20)]
+        await asyncio.sleep(0.001)
+        del passing
+    return bytearray(50 * MIB)
+
+
+HELD_MIB: dict[Pattern, int] = {
+    at_once: 20, little_by_little: 12, in_a_ring: 8, in_child_tasks: 10, in_threads: 10, large_after_churning: 50,
+}  # fmt: skip
+
+
+def cases(quick: bool) -> list[Case]:
+    accuracy = [Case(method, accuracy_of, {"method": method}) for method in METHODS]
+    return [*accuracy, Case("cost", cost, {"most": FREE_CHUNKS[2 if quick else 3]})]
+
+
+def accuracy_of(method: str) -> Result:
+    return asyncio.run(_accuracy_of(method))
+
+
+async def _accuracy_of(method: Any) -> Result:
+    Heap.too_dear = lambda self, reads_per_s: None  # type: ignore[method-assign]  # here it is to be right, not cheap
+    told: dict[str, float] = {}
+    async with Introspector(memory=method, socket_path=False, slow_session_threshold_ms=60_000) as introspector:
+        all_hold, done = asyncio.Barrier(len(HELD_MIB) + 1), asyncio.Event()
+
+        async def session(pattern: Pattern) -> None:
+            with introspector.session(pattern.__name__, agent_name="bench"):
+                kept = await pattern()
+                await all_hold.wait()
+                await done.wait()
+                del kept
+
+        tasks = [asyncio.create_task(session(pattern)) for pattern in HELD_MIB]
+        await all_hold.wait()
+        rows = introspector.snapshot().sessions
+        told = {row.session_id: row.heap_mb or 0.0 for row in rows}
+        shares = {row.mem_mb for row in rows}
+        done.set()
+        await asyncio.gather(*tasks)
+    errors = {p.__name__: 100.0 * (told[p.__name__] - mib) / mib for p, mib in HELD_MIB.items()}
+    return {"told": told, "errors": errors, "equal_shares": len(shares) == 1}
+
+
+def cost(most: int) -> Result:
+    """Seconds of one reading, by how many chunks are free."""
+    readers: dict[str, Heap] = {method: heap for method in METHODS if (heap := heap_for(method)) is not None}  # type: ignore[arg-type]
+    found: dict[str, dict[str, float]] = {method: {} for method in METHODS}
+    for method, heap in readers.items():
+        heap.start()
+        for chunks in FREE_CHUNKS:
+            if chunks > most:
+                continue
+            kept: list[bytearray | None] = [bytearray(600 + index % 3000) for index in range(2 * chunks)]
+            kept[::2] = [None] * chunks
+            found[method][str(chunks)] = min(_time(heap) for _ in range(5))
+            del kept
+        heap.stop()
+    return found
+
+
+def _time(heap: Heap) -> float:
+    began = time.perf_counter()
+    for _ in range(20):
+        heap.read()
+    return (time.perf_counter() - began) / 20
+
+
+def rows(results: Results) -> list[Row]:
+    found = []
+    for method in METHODS:
+        errors = value(results, method, "errors")
+        worst = max(map(abs, errors.values())) if errors else None
+        found.append(Row(f'memory="{method}", six patterns of allocation, worst error', worst, "%", 10.0))
+    return found
+
+
+def details(results: Results) -> list[Details]:
+    patterns = [
+        [name.__name__.replace("_", " "), f"{mib} MiB", *(_told(results, method, name.__name__) for method in METHODS)]
+        for name, mib in HELD_MIB.items()
+    ]
+    costs = [
+        [f"{chunks:,}", *(_micro(value(results, "cost", method), str(chunks)) for method in METHODS)]
+        for chunks in FREE_CHUNKS
+    ]
+    return [
+        Details("What a session holds, and what is told", ["pattern", "held", *METHODS], patterns),
+        Details("One reading, by chunks that are free in between", ["free chunks", *METHODS], costs),
+    ]
+
+
+def _told(results: Results, method: str, pattern: str) -> str:
+    told = value(results, method, "told", pattern)
+    return f"{told:.2f} MiB" if told is not None else "–"
+
+
+def _micro(costs: dict[str, float] | None, chunks: str) -> str:
+    return f"{1e6 * costs[chunks]:.2f} µs" if costs and chunks in costs else "–"

@@ -1,0 +1,39 @@
+"""What the reader of the numbers must know: what a probe cannot see, and which are switched off, and why."""
+
+from __future__ import annotations
+
+import logging
+
+logger = logging.getLogger("openrtc.introspect")
+
+
+class Notes:
+    """One note for each probe. From any thread."""
+
+    def __init__(self, worker: str) -> None:
+        self._worker = worker
+        self._notes: dict[str, str] = {}
+        self._limits: dict[str, str] = {}
+        self._of_host: dict[str, str] = {}
+
+    def __contains__(self, probe: str) -> bool:
+        return probe in self._notes
+
+    def limit(self, probe: str, blind_to: str) -> None:
+        """What a probe that works cannot see. Not logged; told until there is a problem with it."""
+        self._limits[probe] = blind_to
+
+    def of_host(self, topic: str, text: str | None) -> None:
+        """What the host has to say of a topic, until it says something else; None: nothing any more. Not logged."""
+        others = {each: said for each, said in self._of_host.items() if each != topic}
+        self._of_host = others if text is None else {**others, topic: text}
+
+    def add(self, probe: str, problem: str) -> None:
+        """The first problem of a probe is told, and logged, once."""
+        if probe not in self._notes:
+            self._notes[probe] = problem
+            logger.warning("introspection of %s: %s", self._worker, problem)
+
+    def told(self) -> list[str]:
+        limits = (text for probe, text in self._limits.items() if probe not in self._notes)
+        return [*self._of_host.values(), *self._notes.values(), *limits]

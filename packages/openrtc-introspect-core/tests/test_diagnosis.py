@@ -1,0 +1,528 @@
+"""The rules of a diagnosis: each just under and just over its thresholds, alone, and on anything at all."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from openrtc_introspect_core import Finding, Introspector, diagnose
+from openrtc_introspect_core._advice import ADVICE
+from openrtc_introspect_core._finding import SEVERITIES
+from openrtc_introspect_core._rules import RULES
+from openrtc_introspect_core.wire import (
+    Block,
+    Delayed,
+    Host,
+    Location,
+    LoopTime,
+    SessionRow,
+    Snapshot,
+    WorkerInfo,
+)
+
+Fields = Callable[[float], dict[str, Any]]
+Series = tuple[list[Snapshot], list[Block]]
+
+NOW = 1000.0
+"""When the last snapshot of a series is taken."""
+SECONDS = 5
+PLACE = Location("agents/restaurant.py", 42, "lookup_menu")
+
+
+def row(session_id: str = "job-0", **fields: Any) -> SessionRow:
+    """A session that is as it should be."""
+    told: dict[str, Any] = {"agent_name": "dental", "duration_s": 300.0, "cpu_s": 3.0, "steps": 15000, "tasks": 3}
+    return SessionRow(session_id=session_id, **{**told, **fields})
+
+
+def series(
+    *,
+    worker: Fields = lambda t: {},
+    sessions: Callable[[float], list[SessionRow]] | None = None,
+    going_on: Callable[[float], list[Block]] = lambda t: [],
+    blocks: list[Block] | None = None,
+    seconds: int = SECONDS,
+) -> Series:
+    """A snapshot a second, t = 0 at first, of a worker of ten sessions that each use 1 % of the loop."""
+
+    def ten(t: float) -> list[SessionRow]:
+        return [row(f"job-{n}", cpu_s=3.0 + 0.01 * t, steps=15000 + int(50 * t)) for n in range(10)]
+
+    def one(t: float) -> Snapshot:
+        time = LoopTime(sessions_pct=10.0, untagged_pct=1.0, gc_pct=0.2, other_pct=2.0, idle_pct=86.8)
+        host = Host(cpu_pct=30.0, cores=4, load_1m=1.0, process_cpu_pct=15.0, other_threads_pct=0.5)
+        told = {"epoch": "first", "uptime_s": 600.0 + t, "rss_mb": 200.0, "loop_time": time, "host": host}
+        info = WorkerInfo(name="voice-a", pid=1, **{**told, **worker(t)})
+        rows = (sessions or ten)(t)
+        taken_at = NOW - seconds + t
+        return Snapshot(taken_at=taken_at, worker=info, sessions=rows, blocks_in_progress=going_on(t))
+
+    return [one(float(t)) for t in range(seconds + 1)], blocks or []
+
+
+def block(cause: str | None, ms: float, n: int = 0, **fields: Any) -> Block:
+    """The n-th block, each a second before the one before it; of job-1 at PLACE unless it is nobody's."""
+    told: dict[str, Any] = {"seq": 100 - n, "started_at": NOW - 1.0 - n, "duration_ms": ms, "cause": cause}
+    if cause not in ("gc", "gil-contention", "descheduled", "burst"):
+        told |= {"session_id": "job-1", "agent_name": "restaurant", "location": PLACE}
+    return Block(**{**told, **fields})
+
+
+def several(cause: str | None, number: int, ms: float = 100.0, **fields: Any) -> list[Block]:
+    return [block(cause, ms, n, **fields) for n in range(number)]
+
+
+def loop_time(**fields: float | None) -> Fields:
+    told: dict[str, Any] = {"sessions_pct": 10.0, "untagged_pct": 1.0, "gc_pct": 0.2, "other_pct": 2.0}
+    time = LoopTime(**{**told, "idle_pct": 86.8, **fields})
+    return lambda t: {"loop_time": time}
+
+
+def one_session(**fields: Any) -> Callable[[float], list[SessionRow]]:
+    """Ten sessions; job-0's fields are those given, where one is a number it is what comes each second."""
+
+    def at(t: float) -> list[SessionRow]:
+        told = {
+            name: 100 + int(value * t) if name in ("steps", "tasks") else value * t for name, value in fields.items()
+        }
+        return [row("job-0", **told), *(row(f"job-{n}", steps=15000 + int(50 * t)) for n in range(1, 10))]
+
+    return at
+
+
+def held(ms: float, frames: int = 2) -> Series:
+    """A block that goes on at the end, and was seen in so many snapshots."""
+    since = NOW - ms / 1000.0
+    going = block(None, 0.0, seq=0, in_progress=True, started_at=since, running_since=since)
+    return series(going_on=lambda t: [going] if t > SECONDS - frames else [])
+
+
+def leaking(mb_a_second: float, **fields: Any) -> Series:
+    return series(worker=lambda t: {"rss_mb": 200.0 + mb_a_second * t, **fields})
+
+
+def ages(oldest_h: float, others_h: float, number: int = 9) -> Series:
+    rest = [row(f"job-{n}", duration_s=3600.0 * others_h, steps=n) for n in range(1, number + 1)]
+    return series(sessions=lambda t: [row("job-0", duration_s=3600.0 * oldest_h), *rest])
+
+
+def gil(number: int, ms: float, threads: float) -> Series:
+    told = {"host": Host(other_threads_pct=threads)}
+    return series(blocks=several("gil-contention", number, ms), worker=lambda t: told)
+
+
+class Edge(NamedTuple):
+    """A rule, one of its thresholds, and a series for each side of it."""
+
+    code: str
+    threshold: str
+    under: Series
+    over: Series
+
+
+LIMITED = "ready to run, and not let, for 90 ms; cgroup throttled 80 ms"
+
+EDGES = [
+    Edge("host-throttled", "blocks", *(series(blocks=several("descheduled", n, 8000.0)) for n in (4, 5))),
+    Edge("host-throttled", "time", *(series(blocks=several("descheduled", 10, ms)) for ms in (2990.0, 3010.0))),
+    Edge(
+        "host-throttled", "limited", *(series(blocks=several("descheduled", n, 900.0, detail=LIMITED)) for n in (2, 3))
+    ),
+    Edge("blocked-now", "time", held(490.0), held(510.0)),
+    Edge("blocked-now", "snapshots", held(800.0, frames=1), held(800.0, frames=2)),
+    Edge("gil-contention", "blocks", gil(2, 700.0, 50.0), gil(3, 700.0, 50.0)),
+    Edge("gil-contention", "time", gil(4, 290.0, 50.0), gil(4, 310.0, 50.0)),
+    Edge("gil-contention", "other threads", gil(4, 500.0, 4.9), gil(4, 500.0, 5.1)),
+    Edge("slow-session", "blocks", *(series(blocks=several("sync-call", n)) for n in (2, 3))),
+    Edge("slow-session", "one", *(series(blocks=[block("cpu", ms)]) for ms in (990.0, 1010.0))),
+    Edge("slow-session", "two", *(series(blocks=several("cpu", 2, ms)) for ms in (149.0, 151.0))),
+    Edge("slow-session", "place", series(blocks=several(None, 9, location=None)), series(blocks=several(None, 9))),
+    Edge("slow-session", "cause", *(series(blocks=several(cause, 2, 3000.0)) for cause in (None, "callback"))),
+    Edge("bursts", "blocks", *(series(blocks=several("burst", n, 700.0)) for n in (2, 3))),
+    Edge("bursts", "time", *(series(blocks=several("burst", 4, ms)) for ms in (290.0, 310.0))),
+    Edge("gc-pauses", "blocks", *(series(blocks=several("gc", n)) for n in (2, 3))),
+    Edge("gc-pauses", "time", *(series(worker=loop_time(gc_pct=pct)) for pct in (4.9, 5.1))),
+    Edge("many-small-steps", "steps", *(series(sessions=one_session(steps=n, cpu_s=0.2)) for n in (1990, 2010))),
+    Edge("many-small-steps", "size", *(series(sessions=one_session(steps=2000, cpu_s=s)) for s in (0.41, 0.39))),
+    Edge("many-small-steps", "cost", *(series(sessions=one_session(steps=9000, cpu_s=s)) for s in (0.07, 0.09))),
+    Edge("hot-session", "share", *(series(sessions=one_session(steps=100, cpu_s=s)) for s in (0.49, 0.51))),
+    Edge("untagged-work", "share", *(series(worker=loop_time(untagged_pct=pct)) for pct in (24.0, 26.0))),
+    Edge(
+        "untagged-work",
+        "sessions",
+        *(series(worker=loop_time(untagged_pct=30.0, sessions_pct=pct)) for pct in (31.0, 29.0)),
+    ),
+    Edge("saturated-loop", "busy", *(series(worker=loop_time(sessions_pct=80.0, idle_pct=i)) for i in (15.5, 14.5))),
+    Edge(
+        "saturated-loop",
+        "busy without idle time",
+        *(series(worker=loop_time(sessions_pct=s, idle_pct=None, other_pct=None)) for s in (83.0, 84.0)),
+    ),
+    Edge("memory-limit", "share", *(series(worker=lambda t, mb=mb: {"memory_limit_mb": mb}) for mb in (251.0, 249.0))),
+    Edge("memory-trend", "rise", leaking(0.38, memory_limit_mb=280.0), leaking(0.42, memory_limit_mb=280.0)),
+    Edge(
+        "memory-trend",
+        "minutes to the limit",
+        leaking(1.0, memory_limit_mb=2010.0),
+        leaking(1.0, memory_limit_mb=2000.0),
+    ),
+    Edge("memory-trend", "minutes to twice as much", leaking(1.0, rss_mb=1.0), leaking(1.0)),
+    Edge("tasks-grow", "rise", *(series(sessions=one_session(steps=50, tasks=n)) for n in (1.9, 2.0))),
+    Edge("old-session", "hours", ages(1.9, 0.1), ages(2.1, 0.1)),
+    Edge("old-session", "against the others", ages(9.9, 1.0), ages(10.1, 1.0)),
+    Edge("old-session", "others", ages(30.0, 0.1, number=2), ages(30.0, 0.1, number=3)),
+]
+
+
+def codes(told: Series) -> list[str]:
+    return [found.code for found in diagnose(*told)]
+
+
+@pytest.mark.parametrize("edge", EDGES, ids=lambda edge: f"{edge.code}, {edge.threshold}")
+def test_a_rule_speaks_over_its_threshold_and_not_under_it(edge: Edge) -> None:
+    """And nothing else does."""
+    assert codes(edge.under) == []
+    assert codes(edge.over) == [edge.code]
+
+
+def test_sessions_without_a_step_while_others_are_busy_are_not_seen() -> None:
+    """Just under and over a fifth of the loop; one step is enough to be seen."""
+
+    def still(other: float, steps: float = 0.0) -> Series:
+        rows = lambda t: [row("job-0", steps=int(steps * t)), row("job-1", steps=7)]  # noqa: E731
+        return series(sessions=rows, worker=loop_time(other_pct=other - 1.0))
+
+    assert codes(still(19.0)) == []
+    assert codes(still(21.0)) == ["tagging-lost"]
+    assert codes(still(21.0, steps=0.2)) == []
+
+
+def test_every_code_and_every_advice_has_a_test_here() -> None:
+    """What is not tested on both sides of its threshold is not a rule."""
+    tested = {edge.code for edge in EDGES} | {"tagging-lost"}
+    assert tested == {key.partition("/")[0] for key in ADVICE}
+    assert len(RULES) == len(tested)
+
+
+def test_a_healthy_worker_has_nothing() -> None:
+    """Nor has one of which nothing is known."""
+    assert codes(series()) == []
+    assert diagnose([]) == []
+    assert diagnose([], several("sync-call", 9)) == []
+    assert diagnose([Snapshot(worker=WorkerInfo(name="w", pid=1))]) == []
+
+
+@pytest.mark.parametrize("frames", [1, 2])
+def test_one_or_two_snapshots_say_nothing_of_rates(frames: int) -> None:
+    """However bad they look."""
+    told, _ = series(worker=loop_time(idle_pct=0.0, sessions_pct=99.0, gc_pct=50.0), sessions=one_session(cpu_s=0.99))
+    assert diagnose(told[-frames:]) == []
+
+
+def test_the_worst_comes_first() -> None:
+    """By severity; within one, in the order of the rules."""
+    told = series(
+        blocks=several("sync-call", 3) + several("gc", 3),
+        worker=lambda t: {"memory_limit_mb": 201.0},
+        sessions=lambda t: ages(30.0, 0.1)[0][0].sessions,
+    )
+    found = diagnose(*told)
+    assert [each.code for each in found] == ["memory-limit", "slow-session", "gc-pauses", "old-session"]
+    ranks = [SEVERITIES.index(each.severity) for each in found]
+    assert ranks == sorted(ranks)
+
+
+def test_a_slow_session_is_told_by_line_and_cause() -> None:
+    """With whom it kept waiting, how often and for how long."""
+    waiting = [Delayed(f"job-{n}", 90.0) for n in range(7)]
+    blocks = [*several("sync-call", 3, delayed=waiting), block("sync-call", 320.0, 3, session_id="job-2")]
+    (found,) = diagnose(*series(blocks=blocks))
+    assert found.title == "lookup_menu blocks the loop: 4 times in 60 s, 620 ms in all"
+    assert found.seen == (
+        "sync-call at agents/restaurant.py:42 in lookup_menu, job-2 (restaurant) and 1 more, the longest 320 ms, "
+        "up to 7 sessions waited"
+    )
+    assert found.threshold == "3 blocks of the same code, 2 of 300 ms together, or 1 of 1.0 s"
+    assert "to_thread" in found.fix
+    assert (found.session_id, found.location) == ("job-2", PLACE)
+    assert (found.runbook, found.section) == ("loop-blocked", "A synchronous call")
+    assert (found.value, found.limit, found.unit) == (4.0, 3.0, "blocks")
+
+
+@pytest.mark.parametrize("cause", ["sync-call", "cpu", "native", "import", "callback", None, "a later version's"])
+def test_the_fix_is_the_cause_s(cause: str | None) -> None:
+    """An unknown cause has a fix of its own."""
+    (found,) = diagnose(*series(blocks=several(cause, 3, detail="pandas")))
+    key = f"slow-session/{cause}"
+    assert found.fix == ADVICE[key if key in ADVICE else "slow-session/unknown"].fix
+
+
+def test_imports_are_one_finding() -> None:
+    """Wherever they stand: they all belong to the start."""
+    places = [Location(f"agents/{n}.py", n, "entrypoint") for n in range(1, 5)]
+    blocks = [block("import", 80.0, n, location=place, detail=f"m{n}") for n, place in enumerate(places)]
+    (found,) = diagnose(*series(blocks=blocks))
+    assert found.title == "importing m0, m1, m2 and 1 more blocks the loop: 4 times in 60 s, 320 ms in all"
+
+
+def test_lines_of_one_function_are_one_finding_and_two_functions_two() -> None:
+    """A loop that computes is found at any of its lines."""
+    lines = [block("cpu", 100.0, n, location=Location("a.py", n, "score")) for n in range(4)]
+    assert len(diagnose(*series(blocks=lines))) == 1
+    assert len(diagnose(*series(blocks=lines + several("sync-call", 3)))) == 2
+
+
+def test_old_blocks_do_not_count() -> None:
+    """Nor those before the last minute, unless it was watched for longer."""
+    old = [block("sync-call", 900.0, n + 90) for n in range(9)]
+    assert codes(series(blocks=old)) == []
+    assert codes(series(blocks=old, seconds=120)) == ["slow-session"]
+
+
+def test_a_block_now_that_was_there_before_is_one_finding() -> None:
+    """With the cause that it had, and its fix."""
+    (found,) = diagnose(held(900.0)[0], several("sync-call", 5))
+    assert found.code == "blocked-now"
+    assert found.seen.endswith("9 sessions waiting; 5 blocks there before, sync-call")
+    assert found.fix == ADVICE["slow-session/sync-call"].fix
+
+
+def test_a_session_that_blocks_is_not_hot_as_well() -> None:
+    """Its blocks are told of; what is left of its time is little."""
+    blocks = [block("sync-call", 700.0, n, session_id="job-0") for n in range(5)]
+    assert codes(series(sessions=one_session(steps=100, cpu_s=0.72), blocks=blocks)) == ["slow-session"]
+
+
+def test_a_loop_that_is_full_of_blocks_is_no_full_loop() -> None:
+    """And neither is one that is full of one session, of small steps, or of untagged work."""
+    full = loop_time(sessions_pct=95.0, idle_pct=2.0)
+    assert codes(series(worker=full, blocks=several("sync-call", 5, 600.0))) == ["slow-session"]
+    assert codes(series(worker=full, sessions=one_session(cpu_s=0.8, steps=100))) == ["hot-session"]
+    assert codes(series(worker=full, sessions=one_session(cpu_s=0.7, steps=30000))) == ["many-small-steps"]
+    untagged = loop_time(sessions_pct=5.0, untagged_pct=90.0, idle_pct=2.0)
+    assert codes(series(worker=untagged)) == ["untagged-work"]
+
+
+def test_on_a_host_that_does_not_let_it_run_short_steps_look_long() -> None:
+    """What is less than the host's part is not told of; what is more, is."""
+    host = several("descheduled", 7, 4300.0)
+    full = loop_time(sessions_pct=95.0, idle_pct=2.0)
+    unlucky = series(blocks=host + several("cpu", 3), worker=full, sessions=one_session(cpu_s=0.8, steps=100))
+    assert codes(unlucky) == ["host-throttled"]
+    assert codes(series(blocks=host + several("cpu", 7, 4400.0))) == ["host-throttled", "slow-session"]
+
+
+def test_on_a_host_that_is_full_wall_time_is_no_evidence() -> None:
+    """The worker's own processor time is: what is over its threshold by that, too, is told of."""
+
+    def on_host(own: float, times: Fields, **fields: Any) -> list[str]:
+        host = Host(cpu_pct=97.0, process_cpu_pct=own)
+        return codes(series(worker=lambda t: {**times(t), "host": host}, **fields))
+
+    full = loop_time(sessions_pct=95.0, idle_pct=2.0)
+    for own, told in ((84.0, []), (86.0, ["saturated-loop"])):
+        assert on_host(own, full) == told
+    for own, told in ((19.0, []), (21.0, ["hot-session"])):  # five times as much as the others
+        assert on_host(own, loop_time(), sessions=one_session(cpu_s=0.9, steps=100)) == told
+    two = lambda t: [row("job-0", cpu_s=0.6 * t, steps=int(50 * t)), row("job-1", cpu_s=0.15 * t, steps=int(50 * t))]  # noqa: E731
+    for own, told in ((49.0, []), (51.0, ["hot-session"])):
+        assert on_host(own, loop_time(), sessions=two) == told
+    for own, told in ((24.0, []), (26.0, ["untagged-work"])):
+        assert on_host(own, loop_time(untagged_pct=60.0)) == told
+
+
+def test_memory_that_jumps_or_comes_with_sessions_is_no_trend() -> None:
+    """Nor what goes up and down within a minute."""
+    assert codes(series(worker=lambda t: {"rss_mb": 200.0 + (50.0 if t > 3 else 0.0)})) == []
+    more = lambda t: [row(f"job-{n}", cpu_s=0.1, steps=int(50 * t)) for n in range(5 + int(t))]  # noqa: E731
+    assert codes(series(worker=lambda t: {"rss_mb": 200.0 + 9 * t}, sessions=more)) == []
+    assert codes(leaking(9.0, rss_trend_mb_per_min=30.0)) == []
+    assert codes(leaking(9.0, rss_trend_mb_per_min=300.0)) == ["memory-trend"]
+
+
+def test_tasks_that_come_at_once_or_go_again_are_no_leak() -> None:
+    """Nor those of a session that is just starting."""
+
+    def tasks(*numbers: int, age: float = 300.0) -> Series:
+        return series(sessions=lambda t: [row("job-0", steps=int(9 * t), tasks=numbers[int(t)], duration_s=age + t)])
+
+    assert codes(tasks(0, 5, 10, 15, 20, 25)) == ["tasks-grow"]
+    assert codes(tasks(0, 25, 25, 25, 25, 25)) == []
+    assert codes(tasks(0, 10, 20, 19, 21, 25)) == []
+    assert codes(tasks(0, 5, 10, 15, 20, 25, age=1.0)) == []
+
+
+def test_what_was_before_a_restart_is_left_out() -> None:
+    """Another epoch is another worker."""
+    before, _ = series(sessions=one_session(cpu_s=0.9), seconds=5)
+    after, _ = series(worker=lambda t: {"epoch": "second"}, seconds=1)
+    assert diagnose(before) != []
+    assert diagnose([*before, *after]) == []
+
+
+def test_a_full_history_is_of_a_shorter_time() -> None:
+    """256 blocks of three seconds are a lot; the rate is over what is kept."""
+    blocks = [Block(seq=1000 + n, started_at=NOW - 3.0 + 0.01 * n, duration_ms=5.0, cause="burst") for n in range(256)]
+    (found,) = diagnose(*series(blocks=blocks))
+    assert (found.code, found.severity) == ("bursts", "critical")
+    assert found.value == pytest.approx(100 * 1.28 / 3.0, rel=0.01)
+
+
+@pytest.mark.parametrize(("calls_ours", "codes"), [(True, []), (False, ["tagging-lost"])])
+def test_a_replaced_task_factory_is_found_where_it_loses_tasks(
+    run_on_asyncio: Callable[..., Any], calls_ours: bool, codes: list[str]
+) -> None:
+    """By what a real introspector notes. One that calls ours does no harm."""
+
+    async def frames() -> None:
+        while True:
+            await asyncio.sleep(0.01)
+
+    async def call(introspector: Introspector) -> None:
+        with introspector.session("job-1", agent_name="dental"):
+            await asyncio.create_task(frames())
+
+    async def main() -> list[Finding]:
+        async with Introspector(socket_path=False) as introspector:
+            loop = asyncio.get_running_loop()
+            ours: Any = loop.get_task_factory()
+            theirs = ours if calls_ours else asyncio.Task
+            loop.set_task_factory(lambda loop, coro, **options: theirs(coro=coro, loop=loop, **options))
+            introspector._tick(introspector._clock())
+            task = asyncio.create_task(call(introspector))
+            told = []
+            for n in range(3):
+                await asyncio.sleep(0.05)
+                told.append(msgspec.structs.replace(introspector.snapshot(), taken_at=float(n)))
+            task.cancel()
+            loop.set_task_factory(ours)
+            return diagnose(told)
+
+    assert [found.code for found in run_on_asyncio(main())] == codes
+
+
+def test_where_the_task_factory_was_replaced_less_is_evidence() -> None:
+    """A fifth of the loop that is nobody's, or one session without a step; but not while the loop is blocked."""
+    note = "the task factory was replaced while introspection runs"
+
+    def noted(other: float, steps: float = 20.0, going_on: Any = lambda t: []) -> Series:
+        times = loop_time(other_pct=other - 1.0)
+        return series(
+            worker=lambda t: {"notes": [note], **times(t)},
+            sessions=lambda t: [row("job-0", steps=int(steps * t)), row("job-1", steps=int(50 * t))],
+            going_on=going_on,
+        )
+
+    assert codes(noted(19.0)) == []
+    assert codes(noted(21.0)) == ["tagging-lost"]
+    assert codes(noted(5.0, steps=0.0)) == ["tagging-lost"]
+    going = block(None, 0.0, seq=0, in_progress=True, running_since=NOW - 0.1)
+    assert codes(noted(5.0, steps=0.0, going_on=lambda t: [going])) == []
+
+
+# --- anything at all -----------------------------------------------------------------------------
+
+_amount = st.floats(min_value=0.0, max_value=1e18)
+_maybe = st.none() | _amount
+_text = st.text(max_size=8)
+_number = st.integers(min_value=0, max_value=2**62)
+_place = st.builds(Location, file=_text, line=_number, function=_text)
+_block = st.builds(
+    Block,
+    seq=_number,
+    session_id=st.none() | st.sampled_from(["job-0", "job-1"]),
+    agent_name=st.none() | _text,
+    task_name=st.none() | _text,
+    started_at=_amount,
+    duration_ms=_amount,
+    in_progress=st.booleans(),
+    running_since=_maybe,
+    cause=st.none() | st.sampled_from(["cpu", "import", "gc", "gil-contention", "burst", "descheduled", "new"]),
+    detail=st.none() | _text | st.just(LIMITED),
+    location=st.none() | _place,
+    delayed=st.none() | st.lists(st.builds(Delayed, session_id=_text, delayed_ms=_amount), max_size=2),
+)
+_row = st.builds(
+    SessionRow,
+    session_id=st.sampled_from(["job-0", "job-1", "job-2"]),
+    agent_name=_text,
+    started_at=st.sampled_from([0.0, 1.0]),
+    duration_s=_amount,
+    cpu_s=_maybe,
+    steps=st.none() | _number,
+    tasks=_number,
+)
+_shares = st.builds(
+    LoopTime, **dict.fromkeys(("sessions_pct", "untagged_pct", "gc_pct", "other_pct", "idle_pct"), _maybe)
+)
+_worker = st.builds(
+    WorkerInfo,
+    name=_text,
+    pid=_number,
+    epoch=st.sampled_from(["", "a"]),
+    uptime_s=_amount,
+    rss_mb=_amount,
+    rss_trend_mb_per_min=st.none() | st.floats(min_value=-1e18, max_value=1e18),
+    memory_limit_mb=_amount,
+    loop_time=_shares,
+    lag_p99_ms=_maybe,
+    host=st.builds(Host, cpu_pct=_maybe, load_1m=_maybe, other_threads_pct=_maybe),
+    notes=st.lists(_text | st.just("the task factory was replaced"), max_size=2),
+)
+_snapshot = st.builds(
+    Snapshot,
+    taken_at=_amount,
+    worker=_worker,
+    sessions=st.lists(_row, max_size=4),
+    blocks_in_progress=st.lists(_block, max_size=2),
+)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(_snapshot, max_size=5), st.lists(_block, max_size=6))
+def test_anything_a_worker_can_send_is_diagnosed(snapshots: list[Snapshot], blocks: list[Block]) -> None:
+    """Without an error, and each finding is whole: its texts are there, its figure is over its limit."""
+    for found in diagnose(snapshots, blocks):
+        texts = (found.title, found.seen, found.threshold, found.fix, found.runbook, found.section)
+        assert all(texts)
+        assert not math.isnan(found.value)
+        assert found.severity in SEVERITIES
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_a_healthy_series_never_has_a_finding(data: st.DataObject) -> None:
+    """Loads that vary, hiccups of any cause, sessions that come and go, memory that breathes."""
+    draw = data.draw
+    share = st.floats(min_value=0.0, max_value=8.0)
+    number = draw(st.integers(1, 50))
+    came, left = draw(st.integers(0, 9)), draw(st.integers(1, 9))
+    used = [draw(share) / number * 5 for _ in range(number)]
+    causes = ["cpu", "sync-call", "gc", "gil-contention", "burst", "descheduled", None]
+    hiccups = [
+        block(draw(st.sampled_from(causes)), draw(st.floats(50.0, 145.0)), n) for n in range(draw(st.integers(0, 2)))
+    ]
+
+    def sessions(t: float) -> list[SessionRow]:
+        live = range(1 if t >= left else 0, number)
+        rows = [
+            row(f"job-{n}", cpu_s=3.0 + used[n] / 100 * t, steps=15000 + int(60 * t), tasks=draw(st.integers(1, 6)))
+            for n in live
+        ]
+        age = t - came
+        return [*rows, row("job-new", duration_s=age, cpu_s=0.02 * age, steps=int(60 * age))] if age >= 0 else rows
+
+    def worker(t: float) -> dict[str, Any]:
+        busy = draw(st.floats(0.0, 40.0))
+        time = LoopTime(sessions_pct=busy, untagged_pct=draw(share), gc_pct=draw(st.floats(0, 3)), other_pct=5.0,
+                        idle_pct=draw(st.none() | st.just(92.0 - busy)))  # fmt: skip
+        return {"rss_mb": 200.0 + draw(st.floats(0.0, 1.5)), "loop_time": time, "memory_limit_mb": 400.0}
+
+    assert codes(series(sessions=sessions, worker=worker, blocks=hiccups)) == []

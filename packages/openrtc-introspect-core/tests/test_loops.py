@@ -1,0 +1,585 @@
+"""Several event loops in one process, each in a thread of its own, under one introspector."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from openrtc_introspect_core import Introspector, SessionRow, Snapshot, StateError, current_session
+from openrtc_introspect_core.wire import LoopInfo
+from openrtc_introspect_testing._clock import FakeClock
+
+Run = Callable[[Coroutine[Any, Any, Any]], Any]
+DEADLINE_S = 30.0
+
+
+class LoopThread:
+    """An asyncio loop that runs in a thread of this name until it is closed."""
+
+    def __init__(self, name: str, loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None) -> None:
+        self._factory = loop_factory or asyncio.SelectorEventLoop
+        self._ready = threading.Event()
+        self.thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self.thread.start()
+        assert self._ready.wait(DEADLINE_S)
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=self._factory) as runner:
+            runner.run(self._main())
+
+    async def _main(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._end = asyncio.Event()
+        self._ready.set()
+        await self._end.wait()
+
+    def start(self, coro: Coroutine[Any, Any, Any]) -> Any:
+        """A future of what `coro` returns, run on this loop in the caller's context."""
+        return asyncio.run_coroutine_threadsafe(coro, self.loop)
+
+    def call(self, coro: Coroutine[Any, Any, Any]) -> Any:
+        return self.start(coro).result(DEADLINE_S)
+
+    def close(self) -> None:
+        self.loop.call_soon_threadsafe(self._end.set)
+        self.thread.join(DEADLINE_S)
+        assert not self.thread.is_alive()
+
+
+async def attach(introspector: Introspector) -> None:
+    introspector.attach()
+
+
+@contextmanager
+def two_loops(**options: Any) -> Iterator[tuple[Introspector, LoopThread, LoopThread]]:
+    """An introspector that is attached to the loops of two threads, "one" and "two"."""
+    introspector = Introspector(**{"socket_path": False, **options})
+    with ExitStack() as stack:
+        loops = [LoopThread(name) for name in ("one", "two")]
+        for each in loops:
+            stack.callback(each.close)
+        stack.callback(introspector.close)
+        for each in loops:
+            each.call(attach(introspector))
+        yield introspector, loops[0], loops[1]
+
+
+@contextmanager
+def session_on(loop: LoopThread, introspector: Introspector, session_id: str) -> Iterator[Callable[..., Any]]:
+    """A session whose scope is open in a task of this loop. Yields how to run a coroutine in it, there."""
+    orders: asyncio.Queue[Any] = asyncio.Queue()
+    opened = threading.Event()
+
+    async def entry() -> None:
+        with introspector.session(session_id, agent_name="test"):
+            opened.set()
+            while (order := await orders.get()) is not None:
+                coro, done = order
+                task = asyncio.create_task(coro)
+                await asyncio.wait([task])
+                done.append(task)
+
+    def run(coro: Coroutine[Any, Any, Any]) -> Any:
+        done: list[asyncio.Task[Any]] = []
+        loop.loop.call_soon_threadsafe(orders.put_nowait, (coro, done))
+        wait_until(lambda: bool(done))
+        settle(introspector)
+        return done[0].result()
+
+    running = loop.start(entry())
+    assert opened.wait(DEADLINE_S)
+    settle(introspector)
+    try:
+        yield run
+    finally:
+        loop.loop.call_soon_threadsafe(orders.put_nowait, None)
+        running.result(DEADLINE_S)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to be"
+        time.sleep(0.001)
+
+
+def settle(introspector: Introspector) -> None:
+    """Until every loop waits: a clock that is moved on in a step of one would move on in a step of another as well."""
+    hooks = [loop.hook for loop in introspector._loops]
+
+    def all_wait() -> bool:
+        since = [hook.waiting_since for hook in hooks]
+        time.sleep(0.005)  # looking for what is ready already is no wait
+        return since == [hook.waiting_since for hook in hooks] and all(hook.busy_since is None for hook in hooks)
+
+    wait_until(all_wait)
+
+
+def rows(introspector: Introspector) -> dict[str, SessionRow]:
+    return {row.session_id: row for row in introspector.snapshot().sessions}
+
+
+def infos(snapshot: Snapshot) -> list[LoopInfo]:
+    return snapshot.worker.loops
+
+
+def test_sessions_show_their_loop_and_loops_their_sessions() -> None:
+    """By name; the worker's kind of loop is that of the first."""
+    with two_loops() as (introspector, one, two):  # noqa: SIM117
+        with session_on(one, introspector, "a"), session_on(two, introspector, "b"), session_on(two, introspector, "c"):
+            snapshot = introspector.snapshot()
+    assert [(loop.name, loop.loop, loop.thread, loop.sessions) for loop in infos(snapshot)] == [
+        ("asyncio-1", "asyncio", "one", 1),
+        ("asyncio-2", "asyncio", "two", 2),
+    ]
+    assert {row.session_id: row.loop for row in snapshot.sessions} == {
+        "a": "asyncio-1",
+        "b": "asyncio-2",
+        "c": "asyncio-2",
+    }
+    assert snapshot.worker.loop == "asyncio"
+
+
+def test_with_one_loop_nothing_is_said_of_loops(run_virtually: Run) -> None:
+    """Null and empty: the worker's own fields tell it all."""
+
+    async def main() -> Any:
+        loop: Any = asyncio.get_running_loop()
+        async with Introspector(socket_path=False, clock=loop.clock) as introspector:
+            with introspector.session("a", agent_name="test"):
+                loop.block(0.2)
+                await asyncio.sleep(0)
+                return introspector.snapshot(), introspector.blocks()
+
+    snapshot, (block,) = run_virtually(main())
+    assert (snapshot.worker.loops, snapshot.sessions[0].loop, block.loop) == ([], None, None)
+
+
+def test_a_block_is_of_its_loop_only() -> None:
+    """It has the loop's name, and no session of another loop is blamed or counted as delayed."""
+    clock = FakeClock()
+
+    async def block() -> None:
+        clock.advance(0.2)
+
+    with two_loops(clock=clock, stacks=False) as (introspector, one, two):  # noqa: SIM117
+        with session_on(one, introspector, "culprit") as run_culprit, session_on(two, introspector, "elsewhere"):
+            run_culprit(block())
+            blocks, seen = introspector.blocks(), rows(introspector)
+    assert [(each.session_id, each.loop, each.delayed) for each in blocks] == [("culprit", "asyncio-1", [])]
+    assert (seen["culprit"].status, seen["elsewhere"].status) == ("slow", "active")
+    assert (seen["elsewhere"].delayed_s, seen["elsewhere"].blocks) == (0.0, 0)
+
+
+def test_each_loop_has_a_block_in_progress_of_its_own() -> None:
+    """Both are held at once: two blocks, two sessions shown as blocked."""
+    clock = FakeClock()
+    held, release = threading.Barrier(3), threading.Event()
+
+    async def hold() -> None:
+        held.wait(DEADLINE_S)
+        release.wait(DEADLINE_S)
+
+    with two_loops(clock=clock, stacks=False) as (introspector, one, two), ExitStack() as stack:
+        runs = [stack.enter_context(session_on(loop, introspector, name)) for loop, name in ((one, "a"), (two, "b"))]
+        threads = [threading.Thread(target=run, args=(hold(),)) for run in runs]
+        for thread in threads:
+            thread.start()
+        held.wait(DEADLINE_S)
+        clock.advance(0.5)
+        snapshot = introspector.snapshot()
+        release.set()
+        for thread in threads:
+            thread.join(DEADLINE_S)
+    told = {block.session_id: (block.loop, round(block.duration_ms)) for block in snapshot.blocks_in_progress}
+    assert told == {"a": ("asyncio-1", 500), "b": ("asyncio-2", 500)}
+    assert {row.status for row in snapshot.sessions} == {"blocked"}
+
+
+def test_work_of_a_session_on_another_loop_is_its_own() -> None:
+    """Sent there with its context: charged to the session, and to the other loop's time."""
+    clock = FakeClock()
+
+    async def work(seconds: float) -> str | None:
+        clock.advance(seconds)
+        session = current_session()
+        return session.session_id if session is not None else None
+
+    with two_loops(clock=clock, stacks=False, slow_session_threshold_ms=1000) as (introspector, one, two):
+        go = asyncio.Event()
+
+        async def when_told() -> str | None:
+            await go.wait()
+            return await work(0.03)
+
+        async def send() -> Any:
+            clock.advance(0.02)
+            return two.start(when_told())
+
+        with session_on(one, introspector, "a") as run:
+            sent = run(send())
+            two.loop.call_soon_threadsafe(go.set)
+            assert sent.result(DEADLINE_S) == "a"
+            settle(introspector)
+            row = rows(introspector)["a"]
+            totals = [loop.ledger.totals(loop.ledger.standing())[0] for loop in introspector._loops]
+    assert (row.cpu_s, row.loop) == (pytest.approx(0.05), "asyncio-1")
+    assert totals == [pytest.approx(0.02), pytest.approx(0.03)]
+
+
+def test_steps_on_two_loops_at_once_are_all_counted() -> None:
+    """No two threads add to one number."""
+    count = 20_000
+
+    async def turns() -> None:
+        for _ in range(count):
+            await asyncio.sleep(0)
+
+    with two_loops(stacks=False) as (introspector, one, two), session_on(one, introspector, "a") as run:
+        before = rows(introspector)["a"].steps
+
+        async def both() -> None:
+            there = asyncio.wrap_future(two.start(turns()))
+            await asyncio.gather(turns(), there)
+
+        run(both())
+        after = rows(introspector)["a"].steps
+        live = introspector._sessions.live["a"]
+        steps = sorted(account.steps for account in live.accounts)
+    assert before is not None
+    assert after is not None
+    assert after - before >= 2 * (count + 1)
+    assert min(steps) == count + 1
+
+
+def test_where_the_loops_time_goes_is_told_apart_and_on_average() -> None:
+    """Each loop's parts are its own; the worker's are the mean, its lag the worst loop's."""
+    clock = FakeClock()
+
+    async def work() -> None:
+        clock.advance(0.5)
+
+    with two_loops(clock=clock, stacks=False, slow_session_threshold_ms=2000) as (introspector, one, two):  # noqa: SIM117
+        with session_on(one, introspector, "a") as run, session_on(two, introspector, "b"):
+            run(work())
+            clock.advance(0.5)
+            snapshot = introspector.snapshot()
+    busy, quiet = (loop.loop_time for loop in infos(snapshot))
+    assert (busy.sessions_pct, busy.idle_pct) == (pytest.approx(50), pytest.approx(50))
+    assert (quiet.sessions_pct, quiet.idle_pct) == (pytest.approx(0), pytest.approx(100))
+    assert snapshot.worker.loop_time.sessions_pct == pytest.approx(25)
+    assert snapshot.worker.loop_time.idle_pct == pytest.approx(75)
+    assert [loop.lag_max_ms for loop in infos(snapshot)] == [pytest.approx(500), 0.0]
+    assert snapshot.worker.lag_max_ms == pytest.approx(500)
+
+
+def test_a_loop_that_ends_is_let_go_of_and_the_others_go_on() -> None:
+    """Without a word of its thread's; what it did stays in the totals, and new loops can come."""
+    introspector = Introspector(socket_path=False)
+    stays, ends = LoopThread("stays"), LoopThread("ends")
+    for each in (stays, ends):
+        each.call(attach(introspector))
+    with session_on(ends, introspector, "short"):
+        pass
+    ends.close()
+    wait_until(lambda: len(introspector._loops) == 1)
+    gone = introspector.snapshot()
+    with session_on(stays, introspector, "long"):
+        alone = rows(introspector)["long"].loop
+    later = LoopThread("later")
+    later.call(attach(introspector))
+    with session_on(later, introspector, "new"):
+        snapshot = introspector.snapshot()
+    introspector.close()
+    for each in (stays, later):
+        each.close()
+    assert (gone.worker.started, gone.worker.loops, alone) == (1, [], None)
+    assert [loop.name for loop in infos(snapshot)] == ["asyncio-1", "asyncio-3"]
+    assert snapshot.sessions[0].loop == "asyncio-3"
+    assert introspector.snapshot().worker.notes == []
+
+
+def test_a_loop_that_is_stopped_blocks_nobody() -> None:
+    """Its thread goes on to other things, and it may be run again."""
+    clock = FakeClock()
+    loop = asyncio.SelectorEventLoop()
+    introspector = Introspector(socket_path=False, stacks=False, clock=clock)
+    introspector.attach(loop)
+    loop.run_until_complete(asyncio.sleep(0))
+    clock.advance(10)
+    stopped = introspector.snapshot()
+    loop.run_until_complete(asyncio.sleep(0))
+    introspector.close()
+    loop.close()
+    assert (stopped.blocks_in_progress, introspector.blocks()) == ([], [])
+    assert stopped.worker.loop_time.idle_pct == pytest.approx(100)
+    assert stopped.worker.lag_max_ms == 0.0
+
+
+def test_a_loop_attached_here_may_run_in_another_thread(tmp_path: Path) -> None:
+    """Its blocks have their line: the watchdog looks where it runs."""
+    loop = asyncio.SelectorEventLoop()
+    introspector = Introspector(socket_path=False, slow_session_threshold_ms=150)
+    introspector.attach(loop)
+
+    async def work() -> None:
+        with introspector.session("a", agent_name="test"):
+            await asyncio.sleep(0.001)
+            time.sleep(0.4)
+            await asyncio.sleep(0)
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(work(),))
+    thread.start()
+    thread.join(DEADLINE_S)
+    introspector.close()
+    loop.close()
+    (block,) = [block for block in introspector.blocks() if block.duration_ms >= 400]
+    assert block.location is not None
+    assert block.location.line == work.__code__.co_firstlineno + 3
+
+
+def test_detach_gives_one_loop_back_and_keeps_the_others() -> None:
+    """Its tasks are metered no more; a second detach has nothing to do and says so."""
+    with two_loops() as (introspector, one, two):
+
+        async def detach() -> Any:
+            introspector.detach()
+            loop = asyncio.get_running_loop()
+            return loop.get_task_factory(), set(vars(loop)) & {"run_forever", "call_soon"}
+
+        left = two.call(detach())
+        with pytest.raises(StateError, match=r"'worker' is not attached to <.*: attach it first"):
+            two.call(detach())
+        with session_on(one, introspector, "a"):
+            kept = introspector.snapshot()
+        introspector.detach(one.loop)
+        nothing = introspector.snapshot()
+    assert left == (None, set())
+    assert (kept.worker.loops, kept.worker.sessions) == ([], 1)
+    assert (nothing.worker.loop, nothing.worker.loop_time.idle_pct) == ("asyncio", None)
+
+
+def test_attaching_one_loop_twice_is_refused_and_closing_ends_all() -> None:
+    """After it, neither loop has anything of ours, and no loop can be added."""
+    with two_loops() as (introspector, one, two):
+        with pytest.raises(StateError, match="'worker' is attached already to <"):
+            one.call(attach(introspector))
+        introspector.close()
+        for each in (one, two):
+            assert each.loop.get_task_factory() is None
+            assert "run_forever" not in vars(each.loop)
+        with pytest.raises(StateError, match="'worker' is closed: make a new one"):
+            two.call(attach(introspector))
+    assert not [t for t in threading.enumerate() if t.name.startswith("openrtc")]
+
+
+def test_a_scope_left_on_another_loop_is_ended() -> None:
+    """Its task is counted off on the loop that it was counted on."""
+    with two_loops() as (introspector, one, two):
+        scope = introspector.session("a", agent_name="test")
+
+        async def enter() -> Any:
+            scope.__enter__()
+            return introspector._sessions.live["a"]
+
+        async def leave() -> None:
+            scope.__exit__(None, None, None)
+
+        session = one.call(enter())
+        two.call(leave())
+        wait_until(lambda: session.tasks == 0)
+        assert introspector.snapshot().sessions == []
+
+
+def test_a_scope_entered_beside_every_loop_has_none() -> None:
+    """In a thread: listed, with what its context brings to the loops."""
+    clock = FakeClock()
+
+    async def work() -> None:
+        clock.advance(0.02)
+
+    with (
+        two_loops(clock=clock, stacks=False) as (introspector, one, _),
+        introspector.session("threaded", agent_name="test"),
+    ):
+        one.call(work())
+        row = rows(introspector)["threaded"]
+    assert (row.loop, row.cpu_s) == (None, pytest.approx(0.02))
+
+
+def test_a_collection_is_of_the_loop_on_whose_thread_it_ran() -> None:
+    """The other loop's books have none of it."""
+    clock = FakeClock()
+
+    async def collect() -> None:
+        introspector._collections._called("start", {"generation": 2})
+        clock.advance(0.08)
+        introspector._collections._called("stop", {"generation": 2})
+
+    with two_loops(clock=clock, stacks=False) as (introspector, _, two), session_on(two, introspector, "a") as run:
+        run(collect())
+        booked = [loop.ledger.gc.busy for loop in introspector._loops]
+        (block,) = introspector.blocks()
+    assert booked == [0.0, pytest.approx(0.08)]
+    assert (block.session_id, block.cause, block.loop) == (None, "gc", "asyncio-2")
+
+
+def test_one_watchdog_finds_the_line_on_each_loop() -> None:
+    """On real time, in whatever thread it is."""
+
+    async def hold() -> None:
+        time.sleep(0.4)
+
+    with two_loops(slow_session_threshold_ms=150) as (introspector, one, two), ExitStack() as stack:
+        for loop, name in ((one, "a"), (two, "b")):
+            stack.enter_context(session_on(loop, introspector, name))(hold())
+        watchdogs = [t.name for t in threading.enumerate() if t.name == "openrtc-introspect-watchdog"]
+        blocks = [block for block in introspector.blocks() if block.duration_ms >= 400]
+    assert watchdogs == ["openrtc-introspect-watchdog"]
+    assert [block.loop for block in blocks] == ["asyncio-1", "asyncio-2"]
+    lines = [block.location.line for block in blocks if block.location is not None]
+    assert lines == [hold.__code__.co_firstlineno + 1] * 2
+
+
+def test_the_watchdog_looks_first_where_a_look_is_due_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not at all at a loop that sleeps."""
+    from openrtc_introspect_core._watchdog import Watchdog
+
+    monkeypatch.setattr(Watchdog, "_run", lambda self: None)
+    with two_loops() as (introspector, _, _):
+        watchdog = introspector._watchdog
+        assert watchdog is not None
+        first, second = (loop.watch for loop in introspector._loops)
+        assert first is not None
+        assert second is not None
+        asleep = watchdog._next()
+        first.wake()
+        second.wake()
+        first.due, second.due = 2.0, 1.0
+        due_first = watchdog._next()
+        second.sleep(until_the_next_iteration=True)
+        left = watchdog._next()
+    assert (asleep, due_first, left) == (None, second, first)
+
+
+def test_a_heartbeat_starts_and_stops_on_its_own_loop_s_thread() -> None:
+    """A session on one loop starts it on another, uvloop's, and the last one's end stops it there."""
+    import uvloop
+
+    introspector = Introspector(socket_path=False)
+    timed, beating = LoopThread("timed"), LoopThread("beating", uvloop.new_event_loop)
+    for each in (timed, beating):
+        each.call(attach(introspector))
+    hook: Any = introspector._loops[1].hook
+    before = hook._heartbeat.due
+    with session_on(timed, introspector, "a"):
+        wait_until(lambda: hook._heartbeat.due is not None)
+        kinds = [loop.loop for loop in infos(introspector.snapshot())]
+    wait_until(lambda: hook._heartbeat.due is None)
+    introspector.close()
+    for each in (timed, beating):
+        each.close()
+    assert (before, kinds) == (None, ["asyncio", "uvloop"])
+
+
+def test_samples_are_taken_of_each_loop() -> None:
+    """`cpu="sampled"`: a sample adds to a session on either."""
+    with (
+        two_loops(cpu="sampled", sample_interval_s=1000, stacks=False) as (introspector, one, two),
+        ExitStack() as stack,
+    ):
+        sampler = introspector._sampler
+        assert sampler is not None
+
+        async def looked_at() -> None:
+            sampler.sample()
+
+        for loop, name in ((one, "a"), (two, "b")):
+            stack.enter_context(session_on(loop, introspector, name))(looked_at())
+        seen = rows(introspector)
+    assert {name: row.cpu_s for name, row in seen.items()} == {"a": 1000, "b": 1000}
+
+
+def test_tasks_and_stacks_are_told_of_all_loops() -> None:
+    """Over the socket as well: one more loop's thread is one more that is a loop's."""
+    from openrtc_introspect_core import connect
+
+    async def ask(path: Any) -> Any:
+        async with connect(path) as client:
+            return await client.tasks("a"), await client.stacks()
+
+    async def elsewhere(started: threading.Event) -> None:
+        started.set()
+        await asyncio.sleep(3600)
+
+    with tempfile.TemporaryDirectory(prefix="rt") as directory:
+        path = Path(directory) / "worker.sock"
+        with two_loops(socket_path=path) as (introspector, one, two), session_on(one, introspector, "a") as run:
+            started = threading.Event()
+
+            async def send() -> Any:
+                return two.start(elsewhere(started))
+
+            future = run(send())
+            assert started.wait(DEADLINE_S)
+            tasks, stacks = asyncio.run(ask(path))
+            future.cancel()
+    coroutines = [task.coroutine.rpartition(".")[2] for task in tasks.tasks]
+    assert sorted(coroutines) == ["elsewhere", "entry"]
+    assert [stack.name for stack in stacks.threads if stack.loop] == ["one", "two"]
+
+
+def test_another_loop_s_collection_that_kept_the_gil_is_told_as_such() -> None:
+    """The loop that waited for it did nothing, and its session neither."""
+    from openrtc_introspect_core._causes import Facts, Judgement, judge
+    from openrtc_introspect_core._usage import Usage
+    from openrtc_introspect_core._watchdog import Incident
+
+    seen = Incident(0.0, before=Usage(0.0, 0.0, 0.0), late=[0.2], dues=[0.0])
+    facts = Facts(0.0, 0.2, in_step=False, limit=0.05, incident=seen, after=Usage(0.2, 0.0, 0.0), gc_elsewhere_s=0.15)
+    assert judge(facts) == Judgement("gil-contention", "another thread's collection kept the GIL", nobodys=True)
+
+
+@pytest.mark.slow
+def test_loops_that_come_and_go_under_load_hurt_nobody() -> None:
+    """Threads with short-lived loops, sessions on each, snapshots meanwhile: all is counted, nothing is left."""
+    introspector = Introspector(socket_path=False)
+    stays = LoopThread("stays")
+    stays.call(attach(introspector))
+    problems: list[BaseException] = []
+
+    async def visit(number: int) -> None:
+        introspector.attach()
+        for turn in range(5):
+            with introspector.session(f"s-{number}-{turn}", agent_name="test"):
+                await asyncio.gather(*(asyncio.create_task(asyncio.sleep(0)) for _ in range(3)))
+
+    def visitor(number: int) -> None:
+        try:
+            for turn in range(5):
+                asyncio.run(visit(10 * number + turn))
+        except BaseException as error:
+            problems.append(error)
+
+    threads = [threading.Thread(target=visitor, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        introspector.snapshot()
+        time.sleep(0.002)
+    gc.collect()
+    wait_until(lambda: len(introspector._loops) == 1)
+    worker = introspector.snapshot().worker
+    introspector.close()
+    stays.close()
+    assert problems == []
+    assert (worker.started, worker.sessions, worker.notes) == (100, 0, [])

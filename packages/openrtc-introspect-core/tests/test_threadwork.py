@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextvars
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from openrtc_introspect_core import Introspector
+from openrtc_introspect_core._ledger import Ledger
+from openrtc_introspect_core._sessions import Session
+from openrtc_introspect_core._threadwork import Call, Done, ThreadWork
+from openrtc_introspect_testing._clock import FakeClock
+
+Run = Callable[[Coroutine[Any, Any, Any]], Any]
+
+
+def compute(seconds: float) -> float:
+    """Uses this much CPU time; returns what it used."""
+    began = time.thread_time()
+    while time.thread_time() - began < seconds:
+        pass
+    return time.thread_time() - began
+
+
+def told(introspector: Introspector, session_id: str) -> float:
+    (row,) = [row for row in introspector.snapshot().sessions if row.session_id == session_id]
+    assert row.thread_cpu_s is not None
+    return row.thread_cpu_s
+
+
+def test_a_call_in_a_thread_is_its_sessions(run: Run) -> None:
+    """By to_thread and by an executor of one's own; its CPU time, and none of the loop's."""
+
+    async def main() -> Any:
+        async with Introspector(socket_path=False) as introspector:
+            with (
+                introspector.session("other", agent_name="test"),
+                introspector.session("job-1", agent_name="test") as session,
+            ):
+                used = await asyncio.to_thread(compute, 0.05)
+                with concurrent.futures.ThreadPoolExecutor() as executor:
+                    used += await asyncio.get_running_loop().run_in_executor(executor, compute, 0.05)
+                return used, told(introspector, "job-1"), told(introspector, "other"), session.busy
+
+    used, booked, other, busy = run(main())
+    assert booked == pytest.approx(used, abs=0.02)
+    assert other == 0.0
+    assert busy < booked
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a clock of another thread")
+def test_a_call_under_way_counts(run: Run) -> None:
+    """As far as it has come."""
+
+    async def main() -> Any:
+        async with Introspector(socket_path=False) as introspector:
+            with introspector.session("job-1", agent_name="test"):
+                go_on, computed = threading.Event(), threading.Event()
+
+                def work() -> float:
+                    used = compute(0.05)
+                    computed.set()
+                    go_on.wait(30)
+                    return used
+
+                call = asyncio.ensure_future(asyncio.to_thread(work))
+                while not computed.is_set():
+                    await asyncio.sleep(0.01)
+                so_far = told(introspector, "job-1")
+                go_on.set()
+                return so_far, await call, told(introspector, "job-1")
+
+    so_far, used, whole = run(main())
+    assert so_far == pytest.approx(used, abs=0.02)
+    assert whole >= so_far
+
+
+def test_a_call_without_a_session_is_left_alone(run: Run) -> None:
+    """It is handed on as it is."""
+
+    async def main() -> Any:
+        async with Introspector(socket_path=False):
+            return await asyncio.to_thread(lambda: [f.name for f in traceback.extract_stack()])
+
+    assert "__call__" not in run(main())
+
+
+def test_errors_come_through_without_our_frame(run: Run) -> None:
+    """As if it had been called there directly."""
+
+    def fail() -> None:
+        raise LookupError("no menu")
+
+    async def main() -> list[str]:
+        async with Introspector(socket_path=False) as introspector:
+            with introspector.session("job-1", agent_name="test"):
+                try:
+                    await asyncio.to_thread(fail)
+                except LookupError as error:
+                    return [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+        return []
+
+    names = run(main())
+    assert names[-1] == "fail"
+    assert "__call__" not in names
+
+
+def test_other_executors_get_what_they_were_given(run: Run) -> None:
+    """A pool of processes cannot take what is ours."""
+
+    class Elsewhere(concurrent.futures.Executor):
+        def submit(self, func: Any, /, *args: Any, **kwargs: Any) -> Any:
+            future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+            future.set_result(func)
+            return future
+
+    async def main() -> Any:
+        async with Introspector(socket_path=False) as introspector:
+            with introspector.session("job-1", agent_name="test"):
+                return await asyncio.get_running_loop().run_in_executor(Elsewhere(), compute, 1.0)
+
+    assert run(main()) is compute
+
+
+def test_a_coroutine_function_is_refused_by_the_loop_itself(run_on_asyncio: Run) -> None:
+    """In debug mode, in words of its own."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_debug(True)
+        async with Introspector(socket_path=False) as introspector:
+            with (
+                introspector.session("job-1", agent_name="test"),
+                pytest.raises(TypeError, match="coroutines cannot be used with run_in_executor"),
+            ):
+                loop.run_in_executor(None, asyncio.sleep, 0)
+
+    run_on_asyncio(main())
+
+
+# --- who kept the GIL ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def work() -> ThreadWork:
+    return ThreadWork(FakeClock())
+
+
+def session(name: str) -> Session:
+    return Session(name, "test", {}, 0.0)
+
+
+def test_who_computed_through_a_span_is_the_culprit(work: ThreadWork) -> None:
+    """Not who only waited, nor who was there for a part of it."""
+    computed, waited, late = session("computed"), session("waited"), session("late")
+    work._recent.extend([Done(computed, 0.9, 2.1, 1.1), Done(waited, 0.9, 2.1, 0.1), Done(late, 1.7, 2.1, 0.4)])
+    assert work.culprit(1.0, 2.0) is computed
+
+
+def test_many_calls_of_one_session_add_up(work: ThreadWork) -> None:
+    """Each of ten has a tenth of the GIL."""
+    computes = session("computes")
+    work._recent.extend(Done(computes, 0.0, 4.0, 0.4) for _ in range(10))
+    assert work.culprit(1.0, 2.0) is computes
+
+
+def test_two_that_computed_alike_are_both_not_named(work: ThreadWork) -> None:
+    """It is not one's alone."""
+    work._recent.extend([Done(session("a"), 1.0, 2.0, 0.5), Done(session("b"), 1.0, 2.0, 0.4)])
+    assert work.culprit(1.0, 2.0) is None
+
+
+def test_who_waited_is_no_culprit(work: ThreadWork) -> None:
+    """A call to a slow server uses no CPU time."""
+    work._recent.append(Done(session("waits"), 1.0, 2.0, 0.01))
+    assert work.culprit(1.0, 2.0) is None
+
+
+def test_a_call_under_way_can_be_it(work: ThreadWork, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the CPU time that it has used so far."""
+    computes = session("computes")
+    call = Call(compute, computes, Ledger(contextvars.ContextVar("test"), FakeClock(), 0.05), work)
+    call.start = 1.0
+    monkeypatch.setattr(Call, "cpu_s_seen", lambda self: 0.9)
+    work._running.add(call)
+    assert work.culprit(1.0, 2.0) is computes
+    assert work.under_way() == {computes: 0.9}

@@ -1,0 +1,313 @@
+"""What is Trio's own. Books, blocks, victims, scopes and the pool are tested with the other loops'."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from openrtc_introspect_core import Introspector, StateError
+from openrtc_introspect_core.wire import TaskInfo
+
+DEADLINE_S = 30.0
+
+
+def run_virtually(main: Callable[[MockClock], Coroutine[Any, Any, Any]]) -> Any:
+    """Runs `main` on a clock that jumps where all tasks wait."""
+    clock = MockClock(autojump_threshold=0.0)
+    return trio.run(main, clock, clock=clock)
+
+
+def instruments() -> list[Any]:
+    """Those of the run that this is called in."""
+    from trio._core._run import GLOBAL_RUN_CONTEXT
+
+    return list(GLOBAL_RUN_CONTEXT.runner.instruments["_all"])
+
+
+def test_every_step_of_every_task_of_a_session_is_charged() -> None:
+    """Through nested nurseries; tasks are counted while they live."""
+
+    async def main(clock: MockClock) -> Any:
+        async with Introspector(socket_path=False, clock=clock.current_time) as introspector:
+
+            async def leaf() -> None:
+                clock.jump(0.01)
+                await trio.sleep(1)
+                clock.jump(0.01)
+
+            async def branch() -> None:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(leaf)
+                    nursery.start_soon(leaf)
+
+            with introspector.session("a", agent_name="test") as session:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(branch)
+                    await trio.sleep(0.5)
+                    during = session.tasks
+                after = session.tasks
+            return session.busy, during, after, session.tasks
+
+    busy, during, after, ended = run_virtually(main)
+    assert busy == pytest.approx(0.04)
+    assert (during, after, ended) == (4, 1, 0)
+
+
+def test_a_clock_that_jumps_jumps_over_waiting_time() -> None:
+    """No jump is work, and none is a block."""
+
+    async def main(clock: MockClock) -> Any:
+        async with Introspector(socket_path=False, clock=clock.current_time) as introspector:
+            began = introspector._loops[0].hook.idle(clock.current_time())
+            for _ in range(10):
+                await trio.sleep(10)
+            ended = introspector._loops[0].hook.idle(clock.current_time())
+            assert began is not None
+            assert ended is not None
+            return ended - began, introspector.blocks()
+
+    idle, blocks = run_virtually(main)
+    assert (idle, blocks) == (pytest.approx(100), [])
+
+
+def test_the_run_is_given_back() -> None:
+    """No instrument of ours is left, and no thread."""
+
+    async def main() -> Any:
+        before = instruments()
+        async with Introspector(socket_path=False):
+            during = instruments()
+        return len(during) - len(before), instruments() == before
+
+    assert trio.run(main) == (1, True)
+    assert not [t for t in threading.enumerate() if t.name.startswith("openrtc")]
+
+
+def test_a_fault_of_ours_ends_the_metering_and_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """Once, by us; Trio never gets to see it, and the tasks go on."""
+
+    def broken(session: Any) -> Any:
+        raise OSError("no books")
+
+    async def main() -> Any:
+        async with Introspector(socket_path=False) as introspector:
+            with introspector.session("a", agent_name="test"):
+                loop = introspector._loops[0]
+                loop.hook.ledger = BrokenLedger(loop.ledger, broken)  # type: ignore[assignment]
+                await trio.sleep(0)
+                await trio.sleep(0)
+                loop.hook.ledger = loop.ledger
+            return introspector.snapshot().worker.notes, instruments()
+
+    notes, left = trio.run(main)
+    assert notes == ["a Trio run is measured no more: OSError('no books')"]
+    assert left == []
+    assert [record.name for record in caplog.records] == ["openrtc.introspect"]
+
+
+class BrokenLedger:
+    """A ledger that opens no account."""
+
+    def __init__(self, ledger: Any, account_of: Callable[[Any], Any]) -> None:
+        self._ledger = ledger
+        self.account_of = account_of
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ledger, name)
+
+
+def test_a_run_that_ends_is_let_go_of_and_an_asyncio_loop_goes_on() -> None:
+    """Both kinds under one introspector, each in its thread."""
+    introspector = Introspector(socket_path=False)
+    told: list[Any] = []
+
+    async def short() -> None:
+        introspector.attach()
+        with introspector.session("on trio", agent_name="test"):
+            await trio.sleep(0)
+            told.append(introspector.snapshot())
+
+    async def main() -> Any:
+        async with introspector:
+            thread = threading.Thread(target=trio.run, args=(short,), name="calls")
+            thread.start()
+            await asyncio.to_thread(thread.join)
+            with introspector.session("on asyncio", agent_name="test"):
+                for _ in range(3000):
+                    if len(introspector._loops) == 1:
+                        break
+                    await asyncio.sleep(0.01)
+            return introspector.snapshot()
+
+    after = asyncio.run(main())
+    (during,) = told
+    assert [(loop.name, loop.loop, loop.thread) for loop in during.worker.loops] == [
+        ("asyncio-1", "asyncio", "MainThread"),
+        ("trio-2", "trio", "calls"),
+    ]
+    assert [(row.session_id, row.loop) for row in during.sessions] == [("on trio", "trio-2")]
+    assert (after.worker.loops, after.worker.started, after.worker.notes) == ([], 2, [])
+
+
+def test_a_run_is_detached_from_by_its_token_and_from_another_thread() -> None:
+    """As soon as it gets to it."""
+
+    async def main() -> Any:
+        async with Introspector(socket_path=False) as introspector:
+            token = trio.lowlevel.current_trio_token()
+            await trio.to_thread.run_sync(introspector.detach, token)
+            with trio.fail_after(DEADLINE_S):
+                while instruments():
+                    await trio.sleep(0.001)
+            with introspector.session("a", agent_name="test") as session:
+                await trio.sleep(0)
+            return session.busy, session.loop
+
+    assert trio.run(main) == (0.0, None)
+
+
+def test_what_is_no_loop_of_this_thread_is_refused() -> None:
+    """Another run's token, and what is no loop at all."""
+
+    async def token() -> Any:
+        return trio.lowlevel.current_trio_token()
+
+    over = trio.run(token)
+
+    async def main() -> None:
+        introspector = Introspector(socket_path=False)
+        with pytest.raises(StateError, match="this token is of a Trio run in another thread, or of one that is over"):
+            introspector.attach(over)
+        with pytest.raises(StateError, match="cannot attach to 7: it is no asyncio event loop and no Trio token"):
+            introspector.attach(7)  # type: ignore[arg-type]
+
+    trio.run(main)
+    assert not [t for t in threading.enumerate() if t.name.startswith("openrtc")]
+
+
+def test_a_timeout_that_is_over_keeps_waiting_whom_it_is_for() -> None:
+    """The tasks in its scope wait for it from then on; those behind a shield do not."""
+
+    async def main(clock: MockClock) -> Any:
+        async with Introspector(socket_path=False, clock=clock.current_time) as introspector:
+
+            async def patient(name: str, *, shield: bool) -> None:
+                scope = introspector.session(name, agent_name="test")
+                with scope, trio.move_on_after(1), trio.CancelScope(shield=shield):
+                    await trio.sleep(3)
+
+            async def culprit() -> None:
+                with introspector.session("culprit", agent_name="test"):
+                    await trio.sleep(0.9)
+                    clock.jump(0.3)
+                    await trio.sleep(0)
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(lambda: patient("waits", shield=False))
+                nursery.start_soon(lambda: patient("shielded", shield=True))
+                nursery.start_soon(culprit)
+            return introspector.blocks()
+
+    (block,) = run_virtually(main)
+    assert [(each.session_id, round(each.delayed_ms), each.exact) for each in block.delayed] == [("waits", 200, True)]
+
+
+def test_tasks_are_told_as_the_tree_they_are() -> None:
+    """Where each waits; who has a nursery open waits for its children."""
+
+    async def main() -> Any:
+        async with Introspector(socket_path=False) as introspector:
+
+            async def leaf() -> None:
+                await trio.sleep_forever()
+
+            async def branch() -> None:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(leaf, name="leaf-1")
+                    nursery.start_soon(leaf, name="leaf-2")
+
+            with introspector.session("a", agent_name="test"):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(branch, name="branch")
+                    await trio.testing.wait_all_tasks_blocked()
+                    waiting = await trio.to_thread.run_sync(introspector.tasks, "a")
+                    here = introspector.tasks("a")
+                    nursery.cancel_scope.cancel()
+            return waiting, here, leaf.__code__.co_firstlineno + 1
+
+    waiting, here, line = trio.run(main)
+    tasks: dict[str, TaskInfo] = {task.name: task for task in waiting}
+    branch, leaf = tasks["branch"], tasks["leaf-1"]
+    assert [name for name in tasks if name.startswith("leaf")] == ["leaf-1", "leaf-2"]
+    assert (branch.state, branch.waiting_on, leaf.state) == ("waiting", "2 child tasks", "waiting")
+    assert leaf.awaited_by == [branch.id]
+    assert (leaf.awaits[0].function.rpartition(".")[2], leaf.awaits[0].line) == ("leaf", line)
+    assert [task.state for task in here if task.coroutine.endswith("main")] == ["running"]
+
+
+def test_as_a_guest_of_asyncio_it_is_metered_too() -> None:
+    """A Trio run on asyncio's loop: the task's own loop is the one that is attached."""
+    introspector = Introspector(socket_path=False)
+
+    async def guest() -> Any:
+        introspector.attach()
+        with introspector.session("guest", agent_name="test") as session:
+            for _ in range(3):
+                await trio.sleep(0.001)
+            return introspector.snapshot().worker.loop, session.steps
+
+    async def main() -> Any:
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[Any] = loop.create_future()
+        trio.lowlevel.start_guest_run(
+            guest, run_sync_soon_threadsafe=loop.call_soon_threadsafe, done_callback=done.set_result
+        )
+        return (await done).unwrap()
+
+    kind, steps = asyncio.run(main())
+    introspector.close()
+    assert (kind, steps >= 3) == ("trio", True)
+
+
+def test_where_the_host_does_not_run_on_it_it_is_not_loaded() -> None:
+    """Attaching, metering and closing on asyncio needs no Trio."""
+    code = """
+        import asyncio, sys
+        from openrtc_introspect_core import AgentPool, Introspector
+
+        async def main():
+            async with Introspector(socket_path=False) as introspector:
+                with introspector.session("a", agent_name="test"):
+                    await asyncio.sleep(0)
+                    introspector.tasks("a"), introspector.snapshot()
+
+        asyncio.run(main())
+        sys.exit("trio" in sys.modules)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], timeout=60, check=False)
+    assert done.returncode == 0
+
+
+def test_what_a_step_costs_is_measured_as_trio_calls_it() -> None:
+    """It is what introspection's own share is counted with, and the run's books have none of it."""
+
+    async def main() -> Any:
+        async with Introspector(socket_path=False) as introspector:
+            loop = introspector._loops[0]
+            with introspector.session("a", agent_name="test") as session:
+                steps = session.steps
+                loop.measure_step()
+                return loop.step_s, session.steps - steps
+
+    cost, steps = trio.run(main)
+    assert cost > 0
+    assert steps == 0

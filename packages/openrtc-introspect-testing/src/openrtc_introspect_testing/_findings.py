@@ -1,0 +1,111 @@
+"""A block as a test suite tells it: which session, how long, why, where, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+NOT_THE_TESTS = frozenset({"gc", "gil-contention", "descheduled"})
+"""Causes that no code under test can be blamed for; a busy machine alone brings them about."""
+
+_SHOWN = 5
+"""Places that one failure tells of."""
+
+_FIXES = {
+    "sync-call": "await asyncio.to_thread(...) around the call, or an async client in its place",
+    "cpu": "loop.run_in_executor with a process pool, or smaller pieces with await asyncio.sleep(0) in between",
+    "native": "await asyncio.to_thread(...) if the call gives the GIL away, else a process pool",
+    "import": "import it when the program starts, before the event loop runs",
+    "burst": "let fewer tasks wake at once: a semaphore, or await asyncio.sleep(0) between their pieces",
+    "callback": "keep callbacks short: start a task, or loop.run_in_executor, from there",
+}
+_ANY_FIX = "what waits or computes at this line goes to await asyncio.to_thread(...)"
+
+_INSTEAD = (
+    (("requests/", "urllib3/", "urllib/", "http/client.py", "httpx/"), "an async HTTP client"),
+    (("sqlite3/", "psycopg2/", "pymysql/", "redis/"), "the database's async client"),
+    (("subprocess.py",), "await asyncio.create_subprocess_exec(...)"),
+    (("socket.py", "ssl.py"), "asyncio's streams"),
+    (("threading.py", "queue.py", "concurrent/futures/"), "asyncio's own locks, events and queues"),
+)
+"""What stands in for blocking calls into these files: the first that was called says most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One block. Plain values only: it travels from a worker of pytest-xdist to where the report is made."""
+
+    session_id: str | None
+    agent_name: str | None
+    task_name: str | None
+    duration_ms: float
+    cause: str | None
+    detail: str | None
+    file: str | None
+    """From pytest's root directory, where it is inside; None where the place is not known."""
+    line: int | None
+    function: str | None
+    source: str
+    """The line's text; empty where there is none to read."""
+    fix: str
+    allowed: str | None = None
+    """The allow-list's entry that lets it pass."""
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is held against the test: code did it, and it is known which."""
+        if self.allowed is not None or self.cause in NOT_THE_TESTS:
+            return False
+        return self.file is not None or self.cause == "burst"
+
+    @property
+    def where(self) -> str:
+        return f"{self.file}:{self.line} in {self.function}" if self.file else "no single place"
+
+    @property
+    def who(self) -> str:
+        if self.session_id is not None:
+            return f"session {self.session_id} ({self.agent_name})"
+        return f"no session (task {self.task_name})" if self.task_name else "no session"
+
+    @property
+    def why(self) -> str:
+        return f"{self.cause or 'cause unknown'}{f': {self.detail}' if self.detail else ''}"
+
+
+def fix_of(cause: str | None, called: Sequence[str], source: str) -> str:
+    """What to do. `called`: files of the calls that the line led to; `source`: the line's text."""
+    if cause == "sync-call":
+        for parts, instead in _INSTEAD:
+            if any(f"/{part}" in f"/{file}" for part in parts for file in called):
+                return f"{instead}, or await asyncio.to_thread(...) around the call"
+        if "sleep(" in source:
+            return "await asyncio.sleep(...)"
+    return _FIXES.get(cause or "", _ANY_FIX)
+
+
+def by_place(findings: Iterable[Finding]) -> list[list[Finding]]:
+    """Grouped by line and cause, each group's worst first, the group with the worst of all first."""
+    groups: dict[tuple[object, ...], list[Finding]] = {}
+    for found in findings:
+        groups.setdefault((found.file, found.line, found.function, found.cause), []).append(found)
+    sorted_groups = [sorted(group, key=lambda found: -found.duration_ms) for group in groups.values()]
+    return sorted(sorted_groups, key=lambda group: -group[0].duration_ms)
+
+
+def failure_text(findings: Sequence[Finding], threshold_ms: float) -> str:
+    """What a failing test prints."""
+    lines = [f"the event loop was blocked for more than {threshold_ms:g} ms"]
+    groups = by_place(findings)
+    for group in groups[:_SHOWN]:
+        worst = group[0]
+        times = f", the worst of {len(group)}" if len(group) > 1 else ""
+        lines += ["", f"{worst.who} blocked it for {worst.duration_ms:.0f} ms{times}: {worst.why}"]
+        if worst.file:
+            lines.append(f"    {worst.where}")
+        if worst.source:
+            lines.append(f"        {worst.source}")
+        lines.append(f"    fix: {worst.fix}")
+    if len(groups) > _SHOWN:
+        lines += ["", f"and at {len(groups) - _SHOWN} more places"]
+    return "\n".join(lines)

@@ -1,0 +1,133 @@
+"""What a whole run has found, put together where the report is made, and told at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pytest
+
+from ._allowed import Allowed
+from ._findings import NOT_THE_TESTS, Finding, by_place
+
+_TESTS_SHOWN = 3
+_OUTPUT = "slow_sessions_deselected"
+
+
+class Suite:
+    """A plugin object. With pytest-xdist the reports of all workers reach the one in the controller."""
+
+    def __init__(self, config: pytest.Config, entries: Sequence[Allowed]) -> None:
+        self._config = config
+        self._threshold_ms: float | None = config.getoption("slow_sessions")
+        self._entries = entries
+        self._is_worker = hasattr(config, "workerinput")
+        self._found: list[tuple[str, Finding]] = []
+        self._watched: dict[str, int] = {}
+        """Tests that should have been watched, and the loops that ran in them."""
+        self._faults: dict[str, None] = {}
+        self._deselected = 0
+        self._whole = False
+
+    # --- gathering -------------------------------------------------------------------------------
+
+    def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
+        self._deselected += len(items)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        told: dict[str, Any] | None = getattr(report, "slow_sessions", None)
+        if told is None or not told["told"]:
+            return
+        self._faults.update(dict.fromkeys(told["faults"]))
+        self._found += [(report.nodeid, Finding(**each)) for each in told["found"]]
+        if report.outcome == "skipped":
+            self._watched.pop(report.nodeid, None)
+        elif report.when == "call":
+            self._watched[report.nodeid] = told["loops"]
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        self._deselected += getattr(node, "workeroutput", {}).get(_OUTPUT, 0)
+
+    # --- judging ---------------------------------------------------------------------------------
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        if self._is_worker:
+            self._config.workeroutput[_OUTPUT] = self._deselected  # type: ignore[attr-defined]
+            return
+        finished = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) and not session.shouldstop
+        by_arguments = self._config.args_source is pytest.Config.ArgsSource.ARGS
+        self._whole = finished and not by_arguments and not self._deselected and not session.shouldfail
+        failed = self._threshold_ms is not None and any(found.counts for _, found in self._found)
+        stale = bool(self._stale()) and bool(self._config.getini("slow_sessions_strict"))
+        if exitstatus == pytest.ExitCode.OK and (failed or stale):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def _stale(self) -> list[Allowed]:
+        """Entries that let nothing pass, although everything ran that they could be for."""
+        if not self._whole or not self._watched:
+            return []
+        used = {found.allowed for _, found in self._found}
+        return [entry for entry in self._entries if entry.text not in used]
+
+    # --- telling ---------------------------------------------------------------------------------
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        lines: list[str] = []
+        if self._threshold_ms is not None:
+            lines += self._report()
+        unwatched = [nodeid for nodeid, loops in self._watched.items() if not loops]
+        if unwatched and self._threshold_ms is None:
+            lines.append(f"marked, but no asyncio event loop was watched in: {_shortened(unwatched)}")
+        lines += [f"could not be watched: {fault}" for fault in self._faults]
+        for entry in self._stale():
+            verdict = "fails the run" if self._config.getini("slow_sessions_strict") else "take it out"
+            lines.append(f"slow_sessions_allow: nothing matched {entry.text!r}: {verdict}")
+        if lines:
+            terminalreporter.section("slow sessions")
+            for line in lines:
+                terminalreporter.line(line)
+
+    def _report(self) -> list[str]:
+        counting = [(nodeid, found) for nodeid, found in self._found if found.counts]
+        groups = by_place(found for _, found in counting)
+        tests = len({nodeid for nodeid, _ in counting})
+        watched = sum(1 for loops in self._watched.values() if loops)
+        lines = [
+            f"{_counted(len(counting), 'block')} of more than {self._threshold_ms:g} ms at "
+            f"{_counted(len(groups), 'place')}, in {tests} of {_counted(watched, 'test')} that ran an event loop"
+        ]
+        for group in groups:
+            worst = group[0]
+            lines.append(
+                f"{worst.duration_ms:7.0f} ms  {len(group):4d}×  {worst.where}  ({worst.cause or 'cause unknown'})"
+            )
+            if worst.source:
+                lines.append(f"{'':20}{worst.source}")
+            sessions = sorted({found.session_id for found in group if found.session_id is not None})
+            if sessions:
+                lines.append(f"{'':20}sessions: {_shortened(sessions)}")
+            inside = {id(found) for found in group}
+            hit = dict.fromkeys(nodeid for nodeid, found in counting if id(found) in inside)
+            lines.append(f"{'':20}tests: {_shortened(hit)}")
+        allowed = [found for _, found in self._found if found.allowed is not None]
+        nobodys = [found for _, found in self._found if not found.counts and found.allowed is None]
+        if allowed:
+            lines.append(f"allowed: {len(allowed)}")
+        if nobodys:
+            causes = sorted(
+                {found.cause if found.cause in NOT_THE_TESTS else "seen too late" for found in nobodys} - {None}
+            )
+            lines.append(f"no test's doing: {len(nobodys)} ({', '.join(str(cause) for cause in causes)})")
+        return lines
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _shortened(names: Iterable[str]) -> str:
+    every = list(names)
+    more = f", and {len(every) - _TESTS_SHOWN} more" if len(every) > _TESTS_SHOWN else ""
+    return ", ".join(every[:_TESTS_SHOWN]) + more

@@ -1,0 +1,282 @@
+"""Watching every event loop that runs during a test.
+
+Two classes have all the ways in which a loop comes to run: `asyncio.Runner` (behind asyncio.run,
+anyio and pytest-asyncio) and the loops' own base. While a test is watched, their methods see to it
+that an introspector is attached first, so that even the loop's first task is metered. No event loop
+policy is touched. When the test is over, everything is as it was.
+
+The code under test may have introspectors of its own. Those know the sessions: as long as a test
+is watched, a session's scope that is opened on a watched loop is opened with the watch as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import linecache
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pytest
+
+from openrtc_introspect_core import Block, Introspector, Location, StateError
+from openrtc_introspect_core._scope import SessionScope
+
+from ._findings import Finding, fix_of
+
+_OUR_THREADS = "openrtc-introspect"
+
+
+class Watch(Introspector):
+    """An introspector that serves nothing and looks at the loop with or without sessions.
+
+    It measures in real time on any loop: time that a FakeLoop only pretends to spend blocks nobody.
+    """
+
+    def __init__(self, threshold_ms: float) -> None:
+        super().__init__(name="pytest", socket_path=False, slow_session_threshold_ms=threshold_ms)
+        self.folder = Path.cwd()
+        """What the blocks' files are told from."""
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self._read = 0
+        # What is found is told once, by the test's failure.
+        self._blocks._log = lambda block, now: None  # type: ignore[method-assign]
+
+    def begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Attaches to the one loop that it watches."""
+        self.attach(loop)
+        self.loop = loop
+        self._sessions_live(True)
+
+    def session(self, session_id: str, **kwargs: Any) -> SessionScope:
+        running = asyncio._get_running_loop()
+        if self.loop is not None and running is not None and running is not self.loop:
+            raise StateError(
+                "the fixture `introspector` measures the first loop that ran after it was set up, and this is another "
+                "one: make an Introspector of your own here"
+            )
+        return super().session(session_id, **kwargs)
+
+    def _sessions_live(self, some: bool) -> None:
+        super()._sessions_live(True)  # the watchdog looks for blocks of no session, too
+
+    def threads(self) -> list[Any]:
+        return [each for each in (self._service, self._watchdog) if each is not None]
+
+    def new_blocks(self) -> list[Block]:
+        """Those since it was last asked."""
+        blocks = self.blocks(since=self._read)
+        self._read = blocks[-1].seq if blocks else self._read
+        return blocks
+
+
+class Watcher:
+    """A context manager: all loops that run inside are watched.
+
+    threshold_ms: what counts as a block. root: folder that files are told from.
+    """
+
+    def __init__(self, threshold_ms: float, root: Path) -> None:
+        self.threshold_ms = threshold_ms
+        self.loops = 0
+        """How many loops have been watched."""
+        self.faults: list[str] = []
+        """What kept loops from being watched."""
+        self._root = root
+        self._watches: list[Watch] = []
+        self._by_loop: dict[asyncio.AbstractEventLoop, Watch] = {}
+        self._handed_out: Watch | None = None
+        self._mirrored: dict[SessionScope, SessionScope] = {}
+        self._lock = threading.Lock()
+        self._patch = pytest.MonkeyPatch()
+
+    def __enter__(self) -> Watcher:
+        self._through(asyncio.Runner, "get_loop", after=True)
+        self._through(asyncio.Runner, "run")
+        loops: list[Any] = [asyncio.BaseEventLoop]
+        if "uvloop" in sys.modules:
+            loops.append(sys.modules["uvloop"].Loop)
+        for loop in loops:
+            self._through(loop, "run_until_complete")
+            self._through(loop, "run_forever")
+        self._mirror_scopes()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._patch.undo()
+        with self._lock:
+            watches, self._watches = self._watches, []
+            self._by_loop.clear()
+        for watch in watches:
+            _end(watch)
+
+    def introspector(self) -> Watch:
+        """One that is attached to the running loop, or else to the first loop that runs from now on."""
+        if self._handed_out is None:
+            watch = self._handed_out = Watch(self.threshold_ms)
+            running = asyncio._get_running_loop()
+            if running is not None:
+                self._attach(watch, running)
+        return self._handed_out
+
+    def found(self) -> list[Finding]:
+        """The blocks since it was last asked."""
+        with self._lock:
+            watches = list(self._watches)
+        return [self._finding(block, watch.folder) for watch in watches for block in watch.new_blocks()]
+
+    # --- loops -----------------------------------------------------------------------------------
+
+    def _through(self, owner: Any, name: str, *, after: bool = False) -> None:
+        """Calls of `owner.name` watch the loop first, or where it is only made by them, afterwards."""
+        original = getattr(owner, name)
+
+        def watched(this: Any, *args: Any, **kwargs: Any) -> Any:
+            __tracebackhide__ = True
+            if after:
+                loop = original(this, *args, **kwargs)
+                self._watch(loop)
+                return loop
+            begins = False
+            if asyncio._get_running_loop() is None:
+                with contextlib.suppress(RuntimeError):  # closed: the call itself says so
+                    begins = self._watch(this.get_loop() if isinstance(this, asyncio.Runner) else this)
+            if begins and name in vars(this):  # the introspector times this method on the loop itself
+                return getattr(this, name)(*args, **kwargs)
+            return original(this, *args, **kwargs)
+
+        self._patch.setattr(owner, name, watched)
+
+    def _watch(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether it is watched since now."""
+        waits = self._handed_out if self._handed_out is not None and self._handed_out.loop is None else None
+        if loop in self._by_loop and waits is None:
+            return False
+        if threading.current_thread().name.startswith(_OUR_THREADS) or loop.is_closed() or loop.is_running():
+            return False
+        try:
+            self._attach(waits or Watch(self.threshold_ms), loop)
+        except Exception as error:  # the test is not to suffer from it
+            self.faults.append(f"{type(loop).__module__}.{type(loop).__qualname__}: {error!r}")
+            return False
+        return True
+
+    def _attach(self, watch: Watch, loop: asyncio.AbstractEventLoop) -> None:
+        before = self._by_loop.get(loop)
+        if before is not None:
+            _end(before)
+        watch.begin(loop)
+        with self._lock:
+            self.loops += before is None
+            ended = [each for each in self._by_loop if each.is_closed()]
+            closed = [self._by_loop.pop(each) for each in ended]
+            self._by_loop[loop] = watch
+            self._watches.append(watch)
+        for each in closed:  # a test may run a thousand loops, one after the other
+            _end(each)
+
+    # --- sessions --------------------------------------------------------------------------------
+
+    def _mirror_scopes(self) -> None:
+        enter, leave = SessionScope.__enter__, SessionScope.__exit__
+
+        def entered(scope: SessionScope) -> Any:
+            mirrored = self._mirror_of(scope)
+            if mirrored is None:
+                return enter(scope)
+            mirrored.__enter__()
+            try:
+                session = enter(scope)
+            except BaseException:
+                mirrored.__exit__(None, None, None)
+                raise
+            self._mirrored[scope] = mirrored
+            return session
+
+        def left(scope: SessionScope, *error: Any) -> None:
+            leave(scope, *error)
+            mirrored = self._mirrored.pop(scope, None)
+            if mirrored is not None:
+                mirrored.__exit__(*error)
+
+        self._patch.setattr(SessionScope, "__enter__", entered)
+        self._patch.setattr(SessionScope, "__exit__", left)
+
+    def _mirror_of(self, scope: SessionScope) -> SessionScope | None:
+        """The same session, of the watch on the loop that runs here; None where there is none."""
+        running = asyncio._get_running_loop()
+        loops = [running] if running is not None else list(self._by_loop)
+        watch = self._by_loop.get(loops[0]) if len(loops) == 1 else None
+        if watch is None or isinstance(scope._introspector, Watch) or scope._session is not None:
+            return None
+        try:
+            return Introspector.session(
+                watch, scope._session_id, agent_name=scope._agent_name, metadata=scope._metadata
+            )
+        except StateError:  # two introspectors with a session of one name: whose it is cannot be told
+            return None
+
+    # --- findings --------------------------------------------------------------------------------
+
+    def _finding(self, block: Block, folder: Path) -> Finding:
+        place = block.location
+        file, source = None, ""
+        if place is not None:
+            path = folder / place.file
+            source = linecache.getline(str(path), place.line).strip()
+            file = path.relative_to(self._root).as_posix() if path.is_relative_to(self._root) else place.file
+            if not path.exists():
+                file = place.file
+        return Finding(
+            session_id=block.session_id,
+            agent_name=block.agent_name,
+            task_name=block.task_name,
+            duration_ms=block.duration_ms,
+            cause=block.cause,
+            detail=block.detail,
+            file=file,
+            line=place.line if place is not None else None,
+            function=place.function if place is not None else None,
+            source=source,
+            fix=fix_of(block.cause, _called_from(place, block.stack), source),
+        )
+
+
+def _called_from(place: Location | None, stack: Sequence[Location]) -> list[str]:
+    """The files of the calls further in than `place`; `stack` has the innermost last."""
+    inner = itertools.takewhile(lambda each: each != place, reversed(stack))
+    return [each.file for each in inner]
+
+
+_ending: list[Watch] = []
+"""Watches whose threads are on their way out; waiting for each would cost a test 50 ms."""
+
+
+def _end(watch: Watch) -> None:
+    loop = watch.loop
+    if loop is not None and loop.is_running() and asyncio._get_running_loop() is not loop:
+        # It runs on in another thread, and is that thread's to touch.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(watch.close)
+            return
+    watch._begin_closing()
+    _ending.append(watch)
+    for each in [each for each in _ending if not any(thread.is_alive() for thread in each.threads())]:
+        each._close_usage()
+        _ending.remove(each)
+
+
+def wait_for_ends() -> None:
+    """Waits until no thread of a watch is left."""
+    while _ending:
+        watch = _ending.pop()
+        for thread in watch.threads():
+            thread.join(2.0)
+        watch._close_usage()

@@ -1,0 +1,193 @@
+"""Agents in files: which files have one, and importing it, fresh each time.
+
+A file is looked at before it is imported, so that helpers beside the agents are not run for nothing.
+An agent's file is a module of a package of ours, `openrtc_agents`, so it can import what stands beside
+it both ways: `import menu` and `from .menu import dishes`. It is compiled from its source, never
+taken from a cache, which tells two versions of the same second and size for one.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from openrtc_introspect_core import PoolSession
+
+PACKAGE = "openrtc_agents"
+WANTED = "`async def entrypoint(session)`"
+
+Entrypoint = Callable[["PoolSession"], Awaitable[Any]]
+
+
+class AgentError(Exception):
+    """A file whose agents cannot be hosted: where and why, in one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a file has, as far as its source tells."""
+
+    entrypoint_line: int | None
+    """Where `entrypoint` gets its value; None: nowhere."""
+    livekit: bool
+    """It imports livekit and has classes of its own."""
+
+    @property
+    def may_be_agent(self) -> bool:
+        return self.entrypoint_line is not None or self.livekit
+
+
+def python_files(path: Path) -> list[Path]:
+    """The file, or those in the folder, not in folders below it."""
+    return sorted(path.glob("*.py")) if path.is_dir() else [path]
+
+
+def folder_of(path: Path) -> Path:
+    return path if path.is_dir() else path.parent
+
+
+def look(path: Path) -> Contents:
+    """What the file has, without running it. Raises AgentError."""
+    try:
+        tree = ast.parse(path.read_bytes(), str(path))
+    except SyntaxError as error:
+        raise AgentError(f"{path}:{error.lineno or 1}: SyntaxError: {error.msg}") from None
+    except (OSError, ValueError) as error:
+        raise AgentError(f"{path}: {error}") from None
+    line, imports, classes = None, False, False
+    for node in _top_level(tree):
+        match node:
+            case ast.FunctionDef(name="entrypoint") | ast.AsyncFunctionDef(name="entrypoint"):
+                line = node.lineno
+            case ast.Assign(targets=targets) if any(_is_entrypoint(target) for target in targets):
+                line = node.lineno
+            case ast.AnnAssign(target=target, value=ast.expr()) if _is_entrypoint(target):
+                line = node.lineno
+            case ast.ClassDef():
+                classes = True
+            case ast.Import(names=names) | ast.ImportFrom(names=names):
+                if any((each.asname or each.name) == "entrypoint" for each in names):
+                    line = node.lineno
+                modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else [each.name for each in names]
+                imports |= any(module.partition(".")[0] == "livekit" for module in modules)
+    return Contents(line, imports and classes)
+
+
+def _top_level(tree: ast.AST) -> Iterator[ast.AST]:
+    """Statements that run when the module is imported; not what is inside of functions and classes."""
+    for node in ast.iter_child_nodes(tree):
+        yield node
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.expr)):
+            yield from _top_level(node)
+
+
+def _is_entrypoint(target: ast.expr) -> bool:
+    return isinstance(target, ast.Name) and target.id == "entrypoint"
+
+
+def load(path: Path) -> dict[str, Entrypoint]:
+    """The agents of a file, by name, imported anew; none where it has none. Raises AgentError."""
+    contents = look(path)
+    if contents.entrypoint_line is None:
+        from openrtc_top._dev.livekit import agents_of, installed
+
+        return agents_of(import_file(path), path.stem) if contents.livekit and installed() else {}
+    module = import_file(path)
+    return {path.stem: _checked(getattr(module, "entrypoint", None), path, contents.entrypoint_line)}
+
+
+def _checked(entrypoint: Any, path: Path, line: int) -> Entrypoint:
+    if not (inspect.iscoroutinefunction(entrypoint) or inspect.iscoroutinefunction(getattr(entrypoint, "__call__", 0))):  # noqa: B004
+        kind = "a function without `async`" if inspect.isfunction(entrypoint) else f"{entrypoint!r:.80}"
+        raise AgentError(f"{path}:{line}: entrypoint must be {WANTED}, it is {kind}")
+    try:
+        inspect.signature(entrypoint).bind(None)
+    except (TypeError, ValueError):
+        raise AgentError(f"{path}:{line}: entrypoint must take one argument, the session: {WANTED}") from None
+    checked: Entrypoint = entrypoint
+    return checked
+
+
+class _FromSource(SourceFileLoader):
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        code: CodeType = self.source_to_code(self.get_data(path), path)
+        return code
+
+
+def import_file(path: Path) -> ModuleType:
+    """Its module, imported anew. Raises AgentError, and then the module before stays."""
+    folder = path.resolve().parent
+    _package(folder)
+    name = f"{PACKAGE}.{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path.resolve(), loader=_FromSource(name, str(path.resolve())))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    before = sys.modules.get(name)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        sys.modules.pop(name)
+        if before is not None:
+            sys.modules[name] = before
+        raise AgentError(f"{_place(error, path, folder)}: {_words(error)}") from None
+    return module
+
+
+def _package(folder: Path) -> None:
+    """Makes what stands in the folder importable, with and without a dot."""
+    package = sys.modules.get(PACKAGE)
+    if package is None:
+        package = sys.modules[PACKAGE] = ModuleType(PACKAGE)
+    package.__path__ = [str(folder)]
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+
+
+def forget_helpers(folder: Path, agents: set[Path]) -> None:
+    """Lets the user's own modules below the folder that are no agents' be imported anew."""
+    folder = folder.resolve()
+    kept = {str(path.resolve()) for path in agents}
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if file and file not in kept and Path(file).is_relative_to(folder) and _is_users(name, Path(file)):
+            del sys.modules[name]
+
+
+def _is_users(name: str, file: Path) -> bool:
+    """Neither installed nor of this program, which may stand below the folder as well."""
+    installed = "site-packages" in file.parts or any(file.is_relative_to(p) for p in (sys.prefix, sys.base_prefix))
+    return not installed and name.partition(".")[0] not in ("__main__", "openrtc_top", "openrtc_introspect_core")
+
+
+def _place(error: BaseException, path: Path, folder: Path) -> str:
+    """The innermost line in the agents' folder, as the user wrote its path."""
+    if isinstance(error, SyntaxError) and error.filename:
+        file, line = error.filename, error.lineno
+    else:
+        frames = [
+            frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(folder)
+        ]
+        if not frames:
+            return str(path)
+        file, line = frames[-1].filename, frames[-1].lineno
+    if Path(file).is_relative_to(folder):
+        file = str(path.parent / Path(file).relative_to(folder))
+    return f"{file}:{line or 1}"
+
+
+def _words(error: BaseException) -> str:
+    said = error.msg if isinstance(error, SyntaxError) else str(error)
+    return " ".join(f"{type(error).__name__}: {said}".split()).removesuffix(":")

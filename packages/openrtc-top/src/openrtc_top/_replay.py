@@ -1,0 +1,86 @@
+"""The live view's other feed: a recording instead of workers, at whatever moment the keys choose."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import anyio
+
+from openrtc_top._live import Live, Remember, keyboard
+from openrtc_top._page import Inspection
+from openrtc_top._playback import Playback
+from openrtc_top._state import Event, Inspected, State, reduce
+from openrtc_top._terminal import Terminal
+from openrtc_top._view import Screen
+from openrtc_top._view.playback import playback_line
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
+    from openrtc_top._tape import Tape
+
+_NOT_RECORDED = Inspection(problem="a recording does not hold the tasks and stacks of sessions")
+
+
+def show(state: State, tape: Tape, frame: int) -> State:
+    """The state with the workers as they were at this frame."""
+    return replace(state, now=tape.times[frame], unseen=None).showing(tape.workers(frame))
+
+
+def run(state: State, tape: Tape, *, color: bool, ascii: bool, remember: Remember) -> int:
+    """Replay on the terminal until quit. Returns the exit code."""
+    with Terminal(sys.stdout, keyboard(), color=color, ascii=ascii) as terminal:
+        return anyio.run(_Replay(state, tape, terminal, remember).run, None)
+
+
+class _Replay(Live):
+    def __init__(self, state: State, tape: Tape, terminal: Terminal, remember: Remember) -> None:
+        super().__init__(state, list, terminal, 1.0, remember, ())
+        self._tape = tape
+        self._playback = Playback(tape.times, cut_off=tape.cut_off)
+        self._steered = anyio.Event()
+        self._state = show(self._state, tape, 0)
+
+    def _feed(self, tasks: TaskGroup) -> None:
+        tasks.start_soon(self._play)
+
+    async def _play(self) -> None:
+        due = anyio.current_time()
+        while True:
+            wait_s = self._playback.wait_s()
+            due = max(due + (wait_s or 0.0), anyio.current_time())  # what drawing takes is made up for
+            self._steered = anyio.Event()
+            with anyio.move_on_at(None if wait_s is None else due) as waited:
+                await self._steered.wait()
+            if waited.cancelled_caught:
+                self._go(self._playback.next())
+            else:
+                due = anyio.current_time()
+
+    def _go(self, playback: Playback) -> None:
+        moved = playback.frame != self._playback.frame
+        self._playback = playback
+        if moved:
+            self._state = show(self._state, self._tape, playback.frame)
+        self._changed.set()
+
+    def _press(self, name: str) -> None:
+        typing = self._state.editing or self._state.chooser is not None
+        steered = None if typing else self._playback.press(name)
+        if steered is None:
+            super()._press(name)
+            return
+        self._go(steered)
+        self._steered.set()
+
+    def _dispatch(self, event: Event) -> None:
+        super()._dispatch(event)
+        page = self._state.page
+        if page is not None and page.told is None:
+            self._state = reduce(self._state, Inspected(*page.identity, _NOT_RECORDED))
+
+    def _screen(self, columns: int, lines: int) -> Screen:
+        screen = super()._screen(columns, max(1, lines - 1))
+        return replace(screen, lines=[*screen.lines[: lines - 1], playback_line(self._playback, columns)])

@@ -1,0 +1,227 @@
+"""`openrtc diagnose`: what it prints of scripted workers to the letter, its exit codes, and a real worker's fault."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from openrtc_introspect_core import Finding
+from openrtc_introspect_core.wire import Block, Location, Snapshot, WorkerSocket
+from openrtc_introspect_testing import FakeWorker
+from openrtc_top._cli.app import app
+from openrtc_top._view import to_text
+from openrtc_top._view.findings import findings_line, report
+from openrtc_top._view.screen import Screen
+from openrtc_top._watching import Watched, interval_s, watch_workers
+
+MakeSnapshot = Callable[..., Snapshot]
+MakeBlock = Callable[..., Block]
+OpenRTC = Callable[..., subprocess.CompletedProcess[str]]
+
+SCREENS = Path(__file__).parent / "screens"
+
+
+def finding(**fields: Any) -> Finding:
+    told: dict[str, Any] = {
+        "code": "slow-session",
+        "severity": "critical",
+        "title": "lookup_menu blocks the loop: 9 times in 58 s, 2.9 s in all",
+        "seen": "sync-call at agents/restaurant.py:42 in lookup_menu, job-c1d550 (restaurant), the longest 320 ms, "
+        "up to 37 sessions waited",
+        "threshold": "3 blocks of the same code, 2 of 300 ms together, or 1 of 1.0 s",
+        "fix": "use an async client, or move the call to a thread: `await asyncio.to_thread(...)`",
+        "runbook": "loop-blocked",
+        "section": "A synchronous call",
+        "value": 9.0,
+        "limit": 3.0,
+        "unit": "blocks",
+        "session_id": "job-c1d550",
+        "location": Location("agents/restaurant.py", 42, "lookup_menu"),
+        **fields,
+    }
+    return Finding(**told)
+
+
+GROWS = finding(
+    code="memory-trend",
+    severity="warning",
+    title="memory grows by 24 MB a minute",
+    seen="rss 1900 to 1902 MB in 5.0 s, with no more sessions; at the limit of 4096 MB in 90 min",
+    threshold="2 MB while watched",
+    fix="find what is kept",
+    runbook="memory-pressure",
+    section="Memory grows",
+)
+
+
+@pytest.fixture
+def watched(make_snapshot: MakeSnapshot) -> Watched:
+    frames = [make_snapshot(taken_at=1000.0 + t, sessions=52) for t in range(6)]
+    return Watched(WorkerSocket(Path("x.sock"), "voice-a", 1), frames)
+
+
+def same(name: str, text: str) -> None:
+    path = SCREENS / f"{name}.txt"
+    if os.environ.get("OPENRTC_WRITE_SCREENS"):
+        path.write_text(text + "\n", encoding="utf-8")
+    assert text + "\n" == path.read_text(encoding="utf-8")
+
+
+def text_of(lines: list[Any], width: int) -> str:
+    return to_text(Screen(lines, width), width, len(lines))
+
+
+@pytest.mark.parametrize("width", [60, 120])
+@pytest.mark.parametrize("found", [[], [finding(), GROWS]], ids=["clean", "found"])
+def test_the_report(watched: Watched, width: int, found: list[Finding]) -> None:
+    """Each finding with its evidence, wrapped to the terminal's width."""
+    lines = report(watched, found, width)
+    assert all(line.width <= width for line in lines)
+    same(f"diagnose-{'found' if found else 'clean'}-{width}", text_of(lines, width))
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_the_line_of_the_live_view(width: int) -> None:
+    """The worst one; where to read on, and how many more, as far as there is room. None: no line."""
+    (line,) = findings_line([finding(), GROWS], width)
+    assert line.width <= width
+    same(f"findings-line-{width}", text_of([line], width))
+    assert findings_line([], width) == []
+
+
+def test_time_that_the_host_took_is_told(watched: Watched, make_past: MakeBlock) -> None:
+    """Of the watch: two blocks of 0.5 s, of which one lies half before it, are 0.75 s of 5."""
+    told = {"cause": "descheduled", "duration_ms": 500.0, "session_id": None}
+    watched.blocks += [make_past(1, started_at=999.75, **told), make_past(2, started_at=1002.0, **told)]
+    assert watched.not_let_run_pct == pytest.approx(15.0)
+    first, *_, last = text_of(report(watched, [], None), 200).splitlines()
+    assert first.endswith("the host did not let it run for 15 % of that · nothing found")
+    assert last.endswith("The host is crowded, which is no finding yet: openrtc runbook host-throttled")
+
+
+def test_how_often_it_looks() -> None:
+    """Ten times or more, once a second at least; sixty times of long watches."""
+    assert [interval_s(seconds) for seconds in (2.0, 5.0, 30.0, 600.0)] == [0.2, 0.5, 1.0, 10.0]
+
+
+# --- the command ---------------------------------------------------------------------------------
+
+
+def diagnosed(*arguments: str) -> Any:
+    return CliRunner().invoke(app, ["diagnose", "--seconds", "2", *arguments])
+
+
+def blocks(make_past: MakeBlock) -> list[Block]:
+    return [make_past(n, started_at=1003.0 - n, duration_ms=120.0) for n in range(1, 4)]
+
+
+@pytest.mark.slow
+def test_found_and_clean(make_snapshot: MakeSnapshot, make_past: MakeBlock, tmp_path: Path) -> None:
+    """Several workers at once: each has its report, exit code 3 where anything was found, and 0 where nothing was.
+
+    One that does not answer is told of on stderr; it is exit code 1 only where nothing was found.
+    """
+    frames = [make_snapshot(taken_at=1000.0 + t / 5, blocks=(), rss_trend_mb_per_min=0.0) for t in range(11)]
+    slow = [make_snapshot(taken_at=1000.0 + t / 5, name="voice-b") for t in range(11)]
+    history = blocks(make_past)
+    slow = [_with_blocks(snapshot, 3) for snapshot in slow]
+    with FakeWorker(frames) as good, FakeWorker(slow, blocks=history) as bad:
+        both = diagnosed("--socket", str(good.path), "--socket", str(bad.path), "--socket", str(tmp_path / "x.sock"))
+        good.then(*frames)
+        bad.then(*slow)
+        as_json = diagnosed("--json", "--socket", str(bad.path))
+        clean = diagnosed("--socket", str(good.path))
+        good.then(*frames)
+        partly = diagnosed("--socket", str(good.path), "--socket", str(tmp_path / "x.sock"))
+    assert (both.exit_code, as_json.exit_code, clean.exit_code, partly.exit_code) == (3, 3, 0, 1)
+    assert both.stderr.startswith("error: no worker answers at ")
+    lines = both.stdout.splitlines()
+    assert lines[0].startswith("voice-a · pid 41213 · 0 sessions · watched for ")
+    assert lines[0].endswith("nothing found")
+    assert lines[3:5] == ["", lines[4]]
+    assert lines[5].startswith(" WARNING slow-session: lookup_menu blocks the loop: 3 times in 60 s, 360 ms in all")
+    assert lines[9] == '    runbook    openrtc runbook loop-blocked, "A synchronous call"'
+    told = json.loads(as_json.stdout)
+    assert {key: told[key] for key in ("worker", "pid", "snapshots")} == {
+        "worker": "voice-b",
+        "pid": 41213,
+        "snapshots": 11,
+    }
+    (found,) = told["findings"]
+    assert (found["code"], found["session_id"], found["location"]["line"]) == ("slow-session", "job-c1d550", 42)
+    assert "the pipeline" in clean.stdout
+
+
+def _with_blocks(snapshot: Snapshot, number: int) -> Snapshot:
+    from msgspec.structs import replace
+
+    return replace(snapshot, worker=replace(snapshot.worker, blocks=number))
+
+
+@pytest.mark.slow
+def test_hostile_texts(make_snapshot: MakeSnapshot, make_past: MakeBlock) -> None:
+    """Nothing that a terminal would obey comes through."""
+    evil = "\x1b[2J\x9b\u202e\n"
+    told = dict.fromkeys(("session_id", "agent_name", "tenant", "task_name", "cause", "detail"), evil)
+    history = [make_past(n, started_at=1003.0 - n, location=Location(evil, 1, evil), **told) for n in range(1, 5)]
+    frames = [_with_blocks(make_snapshot(name=evil, taken_at=1000.0 + t / 5), 4) for t in range(11)]
+    for option in ([], ["--json"]):
+        with FakeWorker(frames, blocks=history) as worker:
+            result = diagnosed("--socket", str(worker.path), *option)
+        assert result.exit_code == 3
+        assert all(line.isprintable() for line in result.stdout.split("\n"))
+
+
+@pytest.mark.parametrize("given", ["1.9", "3601", "x", "nan"])
+def test_how_long_is_checked(given: str) -> None:
+    """One line, and exit code 2."""
+    result = CliRunner().invoke(app, ["diagnose", "--seconds", given])
+    assert result.exit_code == 2
+    assert f"{given!r}; accepted are 2 to 3600 seconds" in result.stderr
+
+
+def test_no_worker(runtime_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit code 1, and how to get one."""
+    monkeypatch.setattr("openrtc_top._connection.find", lambda *_, **__: [])
+    result = diagnosed()
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "openrtc demo" in result.stderr
+
+
+def test_the_help_tells_the_exit_codes() -> None:
+    """A script needs them."""
+    text = " ".join(CliRunner().invoke(app, ["diagnose", "--help"], env={"COLUMNS": "200"}).stdout.split())
+    assert "Exit codes: 0 nothing found, 1 no worker (or one does not answer, and nothing was found), 2" in text
+    assert "3 something was found" in text
+
+
+@pytest.mark.slow
+def test_a_long_watch_forgets_no_block(make_snapshot: MakeSnapshot, make_past: MakeBlock) -> None:
+    """They are asked for before a worker's history is full; once each."""
+    history = [make_past(n, started_at=1000.0) for n in range(1, 301)]
+    numbers = [0, 50, 120, 250, 300]
+    frames = [_with_blocks(make_snapshot(taken_at=1000.0 + t), number) for t, number in enumerate(numbers)]
+    with FakeWorker(frames, blocks=history) as worker:
+        assert worker.path is not None
+        (watched,) = watch_workers([WorkerSocket(worker.path, "fake", None)], 1.0)
+    assert [block.seq for block in watched.blocks] == list(range(1, 301))
+    assert watched.lost is None
+
+
+@pytest.mark.slow
+def test_a_real_worker_that_blocks(openrtc: OpenRTC, runtime_dir: Path, start_blocking: Callable[..., Any]) -> None:
+    """From the process to the line of its code."""
+    block = start_blocking("diagnosed")
+    for _ in range(3):
+        block(0.12)
+    result = openrtc("diagnose", "--seconds", "2", "--worker", "diagnosed")
+    assert result.returncode == 3, result.stdout + result.stderr
+    assert "slow-session: lookup_menu blocks the loop: 3 times in " in result.stdout
+    assert result.stderr == ""

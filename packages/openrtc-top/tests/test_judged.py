@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from openrtc_introspect_core.wire import SessionRow, Snapshot
+from openrtc_top._judged import KEPT, MOST_SESSIONS, Judged
+from openrtc_top._state import Frame, State, reduce
+from openrtc_top._view import line_to_text
+from openrtc_top._view.alert import alert
+
+MakeSession = Callable[..., SessionRow]
+MakeSnapshot = Callable[..., Snapshot]
+
+
+def growing(make_snapshot: MakeSnapshot, make_session: MakeSession, seconds: int) -> list[Snapshot]:
+    """A worker whose one session begins twenty tasks a second and ends none."""
+    frames = []
+    for second in range(seconds):
+        row = make_session("job-1", tasks=10 + 20 * second, duration_s=600.0 + second)
+        frames.append(msgspec.structs.replace(make_snapshot(row), taken_at=1000.0 + second))
+    return frames
+
+
+def test_what_is_wrong_is_found_after_some_snapshots(make_snapshot: MakeSnapshot, make_session: MakeSession) -> None:
+    """By the same rules as `openrtc diagnose`."""
+    judged = Judged()
+    for frame in growing(make_snapshot, make_session, 6):
+        judged = judged.after(frame, ())
+    assert [found.code for found in judged.findings] == ["tasks-grow"]
+
+
+def test_the_live_view_tells_the_worst_of_it(make_snapshot: MakeSnapshot, make_session: MakeSession) -> None:
+    """In the line of what is wrong now, where nothing more urgent is."""
+    state = State()
+    for frame in growing(make_snapshot, make_session, 6):
+        state = reduce(state, Frame("w", frame))
+    (line,) = alert(state, 120)
+    assert line_to_text(line, 120, color=False).startswith(" WARNING  the tasks of job-1 only grow")
+    assert "openrtc runbook memory-pressure" in line_to_text(line, 120, color=False)
+    blocked = make_snapshot(make_session("job-1", status="slow", blocks=1, worst_block_ms=80.0))
+    (line,) = alert(reduce(state, Frame("w", msgspec.structs.replace(blocked, taken_at=1010.0))), 120)
+    assert line_to_text(line, 120, color=False).startswith(" SLOW")
+
+
+def test_only_the_last_snapshots_are_kept(make_snapshot: MakeSnapshot, make_session: MakeSession) -> None:
+    """However long the view is open, and however often it is drawn."""
+    judged = Judged()
+    for frame in growing(make_snapshot, make_session, 20):
+        judged = judged.after(frame, ())
+        judged = judged.after(msgspec.structs.replace(frame, taken_at=frame.taken_at + 0.1), ())
+    assert [frame.taken_at for frame in judged.snapshots] == [1000.0 + second for second in range(20 - KEPT, 20)]
+
+
+def test_a_clock_that_goes_back_begins_anew(make_snapshot: MakeSnapshot, make_session: MakeSession) -> None:
+    """A replay is wound back."""
+    frames = growing(make_snapshot, make_session, 6)
+    judged = Judged()
+    for frame in (*frames, frames[1]):
+        judged = judged.after(frame, ())
+    assert [frame.taken_at for frame in judged.snapshots] == [1000.0, 1001.0]
+
+
+def test_a_worker_of_very_many_sessions_is_not_judged(make_snapshot: MakeSnapshot, make_session: MakeSession) -> None:
+    """The view would have to keep too much of it."""
+    rows = [make_session(f"job-{number}") for number in range(MOST_SESSIONS + 1)]
+    assert Judged().after(make_snapshot(*rows), ()) == Judged()

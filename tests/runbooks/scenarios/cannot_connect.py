@@ -1,0 +1,18 @@
+"""A healthy worker whose environment is not the operator's: its sockets are in another folder.
+
+Once it is fixed, both have the same $OPENRTC_RUNTIME_DIR.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from _worker import FIXED, serve
+
+if __name__ == "__main__":
+    if not FIXED:
+        elsewhere = Path(os.environ["OPENRTC_RUNTIME_DIR"], "service")
+        elsewhere.mkdir(mode=0o700)
+        os.environ["OPENRTC_RUNTIME_DIR"] = str(elsewhere)
+    serve()

@@ -1,0 +1,16 @@
+"""One session waits in a synchronous call, and does not come back."""
+
+from __future__ import annotations
+
+from _worker import FIXED, serve
+from agents import restaurant
+from openrtc_introspect_core import Introspector
+
+
+async def culprit(introspector: Introspector) -> None:
+    with introspector.session("job-c1d550", agent_name="restaurant", metadata={"tenant": "acme"}):
+        await restaurant.waits_for_payment(fixed=FIXED)
+
+
+if __name__ == "__main__":
+    serve(culprit)

@@ -1,0 +1,128 @@
+"""A real session of the openrtc package's coroutine mode, observed: its tasks, its blocks and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import pickle
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import openrtc
+import pytest
+from livekit.agents.ipc.mock_room import create_mock_room
+from livekit.agents.job import JobAcceptArguments, JobContext, JobExecutorType, JobProcess, RunningJobInfo
+from livekit.protocol import agent, models
+from openrtc.core.wiring import run_session, run_session_end
+from openrtc.runtime.coroutine_runtime import CoroutineJobExecutor
+from openrtc.runtime.resources import PrewarmResources
+
+from openrtc_introspect_core import Introspector, SessionRow
+from openrtc_introspect_core.adapters.openrtc import Observer
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
+example: Any = importlib.import_module("livekit_sessions")
+"""Its agents and its scripted language model."""
+
+pytestmark = [pytest.mark.slow, pytest.mark.anyio]
+
+WITHIN_S = 60.0
+BLOCK_S = 0.2
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+class Blocking(example.Dental):  # type: ignore[misc]
+    async def on_enter(self) -> None:
+        await asyncio.sleep(0.3)
+        time.sleep(BLOCK_S)
+
+
+def job() -> RunningJobInfo:
+    return RunningJobInfo(
+        accept_arguments=JobAcceptArguments(identity="agent", name="", metadata=""),
+        job=agent.Job(
+            id="job-1",
+            room=models.Room(name="room", sid="room-1"),
+            type=agent.JobType.JT_ROOM,
+            metadata='{"tenant": "acme", "agent": "dental"}',
+        ),
+        url="",
+        token="",
+        worker_id="worker",
+        fake_job=False,
+    )
+
+
+def connected(info: RunningJobInfo) -> JobContext:
+    """A job's context with a room that needs no network."""
+    process = JobProcess(executor_type=JobExecutorType.THREAD, user_arguments=None, http_proxy=None)
+    PrewarmResources(vad=None, turn_detection_factory=None).store(process)
+    context = JobContext(
+        proc=process,
+        info=info,
+        room=create_mock_room(),
+        on_connect=lambda: None,
+        on_shutdown=lambda reason: None,
+        inference_executor=None,
+    )
+    context._connected = True
+    return context
+
+
+async def row_when(observer: Observer, condition: Any) -> SessionRow | None:
+    """The session's row once it meets the condition; None once there is no session any more."""
+    deadline = time.monotonic() + WITHIN_S
+    while True:
+        introspector: Introspector | None = observer._introspector
+        rows = introspector.snapshot().sessions if introspector is not None else []
+        row = rows[0] if rows else None
+        if condition(row):
+            return row
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
+
+
+async def test_a_session_is_observed() -> None:
+    """By the pool's name of the agent and the tenant, with the tasks that were there before it was live."""
+    observer = Observer(name="openrtc", socket_path=False)
+    pool = openrtc.AgentPool(
+        agents={"dental": Blocking},
+        default_llm=example.ScriptedLLM(example.SCRIPTS["dental"]),
+        enable_introspection=False,
+        observers=[observer],
+    )
+    executor = CoroutineJobExecutor(
+        entrypoint_fnc=partial(run_session, pool._runtime_state),
+        session_end_fnc=run_session_end,
+        context_factory=connected,
+    )
+    await executor.start()
+    await executor.launch_job(job())
+    row = await row_when(observer, lambda row: row is not None and row.blocks)
+    assert row is not None
+    assert (row.session_id, row.agent_name, row.tenant) == ("job-1", "dental", "acme")
+    assert row.tasks is not None
+    assert row.tasks > 5
+    introspector = observer._introspector
+    assert introspector is not None
+    (block,) = [block for block in introspector.blocks() if block.session_id == "job-1" and block.cause == "sync-call"]
+    assert block.location is not None
+    assert block.location.function == "Blocking.on_enter"
+    tasks = await asyncio.to_thread(introspector.tasks, "job-1")
+    assert "CoroutineJobExecutor._run_entrypoint" in {task.coroutine for task in tasks}
+    await executor.aclose()
+    assert await row_when(observer, lambda row: row is None) is None
+    introspector.close()
+
+
+def test_an_observer_goes_to_other_processes() -> None:
+    """As the pool's process mode wants it."""
+    observer = pickle.loads(pickle.dumps(Observer(name="openrtc", slow_session_threshold_ms=80)))
+    assert isinstance(observer, openrtc.SessionObserver)

@@ -1,0 +1,40 @@
+"""The programs in docs/hosting.md do what stands below them."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+PAGE = Path(__file__).parent.parent / "docs/hosting.md"
+PROGRAMS = re.findall(
+    r"^```python\n(.*?)^```\n\n```text\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("program", "printed"), PROGRAMS, ids=range(len(PROGRAMS)))
+def test_a_program_prints_what_the_page_says(program: str, printed: str, tmp_path: Path) -> None:
+    """Each as a script of its own."""
+    script = tmp_path / "script.py"
+    script.write_text(program)
+    with tempfile.TemporaryDirectory(prefix="rt") as directory:
+        result = subprocess.run(
+            [sys.executable, str(script)],
+            env={**os.environ, "OPENRTC_RUNTIME_DIR": directory},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert (result.returncode, result.stdout) == (0, printed), result.stderr
+
+
+def test_each_program_of_the_page_is_run() -> None:
+    """None stands there without what it prints."""
+    assert len(PROGRAMS) == PAGE.read_text(encoding="utf-8").count("```python") == 2
