@@ -180,6 +180,7 @@ class AsyncioHook(LoopHook):
     def leave_scope(self, session: Session, entered: asyncio.Task[Any] | None) -> None:
         if entered is None:
             return
+        # Not by runs_here(): asyncio forgets in a forked child that its loop runs.
         if threading.get_ident() != self.thread_id and self.loop.is_running():
             self._on_its_thread(lambda: self.leave_scope(session, entered))
             return
