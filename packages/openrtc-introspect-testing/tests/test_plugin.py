@@ -704,9 +704,9 @@ def test_an_entry_matches_by_path_and_line_or_function(entry: str, matches: bool
         ("sync-call", ["mysocket.py"], "", "await asyncio.to_thread"),
         ("sync-call", [], "time.sleep(1)", "await asyncio.sleep"),
         ("cpu", [], "", "process pool"),
-        ("import", [], "", "when the program starts"),
-        ("burst", [], "", "fewer tasks"),
-        ("callback", [], "", "keep callbacks short"),
+        ("import", [], "", "when the worker starts"),
+        ("burst", [], "", "spread what the sessions do"),
+        ("callback", [], "", "as short as a task's step"),
         (None, [], "", "asyncio.to_thread"),
     ],
 )

@@ -11,16 +11,6 @@ NOT_THE_TESTS = frozenset({"gc", "gil-contention", "descheduled"})
 _SHOWN = 5
 """Places that one failure tells of."""
 
-_FIXES = {
-    "sync-call": "await asyncio.to_thread(...) around the call, or an async client in its place",
-    "cpu": "loop.run_in_executor with a process pool, or smaller pieces with await asyncio.sleep(0) in between",
-    "native": "await asyncio.to_thread(...) if the call gives the GIL away, else a process pool",
-    "import": "import it when the program starts, before the event loop runs",
-    "burst": "let fewer tasks wake at once: a semaphore, or await asyncio.sleep(0) between their pieces",
-    "callback": "keep callbacks short: start a task, or loop.run_in_executor, from there",
-}
-_ANY_FIX = "what waits or computes at this line goes to await asyncio.to_thread(...)"
-
 _INSTEAD = (
     (("requests/", "urllib3/", "urllib/", "http/client.py", "httpx/"), "an async HTTP client"),
     (("sqlite3/", "psycopg2/", "pymysql/", "redis/"), "the database's async client"),
@@ -81,7 +71,11 @@ def fix_of(cause: str | None, called: Sequence[str], source: str) -> str:
                 return f"{instead}, or await asyncio.to_thread(...) around the call"
         if "sleep(" in source:
             return "await asyncio.sleep(...)"
-    return _FIXES.get(cause or "", _ANY_FIX)
+    # What `openrtc diagnose` says of the same blocks in a worker. Here, since most runs find nothing.
+    from openrtc_introspect_core._advice import ADVICE
+
+    advice = ADVICE.get("bursts" if cause == "burst" else f"slow-session/{cause}", ADVICE["slow-session/sync-call"])
+    return advice.fix.replace("`", "")
 
 
 def by_place(findings: Iterable[Finding]) -> list[list[Finding]]:
