@@ -243,7 +243,8 @@ class TrioHook(LoopHook):
         return task.context.get(self._binding) if task is not None else None
 
     def seen_running(self, end: FrameType | None) -> Task | None:
-        return self.stepping
+        # Metered steps have their own books: many of them in one iteration are no single task's block.
+        return self.stepping if self._began is None else None
 
     def whose(self, seen: Task | None) -> tuple[Session | None, str | None]:
         return (seen.context.get(self._binding), name_of(seen)) if seen is not None else (None, None)
