@@ -429,7 +429,7 @@ def test_a_full_history_is_of_a_shorter_time() -> None:
 
 @pytest.mark.parametrize(("calls_ours", "codes"), [(True, []), (False, ["tagging-lost"])])
 def test_a_replaced_task_factory_is_found_where_it_loses_tasks(
-    run_on_asyncio: Callable[..., Any], calls_ours: bool, codes: list[str]
+    run_virtually: Callable[..., Any], calls_ours: bool, codes: list[str]
 ) -> None:
     """By what a real introspector notes. One that calls ours does no harm."""
 
@@ -442,8 +442,8 @@ def test_a_replaced_task_factory_is_found_where_it_loses_tasks(
             await asyncio.create_task(frames())
 
     async def main() -> list[Finding]:
-        async with Introspector(socket_path=False) as introspector:
-            loop = asyncio.get_running_loop()
+        loop: Any = asyncio.get_running_loop()
+        async with Introspector(socket_path=False, clock=loop.clock) as introspector:
             ours: Any = loop.get_task_factory()
             theirs = ours if calls_ours else asyncio.Task
             loop.set_task_factory(lambda loop, coro, **options: theirs(coro=coro, loop=loop, **options))
@@ -457,7 +457,7 @@ def test_a_replaced_task_factory_is_found_where_it_loses_tasks(
             loop.set_task_factory(ours)
             return diagnose(told)
 
-    assert [found.code for found in run_on_asyncio(main())] == codes
+    assert [found.code for found in run_virtually(main())] == codes
 
 
 def test_where_the_task_factory_was_replaced_less_is_evidence() -> None:
