@@ -138,7 +138,7 @@ def _word_for(future: Any, frame: FrameType | None) -> str | None:
         return f"gather of {len(children)}"
     if frame is not None and frame.f_code is asyncio.sleep.__code__:
         delay = frame.f_locals.get("delay")
-        return f"sleep of {delay:g} s" if isinstance(delay, int | float) else None
+        return f"sleep of {delay:.4g} s" if isinstance(delay, int | float) else None
     return None
 
 
