@@ -450,7 +450,7 @@ def test_a_loop_stopped_restarted_and_closed_with_tasks_pending(factory: str, me
     done = run_script(code)
     assert (done.returncode, done.stdout) == (0, "over\n"), done.stderr
     assert done.stderr.count("Task was destroyed but it is pending!") == 1
-    assert "openrtc" not in done.stderr
+    assert "openrtc_introspect_core" not in done.stderr
 
 
 _ENDINGS = {
@@ -816,7 +816,7 @@ def test_a_start_without_file_descriptors_works_or_leaves_nothing(runtime_dir: P
     done = run_script(code, str(spare))
     assert (done.returncode, done.stdout) == (0, "")
     # CPython's own: a loop that could not be made complains when it is collected.
-    assert "openrtc" not in done.stderr
+    assert "openrtc_introspect_core" not in done.stderr
 
 
 def test_wall_clock_jumps_change_no_figure(run_virtually: Run, monkeypatch: pytest.MonkeyPatch) -> None:
