@@ -80,7 +80,7 @@ async def row_when(observer: Observer, condition: Any) -> SessionRow | None:
     """The session's row once it meets the condition; None once there is no session any more."""
     deadline = time.monotonic() + WITHIN_S
     while True:
-        introspector: Introspector | None = observer._introspector
+        introspector: Introspector | None = observer.process.introspector
         rows = introspector.snapshot().sessions if introspector is not None else []
         row = rows[0] if rows else None
         if condition(row):
@@ -110,7 +110,7 @@ async def test_a_session_is_observed() -> None:
     assert (row.session_id, row.agent_name, row.tenant) == ("job-1", "dental", "acme")
     assert row.tasks is not None
     assert row.tasks > 5
-    introspector = observer._introspector
+    introspector = observer.process.introspector
     assert introspector is not None
     (block,) = [block for block in introspector.blocks() if block.session_id == "job-1" and block.cause == "sync-call"]
     assert block.location is not None

@@ -47,12 +47,12 @@ def jobs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Jobs]]:
     monkeypatch.setattr(Jobs, "begin", remembered)
     yield made
     for each in made:
-        if each._introspector is not None:
-            each._introspector.close()
+        if each.process.introspector is not None:
+            each.process.introspector.close()
 
 
 def rows(jobs: list[Jobs]) -> list[SessionRow]:
-    introspector = jobs[-1]._introspector
+    introspector = jobs[-1].process.introspector
     assert introspector is not None
     return introspector.snapshot().sessions
 
@@ -125,8 +125,8 @@ def test_an_entrypoint_that_fails_ends_it_with_the_error(run_on_asyncio: Run, jo
             await entrypoint(FakeContext())
         await tasks[0]
         assert [(row.status, row.error) for row in rows(jobs)] == [("errored", "LookupError: no room")]
-        assert jobs[-1]._introspector is not None
-        assert jobs[-1]._introspector.snapshot().worker.errored == 1
+        assert jobs[-1].process.introspector is not None
+        assert jobs[-1].process.introspector.snapshot().worker.errored == 1
 
     run_on_asyncio(main())
 

@@ -17,21 +17,16 @@ worker of its own in `openrtc top`: the operating system accounts for it anyway.
 
 from __future__ import annotations
 
-import asyncio
-import atexit
 import functools
 import json
 import logging
-import os
-import threading
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any, Protocol
-from weakref import WeakSet
 
-from .._introspector import Introspector
 from .._scope import SessionScope
 from .._sessions import MAX_NAME, Session
+from ._process import ProcessIntrospector
 
 logger = logging.getLogger("openrtc.introspect")
 
@@ -79,24 +74,19 @@ class Jobs:
     """The jobs of one process, and the introspector that measures them."""
 
     def __init__(self, options: Mapping[str, Any]) -> None:
-        self._options = dict(options)
-        self._name = Introspector(**options).name  # made to check the options; nothing is started
-        self._lock = threading.Lock()
-        self._pid = 0
-        self._introspector: Introspector | None = None
-        self._loops: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
+        self.process = ProcessIntrospector(options)
 
     def begin(self, ctx: Job) -> RunningJob:
         """A job begins, on the running loop. Its session is bound here."""
         try:
-            scope = self._attached(asyncio.get_running_loop()).session(
+            scope = self.process.attached().session(
                 ctx.job.id,
-                agent_name=(ctx.job.agent_name or self._name)[:MAX_NAME],
+                agent_name=(ctx.job.agent_name or self.process.name)[:MAX_NAME],
                 metadata=metadata_of(ctx),
             )
             running = RunningJob(scope, scope.__enter__())
         except Exception as fault:
-            logger.warning("introspection of %s: job %s runs unmeasured: %s", self._name, ctx.job.id, fault)
+            logger.warning("introspection of %s: job %s runs unmeasured: %s", self.process.name, ctx.job.id, fault)
             return RunningJob(None, None)
 
         async def shut_down() -> None:
@@ -104,19 +94,6 @@ class Jobs:
 
         ctx.add_shutdown_callback(shut_down)
         return running
-
-    def _attached(self, loop: asyncio.AbstractEventLoop) -> Introspector:
-        """This process's introspector, attached to `loop`, of which it lets go by itself when the loop is closed."""
-        with self._lock:
-            if self._introspector is None or self._pid != os.getpid():
-                self._pid = os.getpid()
-                self._loops.clear()
-                self._introspector = Introspector(**self._options)
-                atexit.register(self._introspector.close)
-            if loop not in self._loops:
-                self._introspector.attach(loop)
-                self._loops.add(loop)
-            return self._introspector
 
 
 class RunningJob:

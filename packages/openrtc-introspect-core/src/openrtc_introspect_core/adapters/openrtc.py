@@ -13,16 +13,14 @@ everything they create later is bound with them. What they did before that is of
 from __future__ import annotations
 
 import asyncio
-import atexit
 import logging
-import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .._introspector import Introspector
 from .._scope import SessionScope
 from .._sessions import MAX_NAME
 from .._tasks import context_of
+from ._process import ProcessIntrospector
 
 logger = logging.getLogger("openrtc.introspect")
 
@@ -37,11 +35,7 @@ class Observer:
     """
 
     def __init__(self, **options: Any) -> None:
-        Introspector(**options)  # only to check them
-        self._options = options
-        self._pid = 0
-        self._introspector: Introspector | None = None
-        self._loops: list[asyncio.AbstractEventLoop] = []
+        self.process = ProcessIntrospector(options)
         self._scopes: dict[str, SessionScope] = {}
 
     async def on_session_start(self, info: Any, session: Any) -> None:
@@ -59,7 +53,7 @@ class Observer:
             scope.__exit__(type(error) if error is not None else None, error, None)
 
     def _begin(self, info: Any) -> None:
-        scope = self._attached().session(
+        scope = self.process.attached().session(
             info.job_id, agent_name=info.agent_name[:MAX_NAME], metadata={"tenant": info.tenant[:MAX_NAME]}
         )
         scope.begin()
@@ -72,18 +66,6 @@ class Observer:
         running = asyncio.current_task()
         if running is not None and (context := context_of(running)) is not None:
             asyncio.get_running_loop().call_soon(scope.bind_to, context, running)
-
-    def _attached(self) -> Introspector:
-        if self._introspector is None or self._pid != os.getpid():
-            self._pid = os.getpid()
-            self._loops = []
-            self._introspector = Introspector(**self._options)
-            atexit.register(self._introspector.close)
-        loop = asyncio.get_running_loop()
-        if not any(loop is attached for attached in self._loops):
-            self._introspector.attach(loop)
-            self._loops = [*(each for each in self._loops if not each.is_closed()), loop]
-        return self._introspector
 
 
 def _tasks_of(job_id: str) -> Iterator[asyncio.Task[Any]]:

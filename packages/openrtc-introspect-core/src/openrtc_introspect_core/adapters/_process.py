@@ -1,0 +1,47 @@
+"""One introspector for a process whose loops belong to someone else."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import threading
+from collections.abc import Mapping
+from typing import Any
+from weakref import WeakSet
+
+from .._introspector import Introspector
+
+
+class ProcessIntrospector:
+    """Makes it in each process where it is asked for, and attaches it to the loops that it is asked for on.
+
+    It can be pickled, and begins anew where it arrives. Raises ArgumentError for a wrong option.
+    """
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        self._options = dict(options)
+        self.name = Introspector(**options).name
+        """The worker's. Made to check the options; nothing is started."""
+        self._lock = threading.Lock()
+        self._pid = 0
+        self._loops: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
+        self.introspector: Introspector | None = None
+        """None: it was not asked for yet."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ProcessIntrospector, (self._options,)
+
+    def attached(self) -> Introspector:
+        """It, attached to the running loop, of which it lets go by itself once the loop is closed."""
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            if self.introspector is None or self._pid != os.getpid():
+                self._pid = os.getpid()
+                self._loops.clear()
+                self.introspector = Introspector(**self._options)
+                atexit.register(self.introspector.close)
+            if loop not in self._loops:
+                self.introspector.attach(loop)
+                self._loops.add(loop)
+            return self.introspector
