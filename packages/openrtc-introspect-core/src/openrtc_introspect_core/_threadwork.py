@@ -73,7 +73,7 @@ def _allocated(before: HeapMark | None, after: HeapMark | None) -> int:
 class Call:
     """One call in a thread, for a session. Called there, once."""
 
-    __slots__ = ("_func", "_work", "began_cpu", "heap", "ident", "ledger", "session", "start")
+    __slots__ = ("_func", "_work", "began_cpu", "cpu_clock", "heap", "ledger", "session", "start")
 
     def __init__(self, func: Callable[..., Any], session: Session, ledger: Ledger, work: ThreadWork) -> None:
         self._func = func
@@ -85,8 +85,8 @@ class Call:
         """Clock reading at its beginning."""
         self.began_cpu = 0.0
         """CPU seconds that its thread had used by then."""
-        self.ident = 0
-        """The thread's."""
+        self.cpu_clock: int | None = None
+        """Its thread's, which can be read from others even once the thread is gone. None: there is none here."""
         self.heap: HeapMark | None = None
 
     def __call__(self, *args: Any) -> Any:
@@ -101,9 +101,9 @@ class Call:
 
     def cpu_s_seen(self) -> float:
         """CPU seconds so far, from another thread; 0 where the platform has no clock of another thread."""
-        with suppress(AttributeError, OSError):
-            used: float = time.clock_gettime(time.pthread_getcpuclockid(self.ident)) - self.began_cpu
-            return max(0.0, used)
+        if self.cpu_clock is not None:
+            with suppress(OSError):
+                return max(0.0, time.clock_gettime(self.cpu_clock) - self.began_cpu)
         return 0.0
 
 
@@ -146,7 +146,8 @@ class ThreadWork:
 
     def begin(self, call: Call) -> None:
         call.start = self._clock()
-        call.ident = threading.get_ident()
+        with suppress(AttributeError, OSError):  # not on macOS
+            call.cpu_clock = time.pthread_getcpuclockid(threading.get_ident())
         call.began_cpu = time.thread_time()
         with self._lock:
             call.heap = _heap_mark(call.ledger)

@@ -30,12 +30,13 @@ class Judged(NamedTuple):
             return Judged()
         if last is not None and 0.0 <= snapshot.taken_at - last.taken_at < APART_S:
             return self
-        # Loaded where there is something to judge: the first frame need not wait for it.
-        from openrtc_introspect_core import diagnose
-
         kept = tuple(each for each in self.snapshots if each.taken_at < snapshot.taken_at)
         series = (*kept[-KEPT + 1 :], snapshot)
-        return Judged(series, tuple(diagnose(series, blocks)) if len(series) > 1 else ())
+        if len(series) == 1:
+            return Judged(series)
+        from openrtc_introspect_core import diagnose  # here, so that the first frame need not wait for it
+
+        return Judged(series, tuple(diagnose(series, blocks)))
 
 
 NOTHING = Judged()
