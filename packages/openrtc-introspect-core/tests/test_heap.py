@@ -16,6 +16,7 @@ from openrtc_introspect_core._heap import Heap, Malloc
 from openrtc_introspect_core._sessions import MIB
 from openrtc_introspect_core.wire import SessionRow, Snapshot
 from openrtc_introspect_testing._backends import Backend, in_task
+from openrtc_introspect_testing._clock import FakeClock
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 Pattern = Callable[[asyncio.Event, asyncio.Event], Awaitable[None]]
@@ -260,6 +261,27 @@ def test_what_is_too_dear_to_read_is_switched_off(
     assert before.worker.notes == ["much"]
     assert [note for note in after.worker.notes if "heap_mb is switched off" in note] == after.worker.notes
     assert sum("heap_mb is switched off" in record.message for record in caplog.records) == 1
+
+
+def test_what_is_switched_off_stays_off_on_later_loops(run_on_asyncio: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loop that is attached afterwards does not read at each step what nobody shows."""
+    monkeypatch.setattr(heap_module, "Traced", Dear)
+
+    async def main() -> Any:
+        clock = FakeClock()
+        async with Introspector(memory="traced", socket_path=False, clock=clock) as introspector:
+            on_before = introspector._loops[0].ledger.in_use is not None
+            clock.advance(1.0)
+            introspector._tick(clock())
+
+            async def attached_later() -> bool:
+                introspector.attach()
+                return introspector._loops[-1].ledger.in_use is not None
+
+            on_later = await asyncio.to_thread(lambda: asyncio.run(attached_later()))
+            return on_before, introspector._loops[0].ledger.in_use is not None, on_later
+
+    assert run_on_asyncio(main()) == (True, False, False)
 
 
 @glibc

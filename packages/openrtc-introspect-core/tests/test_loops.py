@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from openrtc_introspect_core import Introspector, SessionRow, Snapshot, StateError, current_session
+from openrtc_introspect_core._asyncio import AsyncioHook
 from openrtc_introspect_core.wire import LoopInfo
 from openrtc_introspect_testing._clock import FakeClock
 
@@ -306,6 +307,56 @@ def test_a_loop_that_ends_is_let_go_of_and_the_others_go_on() -> None:
     assert [loop.name for loop in infos(snapshot)] == ["asyncio-1", "asyncio-3"]
     assert snapshot.sessions[0].loop == "asyncio-3"
     assert introspector.snapshot().worker.notes == []
+
+
+def test_nothing_is_kept_of_a_loop_that_was_let_go_of(run_on_asyncio: Run) -> None:
+    """Not even the file that tells of its thread, a second later: until then someone may have been reading it."""
+
+    async def main() -> Any:
+        clock = FakeClock()
+        async with Introspector(socket_path=False, clock=clock) as introspector:
+            other = LoopThread("other")
+            other.call(attach(introspector))
+            gone = introspector._loops[1]
+            closed: list[Any] = []
+            gone.close = lambda: closed.append(gone)  # type: ignore[method-assign]
+            introspector.detach(other.loop)
+            other.close()
+            introspector._tick(clock())
+            before = list(closed)
+            clock.advance(1.0)
+            introspector._tick(clock())
+            return before, closed == [gone], len(introspector._gone)
+
+    assert run_on_asyncio(main()) == ([], True, 0)
+
+
+def test_what_a_step_costs_is_measured_once_for_a_kind_of_loop(
+    run_on_asyncio: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many loops come and go."""
+    measured: list[None] = []
+
+    def step_cost(hook: AsyncioHook, books: Any) -> float:
+        measured.append(None)
+        return 1e-6
+
+    monkeypatch.setattr(AsyncioHook, "step_cost", step_cost)
+
+    async def main() -> Any:
+        clock = FakeClock()
+        async with Introspector(socket_path=False, clock=clock) as introspector:
+            introspector._tick(clock())
+            other = LoopThread("other")
+            other.call(attach(introspector))
+            clock.advance(1.0)
+            introspector._tick(clock())
+            costs = [loop.step_s for loop in introspector._loops]
+            other.close()
+            return costs
+
+    assert run_on_asyncio(main()) == [1e-6, 1e-6]
+    assert len(measured) == 1
 
 
 def test_a_loop_that_is_stopped_blocks_nobody() -> None:

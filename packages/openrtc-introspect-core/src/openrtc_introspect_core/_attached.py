@@ -105,12 +105,12 @@ class AttachedLoop:
         """Whether its sessions' calls in threads are seen."""
         return self._unwrap_executor is not None
 
-    def measure_step(self) -> None:
-        """What metering adds to a step on this kind of loop: about a millisecond's work, on any thread."""
-        self.step_s = self.hook.step_cost(Ledger(ContextVar("calibration"), self._clock, float("inf")))
+    def step_cost(self) -> float:
+        """Seconds that metering adds to a step on this kind of loop: about a millisecond's work, on any thread."""
+        return self.hook.step_cost(Ledger(ContextVar("calibration"), self._clock, float("inf")))
 
     def attach(self) -> None:
-        if self._heap is not None:
+        if self._heap is not None and self._heap.on:
             self.ledger.in_use = self._heap.read
         self.hook.attach()
         self._unwrap_executor = self._thread_work.wrap(self._loop, self.ledger)

@@ -45,6 +45,8 @@ class Heap(ABC):
 
     blind_to: str
     """What it cannot see, in words."""
+    on = True
+    """False: it was switched off, for good."""
 
     def start(self) -> None:  # noqa: B027 - nothing to do for most
         """Before the first read."""

@@ -1,9 +1,14 @@
-"""The Introspector: attaches to event loops, and puts everything together."""
+"""The Introspector: attaches to event loops, and puts everything together.
+
+Long, because each part that there is, is made, handed to the others and ended here, a few lines for each; what they do
+is theirs.
+"""
 
 from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
@@ -128,8 +133,10 @@ class Introspector:
         self._notes = Notes(name)
         self._loops: list[AttachedLoop] = []
         """Those attached now, the first one first."""
-        self._gone: list[AttachedLoop] = []
-        """Those detached since: their threads' usage is read no more once everything has ended."""
+        self._gone: deque[tuple[float, AttachedLoop]] = deque()
+        """(when, loop): those let go of lately, whose threads' usage someone may be reading yet."""
+        self._step_costs: dict[str, float] = {}
+        """Seconds that metering adds to one step, by kind of loop, as far as they were measured."""
         self._attached = 0
         """How many there have been."""
         self._collections = Collections(clock, self._ledger_of)
@@ -221,6 +228,7 @@ class Introspector:
             loop.detach()
             loop.close()
             raise
+        loop.step_s = self._step_costs.get(loop.hook.kind, 0.0)
         self._attached += 1
         self._loops.append(loop)
         self._tell_loops()
@@ -232,7 +240,7 @@ class Introspector:
         if self._reporter is not None:
             self._reporter.let_go(loop)
         self._loops.remove(loop)
-        self._gone.append(loop)
+        self._gone.append((self._clock(), loop))
         self._tell_loops()
 
     def _tell_loops(self) -> None:
@@ -355,7 +363,7 @@ class Introspector:
         self._collections.detach()
 
     def _close_usage(self) -> None:
-        for loop in (*self._loops, *self._gone):
+        for loop in (*self._loops, *(loop for _, loop in self._gone)):
             loop.close()
 
     def _close_socket(self) -> None:
@@ -465,7 +473,7 @@ class Introspector:
             return
         for loop in tuple(self._loops):
             if not loop.step_s and self._settings.cpu == "exact":
-                loop.measure_step()
+                loop.step_s = self._step_costs[loop.hook.kind] = loop.step_cost()
         reporter.service_cpu_s = self._service.cpu_s
         reporter.tick(now)
         for loop in tuple(self._loops):
@@ -479,3 +487,6 @@ class Introspector:
                 with self._sessions.lock:
                     if loop in self._loops and not self._closed:
                         self._let_go(loop)
+        with self._sessions.lock:
+            while self._gone and now - self._gone[0][0] >= MARK_INTERVAL_S:
+                self._gone.popleft()[1].close()

@@ -77,7 +77,7 @@ class Reporter:
     pressure: HostPressure
     thread_work: ThreadWork
     heap: Heap | None
-    """None: what sessions have allocated is not measured, or is so no more."""
+    """None: what sessions have allocated is not measured."""
     memory: ShareOfRss
     host: HostVitals
     threads: Sequence[ParkingThread]
@@ -111,6 +111,11 @@ class Reporter:
         holding = {standing.running: standing.busy for _, standing, _ in loops if standing.running is not None}
         return Moment(now, loops, holding)
 
+    @property
+    def tells_heap(self) -> bool:
+        """Whether what sessions have allocated is measured now."""
+        return self.heap is not None and self.heap.on
+
     def let_go(self, loop: AttachedLoop) -> None:
         """The loop is attached no more: what it has cost stays in the totals."""
         self._kind = self._kind or loop.hook.kind
@@ -140,21 +145,21 @@ class Reporter:
             self._spent = (*self._spent[2:], moment.now, self._cost(moment))
             for session in list(self.sessions.live.values()):
                 session.mark(moment.now, moment.busy_of(session))
-                if self.heap is not None:
+                if self.tells_heap:
                     session.mark_heap(moment.now)
             self._watch_heap(moment)
 
     def _watch_heap(self, moment: Moment) -> None:
         """Switches memory by session off, for good, where reading it has become too dear."""
         since, before = self._heap_watched
-        if self.heap is None or moment.now - since < MARK_INTERVAL_S / 2:
+        if self.heap is None or not self.heap.on or moment.now - since < MARK_INTERVAL_S / 2:
             return
         steps = sum(mark.steps for _, _, mark in moment.loops)
         self._heap_watched = (moment.now, steps)
         # A loop that was let go of meanwhile takes its steps along.
         problem = self.heap.too_dear(2 * max(0, steps - before) / (moment.now - since))
         if problem is not None:
-            self.heap = None
+            self.heap.on = False
             for loop in tuple(self.loops):
                 loop.ledger.in_use = None
             self.notes.add("heap", problem)
@@ -208,7 +213,7 @@ class Reporter:
         sees_threads = {loop.name for loop, _, _ in moment.loops if loop.sees_threads}
         in_progress_of = moment.in_progress.get
         at = self.wall.at
-        heap = self.heap is not None
+        heap = self.tells_heap
         in_threads = self.thread_work.under_way()
         rows = []
         for index, session in enumerate(live):
@@ -276,7 +281,7 @@ class Reporter:
             steps=session.steps if metered else None,
             tasks=session.tasks,
             peak_mb=session.peak_mb,
-            heap_mb=session.held / MIB if self.heap is not None else None,
+            heap_mb=session.held / MIB if self.tells_heap else None,
             thread_cpu_s=session.thread_cpu if home is not None and home.sees_threads else None,
             status="errored",
             error=failure.error,
@@ -318,7 +323,7 @@ class Reporter:
             lag_max_ms=lag.longest_ms,
             lag_method=lag.method,
             introspection_pct=percent(self._cost(moment) - spent, now - since) if now > since else None,
-            left_behind=self._left_behind(now) if self.heap is not None else [],
+            left_behind=self._left_behind(now) if self.tells_heap else [],
             host=self.host.now(),
             notes=[*self.notes.told(), *filter(None, (self.memory.trouble, self.host.trouble))],
             loops=loops,

@@ -5,6 +5,8 @@ one table. The bytes are written out, not computed: a change of theirs is a chan
 
 A message that a minor version adds gets its frames at the end of its direction's, and its place in
 docs/wire-protocol.md; whatever reads this table then covers it, and tests fail until it is there.
+
+It is one table, and long for that.
 """
 
 from __future__ import annotations
