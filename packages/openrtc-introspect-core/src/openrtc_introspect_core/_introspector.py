@@ -7,7 +7,6 @@ is theirs.
 from __future__ import annotations
 
 import os
-import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
@@ -30,6 +29,7 @@ from ._report import Reporter
 from ._running_loop import Loop, loop_to_attach, told
 from ._sampler import Sampler
 from ._scope import SessionScope
+from ._serving import CLOSE_WITHIN_S, OwnSocket, until_ended
 from ._sessions import (
     Binding,
     SessionTable,
@@ -42,7 +42,7 @@ from ._tasks import tasks_of
 from ._threadwork import ThreadWork
 from ._usage import HostPressure
 from ._watchdog import Watchdog
-from .wire._endpoint import file_identity, open_listener, sockets_available
+from .wire._endpoint import sockets_available
 from .wire._messages import (
     Block,
     CpuMethod,
@@ -53,8 +53,6 @@ from .wire._messages import (
 
 if TYPE_CHECKING:
     from ._heap import Heap
-
-_CLOSE_WITHIN_S = 2.0
 
 
 class Introspector:
@@ -147,9 +145,7 @@ class Introspector:
         self._watchdog: Watchdog | None = None
         self._reporter: Reporter | None = None
         self._service: Any = None
-        self._socket: Any = None
-        self._socket_path: Path | None = None
-        self._socket_file: tuple[int, int] | None = None
+        self._socket: OwnSocket | None = None
         self._closed = False
 
     # --- starting and ending ---------------------------------------------------------------------
@@ -261,8 +257,7 @@ class Introspector:
         if self._settings.socket_path is None and not sockets_available():
             self._notes.add("socket", "this platform has no Unix sockets: sessions are metered, and nothing is served")
         elif self._settings.socket_path is not False:
-            self._socket, self._socket_path = open_listener(self.name, self._settings.path)
-            self._socket_file = file_identity(self._socket_path)
+            self._socket = OwnSocket(self.name, self._settings.path)
         try:
             process = psutil.Process()
             if self._settings.cpu == "sampled":
@@ -298,7 +293,7 @@ class Introspector:
             )
             reporter.memory.sample(self._clock(), ())
             self._service = Service(
-                listener=self._socket,
+                listener=self._socket.listener if self._socket is not None else None,
                 source=Served(reporter, self._places),
                 hello=hello(self.name, reporter.epoch),
                 clock=self._clock,
@@ -328,19 +323,14 @@ class Introspector:
         """Detaches and leaves no trace. Waits for its threads, at most two seconds. Idempotent."""
         threads = self._begin_closing()
         for thread in threads:
-            thread.join(_CLOSE_WITHIN_S)
+            thread.join(CLOSE_WITHIN_S)
         self._close_usage()
 
     async def aclose(self) -> None:
         """As `close`, without holding the loop meanwhile."""
         threads = self._begin_closing()
         if threads:  # in a forked child there are none, and no loop is known to run
-            import anyio
-
-            deadline = time.monotonic() + _CLOSE_WITHIN_S
-            with anyio.CancelScope(shield=True):
-                while any(t.is_alive() for t in threads) and time.monotonic() < deadline:  # noqa: ASYNC110
-                    await anyio.sleep(0.001)  # threads end without telling a loop
+            await until_ended(threads)
         self._close_usage()
 
     def _begin_closing(self) -> list[Any]:
@@ -367,18 +357,18 @@ class Introspector:
             loop.close()
 
     def _close_socket(self) -> None:
-        if self._socket_path is not None and self._socket_file == file_identity(self._socket_path):
-            self._socket_path.unlink(missing_ok=True)
-        if self._socket is not None and self._service is None:  # the service closes its own
-            self._socket.close()
-        self._socket_path = None
+        own, self._socket = self._socket, None
+        if own is not None:
+            own.remove()
+            if self._service is None:  # which closes its own
+                own.listener.close()
 
     def abandon_after_fork(self) -> None:
         """In a forked child there are no threads, and the socket is the parent's."""
         self._closed = True
         self._detach_all()
         if self._socket is not None:
-            self._socket.close()
+            self._socket.listener.close()
 
     # --- sessions --------------------------------------------------------------------------------
 
@@ -389,7 +379,7 @@ class Introspector:
     @property
     def socket_path(self) -> Path | None:
         """Where it serves; None before and after, and where it serves nowhere."""
-        return self._socket_path
+        return self._socket.path if self._socket is not None else None
 
     @property
     def draining(self) -> bool:

@@ -10,29 +10,27 @@ import contextlib
 import itertools
 import os
 import platform
-import socket
-import time
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import anyio
 import psutil
 
 from . import _fork
 from ._clock import WallTime, perf_counter
 from ._failures import Failures
 from ._host import HostVitals
+from ._notes import Notes
 from ._service import Service, hello
+from ._serving import OwnSocket, until_ended
 from ._sessions import MIB, Account, Session, SessionTable
 from ._settings import Settings
-from .wire._endpoint import file_identity, open_listener, sockets_available
+from .wire._endpoint import sockets_available
 from .wire._messages import Block, SessionRow, Snapshot, Stacks, StacksRequest, Status, Tasks, TasksRequest, WorkerInfo
 
 _INTERVAL_S = 1.0
-_CLOSE_WITHIN_S = 2.0
 
 
 @dataclass(slots=True)
@@ -83,36 +81,35 @@ class ProcessReport:
         self._hosted: dict[str, Hosted] = {}
         self._host = HostVitals(psutil.Process())
         self._own_mb = 0.0
-        self._notes: dict[str, str] = {}
+        self._notes = Notes(settings.name)
         self._epoch = uuid.uuid4().hex[:16]
         self._sequence = itertools.count(1)
         self._started = perf_counter()
         self._loop = ""
         self._service: Service | None = None
-        self._listener: socket.socket | None = None
-        self._socket_file: tuple[int, int] | None = None
-        self.socket_path: Path | None = None
-        """Where it serves; None before and after, and where it serves nowhere."""
+        self._socket: OwnSocket | None = None
         self.draining = False
 
     @property
     def name(self) -> str:
         return self._settings.name
 
+    @property
+    def socket_path(self) -> Path | None:
+        """Where it serves; None before and after, and where it serves nowhere."""
+        return self._socket.path if self._socket is not None else None
+
     def note(self, topic: str, text: str | None) -> None:
         """Shows a line among the notes, until it is replaced; None takes it away."""
-        notes = {**self._notes}
-        notes.pop(topic, None)
-        self._notes = notes if text is None else {**notes, topic: text}
+        self._notes.of_host(topic, text)
 
     def open(self, loop: str) -> None:
         """Serves from now on. Raises EndpointError where the socket cannot be made safely."""
         self._loop = loop
         if self._settings.socket_path is not False and sockets_available():
-            self._listener, self.socket_path = open_listener(self.name, self._settings.path)
-            self._socket_file = file_identity(self.socket_path)
+            self._socket = OwnSocket(self.name, self._settings.path)
         self._service = Service(
-            listener=self._listener,
+            listener=self._socket.listener if self._socket is not None else None,
             source=self,
             hello=hello(self.name, self._epoch, without=("tasks", "stacks")),
             clock=perf_counter,
@@ -131,18 +128,15 @@ class ProcessReport:
         if self._service is None:
             return
         self._service.stop()
-        if self.socket_path is not None and self._socket_file == file_identity(self.socket_path):
-            self.socket_path.unlink(missing_ok=True)
-        self.socket_path = None
-        deadline = time.monotonic() + _CLOSE_WITHIN_S
-        with anyio.CancelScope(shield=True):
-            while self._service.is_alive() and time.monotonic() < deadline:  # noqa: ASYNC110
-                await anyio.sleep(0.001)  # threads end without telling a loop
+        own, self._socket = self._socket, None
+        if own is not None:
+            own.remove()
+        await until_ended([self._service])
 
     def abandon_after_fork(self) -> None:
         """In a forked child there are no threads, and the socket is the parent's."""
-        if self._listener is not None:
-            self._listener.close()
+        if self._socket is not None:
+            self._socket.listener.close()
 
     @contextlib.contextmanager
     def session(self, session_id: str, agent_name: str, metadata: Mapping[str, Any]) -> Iterator[Hosted]:
@@ -247,7 +241,7 @@ class ProcessReport:
                 rss_mb=self._own_mb + sum(each.rss_mb for each in hosted),
                 memory_limit_mb=self._settings.memory_limit_mb,
                 host=self._host.now(),
-                notes=list(self._notes.values()),
+                notes=self._notes.told(),
             ),
             sessions=rows,
         )

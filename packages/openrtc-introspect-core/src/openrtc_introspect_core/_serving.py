@@ -1,0 +1,45 @@
+"""What every worker that serves has to begin and to end: its socket, and the threads behind it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from .wire._endpoint import file_identity, open_listener
+
+CLOSE_WITHIN_S = 2.0
+"""How long whoever closes a worker waits for its threads."""
+
+
+class OwnSocket:
+    """A worker's socket, private from the moment it exists: at `path`, else in the user's directory.
+
+    Raises EndpointError or ArgumentError; then nothing is left behind.
+    """
+
+    def __init__(self, name: str, path: Path | None) -> None:
+        self.listener, self.path = open_listener(name, path)
+        self._file = file_identity(self.path)
+
+    def remove(self) -> None:
+        """Takes its file away, unless another worker's has taken its place."""
+        if self._file == file_identity(self.path):
+            self.path.unlink(missing_ok=True)
+
+
+class Ending(Protocol):
+    """A thread that was asked to end."""
+
+    def is_alive(self) -> bool: ...
+
+
+async def until_ended(threads: Sequence[Ending]) -> None:
+    """Waits for them, at most two seconds, without holding the loop meanwhile."""
+    import anyio
+
+    deadline = time.monotonic() + CLOSE_WITHIN_S
+    with anyio.CancelScope(shield=True):
+        while any(thread.is_alive() for thread in threads) and time.monotonic() < deadline:  # noqa: ASYNC110
+            await anyio.sleep(0.001)  # threads end without telling a loop
