@@ -1,4 +1,4 @@
-"""What all suites share: their workers have a place of their own, and see no others of this user."""
+"""What all suites share: their workers have a place of their own, and the shell they are run from changes nothing."""
 
 from __future__ import annotations
 
@@ -6,6 +6,20 @@ import tempfile
 from collections.abc import Iterator
 
 import pytest
+
+OF_THE_SHELL = (
+    *("CI", "BUILD_NUMBER", "GITHUB_ACTIONS", "COLUMNS", "LINES"),
+    *("FORCE_COLOR", "PY_COLORS", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"),
+)
+"""By these pytest, typer and rich tell what they write to: a CI's log is coloured otherwise, and not cut."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_of_the_shell() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in OF_THE_SHELL:
+            patch.delenv(name, raising=False)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
