@@ -20,6 +20,15 @@ _INSTEAD = (
 )
 """What stands in for blocking calls into these files: the first that was called says most."""
 
+_ON_TRIO = (
+    ("asyncio.sleep(", "trio.sleep("),
+    ("asyncio.to_thread(", "trio.to_thread.run_sync("),
+    ("asyncio.create_subprocess_exec(", "trio.run_process("),
+    ("asyncio's own locks, events and queues", "Trio's own locks, events and channels"),
+    ("asyncio's streams", "Trio's streams"),
+)
+"""What the same is called there."""
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -63,8 +72,15 @@ class Finding:
         return f"{self.cause or 'cause unknown'}{f': {self.detail}' if self.detail else ''}"
 
 
-def fix_of(cause: str | None, called: Sequence[str], source: str) -> str:
+def fix_of(cause: str | None, called: Sequence[str], source: str, *, on_trio: bool = False) -> str:
     """What to do. `called`: files of the calls that the line led to; `source`: the line's text."""
+    fix = _fix_of(cause, called, source)
+    for ours, theirs in _ON_TRIO if on_trio else ():
+        fix = fix.replace(ours, theirs)
+    return fix
+
+
+def _fix_of(cause: str | None, called: Sequence[str], source: str) -> str:
     if cause == "sync-call":
         for parts, instead in _INSTEAD:
             if any(f"/{part}" in f"/{file}" for part in parts for file in called):
