@@ -883,6 +883,14 @@ def test_a_block_that_cannot_be_placed_does_not_count_unless_it_is_a_burst() -> 
     assert finding(file=None, cause="burst").counts
 
 
+def test_without_a_gil_blocks_count_although_their_line_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing else could fail a test there; who it was, and for how long, is known."""
+    monkeypatch.setattr(sys, "_is_gil_enabled", lambda: False, raising=False)
+    assert finding(file=None).counts
+    assert not finding(file=None, cause="gc").counts
+    assert not finding(file=None, cause=None).counts
+
+
 @pytest.mark.parametrize(
     ("entry", "matches"),
     [
