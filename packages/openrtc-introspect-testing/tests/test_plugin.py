@@ -405,7 +405,7 @@ def test_the_fixture_in_a_sync_test_measures_the_loop_that_it_runs(pytester: pyt
             with introspector.session("job-1", agent_name="restaurant"):
                 await asyncio.create_task(main())
         asyncio.run(program())
-        assert [block.session_id for block in introspector.blocks()] == ["job-1"]
+        assert [block.session_id for block in introspector.blocks() if block.duration_ms > 400] == ["job-1"]
         assert introspector.socket_path is None
     """
     )
@@ -456,7 +456,7 @@ def test_with_anyios_plugin_the_fixture_is_on_the_tests_loop(pytester: pytest.Py
             await anyio.sleep(0)
             time.sleep(0.5)
             await anyio.sleep(0)
-        assert [block.session_id for block in introspector.blocks()] == ["job-1"]
+        assert [block.session_id for block in introspector.blocks() if block.duration_ms > 400] == ["job-1"]
 
     @pytest.mark.no_slow_sessions
     @pytest.mark.anyio
@@ -498,7 +498,7 @@ def test_with_pytest_asyncio_the_fixture_is_on_the_tests_loop(pytester: pytest.P
             await asyncio.sleep(0)
             time.sleep(0.5)
             await asyncio.sleep(0)
-        assert [block.session_id for block in introspector.blocks()] == ["job-1"]
+        assert [block.session_id for block in introspector.blocks() if block.duration_ms > 400] == ["job-1"]
 
     @pytest.mark.asyncio(loop_scope="session")
     async def test_shared(worker, introspector):
