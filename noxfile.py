@@ -198,6 +198,35 @@ def wheels(session: nox.Session, package: str) -> None:
         session.run("python", "-I", "-c", "from openrtc_introspect_testing import *")
 
 
+@nox.session(python=["3.11", "3.14"])
+def compiled(session: nox.Session) -> None:
+    """The wheel with the step meter in C, for this platform, in dist/compiled; core's tests with it (-- pytest's)."""
+    include = session.run("python", "-c", "import sysconfig; print(sysconfig.get_path('include'))", silent=True)
+    if shutil.which("cc") is None or not Path(str(include).strip(), "Python.h").exists():
+        session.skip("no C compiler, or no Python.h: the step meter in C is NOT TESTED here")
+    install_compiled(session)
+    session.install("--editable", str(PACKAGES[TESTING]), *nox.project.dependency_groups(SETTINGS, "test"))
+    session.run("python", "-c", "from openrtc_introspect_core import _step_meter")
+    session.run("pytest", *(session.posargs or [f"packages/{CORE}/tests"]))
+
+
+def install_compiled(session: nox.Session) -> None:
+    """Core's wheel with the step meter in C: the stable ABI kept, and as many Linux systems served as can be."""
+    session.install(*nox.project.dependency_groups(SETTINGS, "compiled"))
+    temporary, compiled = Path(session.create_tmp()) / "wheel", ROOT / "dist" / "compiled"
+    for folder in (temporary, compiled):
+        shutil.rmtree(folder, ignore_errors=True)
+    environment = {"OPENRTC_INTROSPECT_COMPILED": "1"}
+    session.run("uv", "build", "--quiet", "--wheel", f"--out-dir={temporary}", str(PACKAGES[CORE]), env=environment)
+    wheel = next(temporary.glob("*.whl"))
+    session.run("abi3audit", "--strict", str(wheel), silent=True)
+    if sys.platform == "linux":
+        session.run("auditwheel", "repair", f"--wheel-dir={compiled}", str(wheel), silent=True)
+    else:
+        shutil.move(wheel, compiled / wheel.name)
+    session.install(str(next(compiled.glob("*.whl"))))
+
+
 @nox.session
 def runtimes(session: nox.Session) -> None:
     """The tests with the real livekit-agents, openrtc, aiohttp and websockets (-- pytest's arguments)."""
@@ -208,7 +237,9 @@ def runtimes(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """The benchmarks, and the public peer beside them (-- the arguments of python -m benchmarks)."""
-    install(session, *PACKAGES, group="bench")
+    install(session, TOP, TESTING, group="bench")
+    if shutil.which("cc") is not None:
+        install_compiled(session)
     session.run("python", "-m", "benchmarks", *session.posargs)
 
 
