@@ -84,6 +84,8 @@ nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.download_python = "never"
 nox.options.sessions = ["lint", "tests", "coverage", "wheels"]
+# Sessions start hundreds of processes: without it, each of them would compile all that it imports.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 FREE_THREADED = ["3.14t"] if shutil.which("python3.14t") else []
@@ -98,6 +100,8 @@ TRIES = {
     TESTING: [["-c", "import openrtc_introspect_testing"]],
 }
 """How an installed package is tried: arguments of its Python."""
+PARALLEL = ["-n2", "--dist=loadfile"]
+"""pytest's, for all tests: they wait more than they compute. A file's tests stay together, in their order."""
 
 
 def show_pyenv_pythons() -> None:
@@ -124,9 +128,9 @@ def install(session: nox.Session, *packages: str, group: str | None = None) -> N
 
 @nox.session(python=[*PYTHONS, *FREE_THREADED])
 def tests(session: nox.Session) -> None:
-    """The tests of all packages (-- pytest's arguments)."""
+    """The tests of all packages (-- pytest's arguments; -n0 is one test after the other)."""
     install(session, *PACKAGES, group="test")
-    session.run("pytest", *session.posargs)
+    session.run("pytest", *PARALLEL, *session.posargs)
 
 
 @nox.session
@@ -247,7 +251,7 @@ def lowest(session: nox.Session) -> None:
     editable = [argument for folder in PACKAGES.values() for argument in ("--editable", str(folder))]
     session.install("--resolution", "lowest-direct", *editable)
     session.install(*nox.project.dependency_groups(SETTINGS, "test"))  # the newest, of what is not there yet
-    session.run("pytest", *session.posargs)
+    session.run("pytest", *PARALLEL, *session.posargs)
 
 
 @nox.session(python=["3.11", "3.12", "3.13"])
