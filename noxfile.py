@@ -124,9 +124,10 @@ def install(session: nox.Session, *packages: str, group: str | None = None) -> N
 
 @nox.session(python=[*PYTHONS, *FREE_THREADED])
 def tests(session: nox.Session) -> None:
-    """The tests of all packages (-- pytest's arguments)."""
+    """The tests of all packages, on a free-threaded Python core's (-- pytest's arguments)."""
     install(session, *PACKAGES, group="test")
-    session.run("pytest", *session.posargs)
+    lines_unknown = [f"packages/{CORE}/tests"] if session.python in FREE_THREADED else []
+    session.run("pytest", *(session.posargs or lines_unknown))
 
 
 @nox.session

@@ -259,19 +259,19 @@ def test_the_worst_comes_first() -> None:
         (
             {"at_least_mb": 18.0, "referenced": False},
             "job-7 still holds 18 MB, 60 s after its end",
-            "20 MB not given back by itself, 18 MB by nobody, in plain data",
+            "20 MB at its end, 18 MB of it given back by nobody since, in plain data",
             "warning",
         ),
         (
             {"tasks": 2, "referenced": True},
             "job-7 may still hold 20 MB, 60 s after its end",
-            "20 MB not given back by itself, 0 MB by nobody, 2 tasks of its not ended",
+            "20 MB at its end, 0 MB of it given back by nobody since, 2 tasks of its not ended",
             "note",
         ),
         (
             {"at_least_mb": 18.0, "referenced": True},
             "job-7 still holds 18 MB, 60 s after its end",
-            "20 MB not given back by itself, 18 MB by nobody, a task, callback or timer of its is referenced",
+            "20 MB at its end, 18 MB of it given back by nobody since, a task, callback or timer of its is referenced",
             "warning",
         ),
     ],

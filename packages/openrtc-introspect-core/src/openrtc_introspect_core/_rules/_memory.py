@@ -104,7 +104,7 @@ def left_behind(evidence: Evidence, found: Sequence[Finding]) -> Iterator[Findin
         "left-behind",
         "warning" if certain else "note",
         title=f"{worst.session_id}{others(len(left) - 1)} {holds} MB, {ago} after its end",
-        seen=f"{worst.heap_mb:.0f} MB not given back by itself, {worst.at_least_mb:.0f} MB by nobody"
+        seen=f"{worst.heap_mb:.0f} MB at its end, {worst.at_least_mb:.0f} MB of it given back by nobody since"
         + (tasks or by[worst.referenced]),
         threshold=f"{LEFT_MB:g} MB held for certain, or by something that it made, {LEFT_S:g} s after its end",
         value=worst.at_least_mb if certain else worst.heap_mb,
