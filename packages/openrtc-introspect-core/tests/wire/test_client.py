@@ -345,7 +345,8 @@ async def test_what_is_for_nobody_is_passed_over(canned: Canned) -> None:
 async def test_too_many_clients_is_told_with_its_code(make_snapshot: Make) -> None:
     """It is the worker that answers, so it is no failed connection."""
     with FakeWorker([make_snapshot()], limits=Limits(clients=1)) as worker:
-        async with connect(worker.path):
+        async with connect(worker.path) as client:
+            await client.blocks()
             with pytest.raises(RequestFailed, match="too-many-clients: 1 clients are connected already"):
                 read_snapshot(worker.path)
             with pytest.raises(RequestFailed, match="too-many-clients"):
