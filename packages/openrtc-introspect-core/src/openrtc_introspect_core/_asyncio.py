@@ -220,16 +220,29 @@ class AsyncioHook(LoopHook):
         return self.tags.get(task) if task is not None else None
 
     def seen_running(self, end: FrameType | None) -> Any:
-        if self.ledger.running is None:  # in a step that another introspector has metered, or has left metered
+        running, left_out = self.ledger.running, self.ledger.left_out
+        if running is None or running is left_out:  # or another introspector has metered it, or has left it metered
             while end is not None and end.f_code is not HANDLE_RUN:
                 end = end.f_back
-        return end.f_locals.get("self") if end is not None and end.f_code is HANDLE_RUN else None
+        if end is not None and end.f_code is HANDLE_RUN:
+            return end.f_locals.get("self")
+        return asyncio.current_task(self.loop) if running is left_out else None
 
     def whose(self, seen: Any) -> tuple[Session | None, str | None]:
+        if isinstance(seen, asyncio.Task):
+            return self._session_of(seen), name_of(seen)
         context = getattr(seen, "_context", None)
         session = context.get(self.ledger.binding) if context is not None else None
         task = getattr(getattr(seen, "_callback", None), "__self__", None)
         return session, name_of(task) if isinstance(task, asyncio.Task) else None
+
+    def _session_of(self, task: asyncio.Task[Any]) -> Session | None:
+        """The one that is bound in the task; on Python 3.11, which does not tell, the one that it was created for."""
+        if hasattr(task, "get_context"):
+            session: Session | None = task.get_context().get(self.ledger.binding)
+            return session
+        coro: Any = task.get_coro()
+        return coro.tag.session if type(coro) is MeteredCoroutine else None
 
     def sessions_live(self, some: bool) -> None:
         if self._heartbeat is not None:

@@ -42,6 +42,7 @@ def drive(coro: Coroutine[Any, Any, Any], ledger: Ledger, tag: Account) -> Steps
     session, holder = tag.session, tag
     get = ledger.binding.get
     notable = NOTABLE_S
+    left_out = ledger.left_out
     thrown: BaseException | None = None
     value: Any = None
     tag.tasks += 1  # here: an interrupt, or a stack that is full, may keep this generator from beginning
@@ -54,17 +55,23 @@ def drive(coro: Coroutine[Any, Any, Any], ledger: Ledger, tag: Account) -> Steps
         except BaseException as error:
             thrown = without_our_frame(error)
         while True:
-            if ledger.in_use is not None:
-                ledger.open_heap()
-            start = clock()
             outside = ledger.running
-            if outside is not None:
-                outside = ledger.interrupt(outside, start)
-            bound = get(None)
-            if bound is not session:
-                session, holder = bound, ledger.account_of(bound)
-            ledger.running = holder
-            ledger.since = start
+            if ledger.special and (outside is left_out or (ledger.gap and outside is None)):
+                start = None
+                if outside is None:
+                    ledger.gap -= 1
+                    ledger.running = left_out
+            else:
+                if ledger.special:
+                    ledger.begin_special(outside)
+                start = clock()
+                if outside is not None:
+                    outside = ledger.interrupt(outside, start)
+                bound = get(None)
+                if bound is not session:
+                    session, holder = bound, ledger.account_of(bound)
+                ledger.running = holder
+                ledger.since = start
             try:
                 if thrown is None:
                     item = send(value)
@@ -81,17 +88,20 @@ def drive(coro: Coroutine[Any, Any, Any], ledger: Ledger, tag: Account) -> Steps
                 ledger.end(outside, start)
                 without_our_frame(error)
                 raise
-            end = clock()
-            running = ledger.running
-            since = ledger.since
-            running.busy += end - since
-            running.steps += 1
-            if ledger.in_use is not None:
-                ledger.close_heap(running)
-            ledger.running = outside
-            ledger.since = end
-            if end - start > notable:
-                ledger.note(running, outside, start, since, end)
+            if start is None:
+                ledger.running = outside
+            else:
+                end = clock()
+                running: Any = ledger.running  # its holder, or who took over from it
+                since = ledger.since
+                running.busy += end - since
+                running.steps += 1
+                if ledger.special:
+                    ledger.end_special(running, end - since)
+                ledger.running = outside
+                ledger.since = end
+                if end - start > notable:
+                    ledger.note(running, outside, start, since, end)
             try:
                 value = yield item
             except BaseException as error:
@@ -111,7 +121,7 @@ def without_our_frame(error: BaseException) -> BaseException:
 class MeteredCoroutine:
     """What a task drives in place of the user's coroutine, and otherwise looks like it."""
 
-    __slots__ = ("__weakref__", "coro", "send", "throw")
+    __slots__ = ("__weakref__", "coro", "send", "tag", "throw")
 
     send: Callable[[Any], Any]
     throw: Callable[..., Any]
@@ -120,6 +130,7 @@ class MeteredCoroutine:
         steps = drive(coro, ledger, tag)
         steps.send(None)
         self.coro = coro
+        self.tag = tag
         self.send = steps.send
         self.throw = steps.throw
 
