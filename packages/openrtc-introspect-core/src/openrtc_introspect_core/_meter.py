@@ -152,6 +152,12 @@ class MeteredCoroutine:
     def __repr__(self) -> str:
         return repr(self.coro)
 
+    def __eq__(self, other: object) -> bool:
+        return other is self or other is self.coro
+
+    def __hash__(self) -> int:
+        return hash(self.coro)
+
 
 Coroutine.register(MeteredCoroutine)
 

@@ -297,7 +297,7 @@ def test_readers_that_never_read_do_not_make_the_worker_grow(counting: Counting,
         quick = dial(worker)
         frame = len(json.dumps(quick.ask(type="snapshot", id=0)))
         before = psutil.Process().memory_info().rss
-        for _ in range(8):
+        for _ in range(31):
             mute = dial(worker)
             for request_id in range(8):
                 mute.say({"type": "watch", "id": request_id, "interval_s": 0.1})
