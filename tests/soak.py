@@ -102,7 +102,7 @@ async def soak(sessions: int, watchers: int, together: int, rate: float, count: 
     looks: list[Resources] = []
     command = [sys.executable, "-c", _WATCHER, str(path)]
     async with contextlib.AsyncExitStack() as stack:
-        introspector = await stack.enter_async_context(Introspector(name="soak", socket_path=path))
+        introspector = await stack.enter_async_context(Introspector(name="soak", socket_path=path, budget_pct=0))
         processes = [
             await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, env=dict(os.environ))
             for _ in range(watchers)

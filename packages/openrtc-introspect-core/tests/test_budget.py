@@ -11,7 +11,7 @@ from openrtc_introspect_core import ArgumentError, Introspector
 from openrtc_introspect_core._budget import CALM_TICKS, Budget, StepCost, spent, taken
 from openrtc_introspect_core._heap import Heap
 from openrtc_introspect_core._ledger import Ledger
-from openrtc_introspect_core._meter import MeteredCoroutine
+from openrtc_introspect_core._meter import Metered
 from openrtc_introspect_core._sessions import Session
 from openrtc_introspect_testing._backends import Backend, in_task
 from openrtc_introspect_testing._clock import FakeClock
@@ -63,7 +63,7 @@ class Thinned:
 
     def run(self, coro: Any, session: Session) -> None:
         token = self.binding.set(session)
-        metered = MeteredCoroutine(coro, self.ledger, self.ledger.account_of(session))
+        metered = Metered(coro, self.ledger, self.ledger.account_of(session))
         with contextlib.suppress(StopIteration):
             while True:
                 metered.send(None)

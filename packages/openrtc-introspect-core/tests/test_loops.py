@@ -345,12 +345,15 @@ def test_what_a_step_costs_is_measured_once_for_a_kind_of_loop(
 
     async def main() -> Any:
         clock = FakeClock()
-        async with Introspector(socket_path=False, clock=clock) as introspector:
-            introspector._tick(clock())
+        introspector = Introspector(socket_path=False, clock=clock)
+        tick = introspector._tick
+        monkeypatch.setattr(introspector, "_tick", lambda now: None)  # the service thread's
+        async with introspector:
+            tick(clock())
             other = LoopThread("other")
             other.call(attach(introspector))
             clock.advance(1.0)
-            introspector._tick(clock())
+            tick(clock())
             costs = [loop.step_cost for loop in introspector._loops]
             other.close()
             return costs
@@ -378,6 +381,7 @@ def test_a_loop_that_is_stopped_blocks_nobody() -> None:
     assert stopped.worker.lag_max_ms == 0.0
 
 
+@pytest.mark.gil
 def test_a_loop_attached_here_may_run_in_another_thread(tmp_path: Path) -> None:
     """Its blocks have their line: the watchdog looks where it runs."""
     loop = asyncio.SelectorEventLoop()
@@ -486,6 +490,7 @@ def test_a_collection_is_of_the_loop_on_whose_thread_it_ran() -> None:
     assert (block.session_id, block.cause, block.loop) == (None, "gc", "asyncio-2")
 
 
+@pytest.mark.gil
 def test_one_watchdog_finds_the_line_on_each_loop() -> None:
     """On real time, in whatever thread it is."""
 

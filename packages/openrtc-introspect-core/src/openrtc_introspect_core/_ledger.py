@@ -33,6 +33,7 @@ from math import log, log1p
 from typing import NamedTuple
 
 from ._clock import Clock
+from ._fields import LedgerFields
 from ._sessions import Account, Binding, Session
 
 NOTABLE_S = 100e-6
@@ -71,20 +72,21 @@ class Standing(NamedTuple):
     """Seconds charged to `running`, the span in progress included."""
 
 
-class Ledger:
+class Ledger(LedgerFields):
     """The books of one event loop."""
 
     __slots__ = (
-        "_in_use", "_random", "_scale", "accounts", "added", "binding", "clock", "drawn", "gap", "gc", "heap_at",
-        "heap_booked", "heap_elsewhere", "idle", "left", "left_out", "limit", "on_overrun", "on_wake", "one_in",
-        "parts", "quiet", "retired", "running", "since", "skipped", "special", "steps", "untagged", "weight",
+        "_in_use", "_random", "_scale", "accounts", "added", "binding", "drawn", "gc", "heap_at", "heap_booked",
+        "heap_elsewhere", "idle", "left", "limit", "on_overrun", "on_wake", "one_in", "parts", "quiet", "retired",
+        "skipped", "steps", "untagged", "weight",
     )  # fmt: skip
 
     def __init__(
         self, binding: Binding, clock: Clock, limit: float, on_overrun: Callable[[Overrun], None] = lambda overrun: None
     ) -> None:
         self.binding = binding
-        """Where a step looks which session is bound."""
+        """Where a step looks which session is bound, with `get`."""
+        self.get = binding.get
         self.clock = clock
         self.limit = limit
         """Seconds a step may take before `on_overrun` is called, once for nested ones."""

@@ -15,6 +15,9 @@ Three things keep a task's semantics exact:
 
 An object with `send` as an instance attribute costs a task about 30 ns a step more than an `async
 def` shell around the generator would, and pays for it by being see-through.
+
+Where the one in C is installed (see _fields.py), it does the same without the generator: `Metered`
+is whichever of the two is in use.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ import contextlib
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
+from ._fields import COMPILED
 from ._ledger import NOTABLE_S, Ledger
 from ._sessions import Account
 
@@ -40,7 +44,7 @@ def drive(coro: Coroutine[Any, Any, Any], ledger: Ledger, tag: Account) -> Steps
     send = coro.send
     clock = ledger.clock
     session, holder = tag.session, tag
-    get = ledger.binding.get
+    get = ledger.get
     notable = NOTABLE_S
     left_out = ledger.left_out
     thrown: BaseException | None = None
@@ -105,6 +109,8 @@ def drive(coro: Coroutine[Any, Any, Any], ledger: Ledger, tag: Account) -> Steps
             try:
                 value = yield item
             except BaseException as error:
+                if type(error) is GeneratorExit and getattr(coro, "cr_frame", coro) is None:
+                    raise  # the collector has closed the user's coroutine before us
                 thrown = without_our_frame(error)
             item = None  # the future awaited lives no longer than it would without us
     finally:
@@ -136,6 +142,7 @@ class MeteredCoroutine:
 
     def close(self) -> None:
         self.__await__().close()
+        self.coro.close()  # where it has not begun, the generator leaves it as it is
 
     # What `isinstance` and `inspect.iscoroutine` ask.
     @property  # type: ignore[misc]
@@ -159,7 +166,8 @@ class MeteredCoroutine:
         return hash(self.coro)
 
 
-Coroutine.register(MeteredCoroutine)
+Metered = COMPILED or MeteredCoroutine
+Coroutine.register(Metered)
 
 
 def step_cost(ledger: Ledger, steps: int = 200, rounds: int = 7) -> float:
@@ -183,5 +191,5 @@ def step_cost(ledger: Ledger, steps: int = 200, rounds: int = 7) -> float:
         return clock() - began
 
     plain = min(timed(work()) for _ in range(rounds))
-    metered = min(timed(MeteredCoroutine(work(), ledger, ledger.untagged)) for _ in range(rounds))
+    metered = min(timed(Metered(work(), ledger, ledger.untagged)) for _ in range(rounds))
     return max(0.0, metered - plain) / steps

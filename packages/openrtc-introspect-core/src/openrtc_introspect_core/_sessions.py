@@ -13,6 +13,8 @@ from contextvars import ContextVar
 from typing import Any
 
 from ._errors import ArgumentError, ArgumentTypeError
+from ._fields import AccountFields
+from ._gil import copied
 
 MIB = 1024 * 1024
 HEAP_MARK_S = 10.0
@@ -24,14 +26,14 @@ MAX_NAME = 256
 """Characters a session id, an agent name or a tenant may have."""
 
 
-class Account:
+class Account(AccountFields):
     """Loop time charged to one holder on one loop. Written by that loop's thread only.
 
     A session whose tasks run on several loops has an account on each, so that no two threads ever
     add to one number; what is shown is their sum.
     """
 
-    __slots__ = ("busy", "heap", "session", "steps", "tasks")
+    __slots__ = ()
 
     def __init__(self, session: Session | None = None) -> None:
         self.session = session
@@ -206,7 +208,7 @@ class SessionTable:
 
     def holding(self, since: float) -> list[Session]:
         """The sessions that ended after `since` with memory of their own still allocated, the most first."""
-        ended = [*self.left_behind.values(), *self.holding_on]
+        ended = [*self.left_behind.values(), *copied(self.holding_on)]
         held = [session for session in ended if session.held >= HELD_BYTES and session.ended_at > since]
         return sorted(held, key=lambda session: -session.held)
 
