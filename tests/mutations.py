@@ -223,8 +223,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     core(
         "a victim's delay goes to the blocker as well",
         "_victims.py",
-        "        if session is culprit:\n            continue\n",
-        "",
+        " if wait[0] is not culprit)",
+        ")",
         "test_victims.py::test_waits_are_booked_to_those_who_waited_and_not_to_the_culprit",
     ),
     core(

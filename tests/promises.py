@@ -138,7 +138,7 @@ PROMISES: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
     ),
     (
         "names reach the terminal as they are",
-        f"{_TOP}/_view/line.py",
+        f"{_TOP}/_encoding.py",
         '    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)',
         "    return text",
         (

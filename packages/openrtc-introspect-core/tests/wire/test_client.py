@@ -258,6 +258,7 @@ async def test_a_crowded_server_that_accepts_is_reached(full: socket.socket) -> 
     async def accept() -> None:
         await anyio.sleep(0.05)
         for _ in range(2):
+            await anyio.wait_readable(full)  # else it would keep the loop, and with it the client, from getting there
             with full.accept()[0] as accepted:
                 accepted.sendall(HELLO)
             await anyio.sleep(0.05)
