@@ -255,9 +255,12 @@ def lowest(session: nox.Session) -> None:
     session.run("pytest", *PARALLEL, *session.posargs)
 
 
-@nox.session(python=["3.11", "3.12", "3.13"])
+@nox.session(python=PYTHONS)
 def cpython(session: nox.Session) -> None:
-    """CPython's own asyncio tests, with metering and without (-- their modules, such as test_tasks; all if none)."""
+    """CPython's own asyncio tests, with metering and without (-- their modules, such as test_tasks; all if none).
+
+    On Debian's Pythons they are in packages of their own, such as libpython3.13-testsuite.
+    """
     install(session, CORE)
     session.run("python", "tests/cpython/asyncio_suite.py", *session.posargs)
 

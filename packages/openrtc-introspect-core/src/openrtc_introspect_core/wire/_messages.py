@@ -29,6 +29,7 @@ MIN_WATCH_INTERVAL_S = 0.1
 MAX_WATCH_INTERVAL_S = 60.0
 
 MAX_TASKS = 500
+MAX_DELAYED = 100
 """The most tasks of a session that one reply tells of."""
 
 CAPABILITIES: tuple[str, ...] = ("snapshot", "watch", "cancel", "blocks", "tasks", "stacks", "bye")
@@ -114,7 +115,8 @@ class Block(Struct, frozen=True, kw_only=True):
     stack: list[Location] = []
     """The calls from the task's own coroutine to the innermost, which is last. Empty: not captured."""
     delayed: list[Delayed] | None = None
-    """The sessions kept waiting, the longest first. Null: this loop does not tell, or in progress."""
+    """The sessions kept waiting, the longest first, MAX_DELAYED of them at the most. Null: this loop does not tell, or
+    in progress."""
 
 
 # gc=False: 10,000 of them a snapshot would set off collections of the host's whole heap. Text and numbers make no
