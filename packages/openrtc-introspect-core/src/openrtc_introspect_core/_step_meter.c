@@ -347,6 +347,20 @@ static PyObject *metered_repr(Metered *self)
     return is_cleared(self) ? NULL : PyObject_Repr(self->coro);
 }
 
+/* It equals the user's coroutine, and itself. */
+static PyObject *metered_richcompare(Metered *self, PyObject *other, int operation)
+{
+    if (operation != Py_EQ && operation != Py_NE)
+        return Py_NewRef(Py_NotImplemented);
+    int equal = other == (PyObject *)self || other == self->coro;
+    return Py_NewRef(equal == (operation == Py_EQ) ? Py_True : Py_False);
+}
+
+static Py_hash_t metered_hash(Metered *self)
+{
+    return is_cleared(self) ? -1 : PyObject_Hash(self->coro);
+}
+
 /* What isinstance and inspect.iscoroutine ask. */
 static PyObject *metered_class(Metered *self, void *closure)
 {
@@ -472,6 +486,8 @@ static PyType_Spec metered_spec = {
         {Py_tp_methods, metered_methods},
         {Py_tp_getattro, metered_getattro},
         {Py_tp_repr, metered_repr},
+        {Py_tp_richcompare, metered_richcompare},
+        {Py_tp_hash, metered_hash},
         {Py_tp_iter, metered_self},
         {Py_tp_iternext, metered_next},
         {Py_am_await, metered_self},

@@ -29,8 +29,9 @@ MIN_WATCH_INTERVAL_S = 0.1
 MAX_WATCH_INTERVAL_S = 60.0
 
 MAX_TASKS = 500
-MAX_DELAYED = 100
 """The most tasks of a session that one reply tells of."""
+MAX_DELAYED = 100
+"""The most sessions kept waiting that one block names."""
 
 CAPABILITIES: tuple[str, ...] = ("snapshot", "watch", "cancel", "blocks", "tasks", "stacks", "bye")
 """The requests this version's server answers."""
