@@ -10,8 +10,12 @@ import pytest
 OF_THE_SHELL = (
     *("CI", "BUILD_NUMBER", "GITHUB_ACTIONS", "COLUMNS", "LINES"),
     *("FORCE_COLOR", "PY_COLORS", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"),
+    "PYTHONDONTWRITEBYTECODE",
 )
-"""By these pytest, typer and rich tell what they write to: a CI's log is coloured otherwise, and not cut."""
+"""By these pytest, typer and rich tell what they write to: a CI's log is coloured otherwise, and not cut. With
+pytest-xdist, COLUMNS and LINES are set in its workers, as readline sets them in the process that starts these.
+
+By the last, each of the hundreds of processes that the tests start would compile all that it imports."""
 
 
 @pytest.fixture(scope="session", autouse=True)

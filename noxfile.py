@@ -84,6 +84,8 @@ nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.download_python = "never"
 nox.options.sessions = ["lint", "tests", "coverage", "wheels"]
+# Sessions start hundreds of processes: without it, each of them would compile all that it imports.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 FREE_THREADED = ["3.14t"] if shutil.which("python3.14t") else []
@@ -98,6 +100,8 @@ TRIES = {
     TESTING: [["-c", "import openrtc_introspect_testing"]],
 }
 """How an installed package is tried: arguments of its Python."""
+PARALLEL = ["-n2", "--dist=loadfile"]
+"""pytest's, for all tests: they wait more than they compute. A file's tests stay together, in their order."""
 
 
 def show_pyenv_pythons() -> None:
@@ -124,10 +128,10 @@ def install(session: nox.Session, *packages: str, group: str | None = None) -> N
 
 @nox.session(python=[*PYTHONS, *FREE_THREADED])
 def tests(session: nox.Session) -> None:
-    """The tests of all packages, on a free-threaded Python core's (-- pytest's arguments)."""
+    """The tests of all packages, on a free-threaded Python core's (-- pytest's arguments; -n0: one after the other)."""
     install(session, *PACKAGES, group="test")
     lines_unknown = [f"packages/{CORE}/tests"] if session.python in FREE_THREADED else []
-    session.run("pytest", *(session.posargs or lines_unknown))
+    session.run("pytest", *PARALLEL, *(session.posargs or lines_unknown))
 
 
 @nox.session
@@ -197,6 +201,35 @@ def wheels(session: nox.Session, package: str) -> None:
         session.run("python", "-I", "-c", "from openrtc_introspect_testing import *")
 
 
+@nox.session(python=["3.11", "3.14"])
+def compiled(session: nox.Session) -> None:
+    """The wheel with the step meter in C, for this platform, in dist/compiled; core's tests with it (-- pytest's)."""
+    include = session.run("python", "-c", "import sysconfig; print(sysconfig.get_path('include'))", silent=True)
+    if shutil.which("cc") is None or not Path(str(include).strip(), "Python.h").exists():
+        session.skip("no C compiler, or no Python.h: the step meter in C is NOT TESTED here")
+    install_compiled(session)
+    session.install("--editable", str(PACKAGES[TESTING]), *nox.project.dependency_groups(SETTINGS, "test"))
+    session.run("python", "-c", "from openrtc_introspect_core import _step_meter")
+    session.run("pytest", *(session.posargs or [f"packages/{CORE}/tests"]))
+
+
+def install_compiled(session: nox.Session) -> None:
+    """Core's wheel with the step meter in C: the stable ABI kept, and as many Linux systems served as can be."""
+    session.install(*nox.project.dependency_groups(SETTINGS, "compiled"))
+    temporary, compiled = Path(session.create_tmp()) / "wheel", ROOT / "dist" / "compiled"
+    for folder in (temporary, compiled):
+        shutil.rmtree(folder, ignore_errors=True)
+    environment = {"OPENRTC_INTROSPECT_COMPILED": "1"}
+    session.run("uv", "build", "--quiet", "--wheel", f"--out-dir={temporary}", str(PACKAGES[CORE]), env=environment)
+    wheel = next(temporary.glob("*.whl"))
+    session.run("abi3audit", "--strict", str(wheel), silent=True)
+    if sys.platform == "linux":
+        session.run("auditwheel", "repair", f"--wheel-dir={compiled}", str(wheel), silent=True)
+    else:
+        shutil.move(wheel, compiled / wheel.name)
+    session.install(str(next(compiled.glob("*.whl"))))
+
+
 @nox.session
 def runtimes(session: nox.Session) -> None:
     """The tests with the real livekit-agents, openrtc, aiohttp and websockets (-- pytest's arguments)."""
@@ -207,7 +240,9 @@ def runtimes(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """The benchmarks, and the public peer beside them (-- the arguments of python -m benchmarks)."""
-    install(session, *PACKAGES, group="bench")
+    install(session, TOP, TESTING, group="bench")
+    if shutil.which("cc") is not None:
+        install_compiled(session)
     session.run("python", "-m", "benchmarks", *session.posargs)
 
 
@@ -217,7 +252,7 @@ def lowest(session: nox.Session) -> None:
     editable = [argument for folder in PACKAGES.values() for argument in ("--editable", str(folder))]
     session.install("--resolution", "lowest-direct", *editable)
     session.install(*nox.project.dependency_groups(SETTINGS, "test"))  # the newest, of what is not there yet
-    session.run("pytest", *session.posargs)
+    session.run("pytest", *PARALLEL, *session.posargs)
 
 
 @nox.session(python=["3.11", "3.12", "3.13"])

@@ -26,6 +26,8 @@ class Case:
     """It is killed after this long."""
     needs: tuple[str, ...] = ()
     """Modules without which it is left out."""
+    compiled: bool = False
+    """Whether the step meter is the one in C; else the one that everybody has."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,7 @@ def run(case: Case) -> Result:
         command += [case.function.__name__, json.dumps(case.arguments), str(result)]
         # The same hashes, thus the same dict layouts, in every run; sockets where nobody else's are.
         environment = os.environ | {"PYTHONHASHSEED": "0", "OPENRTC_RUNTIME_DIR": folder}
+        environment["OPENRTC_INTROSPECT_METER"] = "c" if case.compiled else "python"
         with open(Path(folder) / "output", "w+b") as output:
             child = subprocess.Popen(
                 command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output,

@@ -80,14 +80,15 @@ class Core(Subject):
 
     protocol = "core"
 
-    def __init__(self, cpu: Any) -> None:
+    def __init__(self, cpu: Any, budget_pct: float) -> None:
         self.cpu = cpu
+        self.budget_pct = budget_pct
         self.introspector: Any = None
 
     async def start(self) -> None:
         from openrtc_introspect_core import Introspector
 
-        self.introspector = Introspector(name="bench", cpu=self.cpu)
+        self.introspector = Introspector(name="bench", cpu=self.cpu, budget_pct=self.budget_pct)
         self.introspector.attach()
         self.socket = self.introspector.socket_path
 
@@ -152,8 +153,8 @@ class Peer(Subject):
         return {row.session_id: row.cpu_pct for row in self.runtime.snapshot()}
 
 
-def make(name: str) -> Subject:
-    """bare, exact, sampled or peer."""
+def make(name: str, budget_pct: float = 1.0) -> Subject:
+    """bare, exact, sampled or peer. `budget_pct`: the core's, where steps are timed."""
     if name == "bare":
         return Bare()
-    return Peer() if name == "peer" else Core(name)
+    return Peer() if name == "peer" else Core(name, budget_pct)

@@ -12,11 +12,15 @@ from statistics import median
 from types import coroutine
 from typing import Any
 
+from openrtc_introspect_core._budget import STEPS
+
 from . import _loops
 from ._case import Case, Result, Results, Row, value
+from ._first_meter import Ledger, MeteredCoroutine
 from ._subjects import make
 from ._work import now
 
+COMPILED = "openrtc_introspect_core._step_meter"
 TASKS = 10
 Measured = Callable[[int], Awaitable[float]]
 
@@ -26,7 +30,13 @@ def cases(quick: bool) -> list[Case]:
     found = []
     for loop in _loops.LOOPS:
         needs = _loops.needs(loop)
-        found.append(Case(f"{loop} meter", measure_meter, {"loop": loop, "rounds": rounds}, needs=needs))
+        arguments = {"loop": loop, "rounds": rounds}
+        found += [
+            Case(f"{loop} meter", measure_meter, arguments, needs=needs),
+            Case(f"{loop} thinned meter", measure_meter, arguments | {"one_in": STEPS[-1]}, needs=needs),
+            Case(f"{loop} compiled meter", measure_meter, arguments, needs=(*needs, COMPILED), compiled=True),
+            Case(f"{loop} first meter", measure_first_meter, arguments, needs=needs),
+        ]
         found += [
             Case(
                 f"{loop} {subject}",
@@ -43,14 +53,19 @@ def cases(quick: bool) -> list[Case]:
     return found
 
 
-def measure_meter(loop: str, rounds: int) -> Result:
-    """The meter alone: the same tasks on one attached loop, made with and without the task factory."""
-    return _loops.run(loop, _measure_meter(rounds))
+def measure_meter(loop: str, rounds: int, one_in: int = 1) -> Result:
+    """The meter alone: the same tasks on one attached loop, made with and without the task factory.
+
+    `one_in`: of so many steps one is timed.
+    """
+    return _loops.run(loop, _measure_meter(rounds, one_in))
 
 
-async def _measure_meter(rounds: int) -> Result:
-    subject = make("exact")
+async def _measure_meter(rounds: int, one_in: int) -> Result:
+    subject: Any = make("exact", budget_pct=0)
     await subject.start()
+    subject.introspector._reporter.budget.one_in = one_in  # it goes back to all of them after ten seconds
+    subject.introspector._loops[0].ledger.thin(one_in)
     loop = asyncio.get_running_loop()
 
     def plain(coro: Any) -> asyncio.Task[None]:
@@ -66,6 +81,24 @@ async def _measure_meter(rounds: int) -> Result:
     return result
 
 
+def measure_first_meter(loop: str, rounds: int) -> Result:
+    """The meter as it was at first, without whatever else is attached."""
+    return _loops.run(loop, _measure_first_meter(rounds))
+
+
+async def _measure_first_meter(rounds: int) -> Result:
+    loop = asyncio.get_running_loop()
+    ledger = Ledger()
+
+    def plain(coro: Any) -> asyncio.Task[None]:
+        return asyncio.Task(coro, loop=loop)
+
+    def metered(coro: Any) -> asyncio.Task[None]:
+        return asyncio.Task(MeteredCoroutine(coro, ledger), loop=loop)
+
+    return await _alternate(rounds, lambda: _steps(plain, 2000), lambda: _steps(metered, 2000))
+
+
 def measure_attached(subject: str, loop: str, rounds: int) -> Result:
     """Everything that is there while attached, over a loop that nothing is attached to."""
     return _loops.run(loop, _measure_attached(subject, rounds))
@@ -76,7 +109,7 @@ async def _measure_attached(subject_name: str, rounds: int) -> Result:
 
     def attached(measured: Callable[[], Awaitable[float]]) -> Callable[[], Awaitable[float]]:
         async def run() -> float:
-            subject = make(subject_name)
+            subject = make(subject_name, budget_pct=0)
             await subject.start()
 
             async def inside() -> float:
@@ -128,7 +161,7 @@ async def _measure_trio(subject_name: str, rounds: int) -> Result:
 
     def attached(measured: Callable[[], Awaitable[float]]) -> Callable[[], Awaitable[float]]:
         async def run() -> float:
-            subject = make(subject_name)
+            subject = make(subject_name, budget_pct=0)
             await subject.start()
             try:
                 async with subject.session("worker"):
@@ -220,6 +253,9 @@ def rows(results: Results) -> list[Row]:
     for loop in _loops.LOOPS:
         for what, case, path, must in (
             ("step, the meter alone", "meter", (), 650.0),
+            ("step, the meter in C", "compiled meter", (), 200.0),
+            (f"step, one in {STEPS[-1]} timed", "thinned meter", (), None),
+            ("step, the first meter there was", "first meter", (), None),
             ("step, all that is attached", "exact", ("step",), None),
             ("step, sampled", "sampled", ("step",), None),
             ("create_task and await", "exact", ("task",), None),

@@ -94,14 +94,15 @@ MUTATIONS: tuple[Mutation, ...] = (
     core(
         "a nested step is charged to the outer one as well",
         "_meter.py",
-        "            ledger.running = outside\n            ledger.since = end\n",
-        "            ledger.running = outside\n            ledger.since = since\n",
+        "                ledger.running = outside\n                ledger.since = end\n",
+        "                ledger.running = outside\n                ledger.since = since\n",
         "test_meter.py::test_a_step_inside_another_is_charged_and_counted_once",
     ),
     core(
         "what came before a nested step is charged to nobody",
         "_ledger.py",
-        "        outside.busy += now - self.since\n        self.book_heap(outside)\n        return outside",
+        "        outside.busy += self.weight * (now - self.since)\n"
+        "        self.book_heap(outside)\n        return outside",
         "        self.book_heap(outside)\n        return outside",
         "test_ledger.py::test_a_nested_step_is_charged_once",
         "test_meter.py::test_a_step_inside_another_is_charged_and_counted_once",
@@ -116,11 +117,19 @@ MUTATIONS: tuple[Mutation, ...] = (
     core(
         "a scope entered late is charged from the step's begin",
         "_ledger.py",
-        "        running.busy += now - self.since\n        self.parts.append(Span(running, self.since, now))\n"
+        "        running.busy += self.weight * (now - self.since)\n"
+        "        self.parts.append(Span(running, self.since, now))\n"
         "        self.book_heap(running)\n        self.running = holder\n        self.since = now\n",
         "        self.book_heap(running)\n        self.running = holder\n",
         "test_ledger.py::test_a_switch_in_mid_step_divides_the_step",
         _EXACT,
+    ),
+    core(
+        "the steps that are timed are counted out, not drawn",
+        "_ledger.py",
+        "int(log(1.0 - self._random()) * self._scale)",
+        "weight - 1",
+        "test_budget.py::test_sums_are_estimated_without_bias",
     ),
     core(
         "a collection is charged to whose step it fell into",

@@ -94,7 +94,7 @@ async def soak(sessions: int, watchers: int, together: int, path: Path) -> dict[
     first: Resources | None = None
     command = [sys.executable, "-c", _WATCHER, str(path)]
     async with contextlib.AsyncExitStack() as stack:
-        introspector = await stack.enter_async_context(Introspector(name="soak", socket_path=path))
+        introspector = await stack.enter_async_context(Introspector(name="soak", socket_path=path, budget_pct=0))
         processes = [
             await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, env=dict(os.environ))
             for _ in range(watchers)

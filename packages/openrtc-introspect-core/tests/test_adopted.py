@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
+from unittest.mock import Mock
 
 import anyio
 import pytest
@@ -121,6 +122,21 @@ def test_call_soon_is_the_loop_s_own_outside_of_such_scopes(run: Run) -> None:
             return before, during, "call_soon" in vars(loop)
 
     assert run(main()) == (False, True, False)
+
+
+def test_what_someone_else_put_in_call_soon_s_place_is_put_back(run: Run) -> None:
+    """It is called meanwhile, and stands there again afterwards."""
+
+    async def main() -> tuple[bool, bool]:
+        loop = asyncio.get_running_loop()
+        theirs = Mock(wraps=loop.call_soon)
+        loop.call_soon = theirs  # type: ignore[method-assign]
+        async with Introspector(socket_path=False) as introspector:
+            with introspector.session("job-1", agent_name="test"):
+                await asyncio.sleep(0)
+        return vars(loop)["call_soon"] is theirs, theirs.called
+
+    assert run(main()) == (True, True)
 
 
 def test_callbacks_of_any_owner_pass_the_wrapper(run: Run) -> None:

@@ -96,7 +96,8 @@ def test_a_block_has_its_session_and_its_cause_without_a_line(on_any_loop: Backe
                     time.sleep(0.4)
 
             await in_task(menu)
-            return max(introspector.blocks(), key=lambda block: block.duration_ms)
+            # A busy machine has blocks of its own, which are no session's.
+            return max(introspector.blocks(), key=lambda block: (block.session_id is not None, block.duration_ms))
 
     block = on_any_loop(main())
     assert (block.session_id, block.location, block.stack) == ("job-1", None, [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import gc
 import inspect
@@ -11,6 +12,7 @@ import sys
 import traceback
 import types
 import warnings
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from typing import Any
 
@@ -18,7 +20,7 @@ import pytest
 
 from openrtc_introspect_core import Introspector, current_session
 from openrtc_introspect_core._ledger import Ledger
-from openrtc_introspect_core._meter import MeteredCoroutine
+from openrtc_introspect_core._meter import Metered
 from openrtc_introspect_core._sessions import Session
 from openrtc_introspect_testing._clock import FakeClock
 
@@ -443,9 +445,105 @@ def test_a_coroutine_never_started_warns_as_ever() -> None:
     ledger = Ledger(contextvars.ContextVar("binding"), lambda: 0.0, 1.0, lambda *_: None)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        MeteredCoroutine(never(), ledger, ledger.untagged)
+        Metered(never(), ledger, ledger.untagged)
         gc.collect()
     assert any("never awaited" in str(warning.message) for warning in caught)
+
+
+def test_nothing_is_kept_of_steps_however_they_end() -> None:
+    """Not of the session, its account, the ledger, or of what was awaited and thrown."""
+    binding: contextvars.ContextVar[Any] = contextvars.ContextVar("binding")
+    ledger = Ledger(binding, FakeClock(), 60.0)
+    session = Session("job-1", "a", {}, 0.0)
+    account = ledger.account_of(session)
+    awaited, error = object(), Failure("thrown")
+
+    @types.coroutine
+    def pause() -> Iterator[object]:
+        yield awaited
+
+    async def work(then: str) -> object:
+        await pause()
+        if then == "step inside":
+            Metered(work("ends"), ledger, ledger.untagged).send(None)
+        if then == "raises":
+            raise error
+        await pause()
+        return awaited
+
+    def once() -> None:
+        for then in ("ends", "step inside", "raises", "is thrown into", "is closed", "is dropped", "never begins"):
+            metered = Metered(work(then), ledger, account)
+            if then == "never begins":
+                metered.close()
+                continue
+            metered.send(None)
+            with contextlib.suppress(Failure, StopIteration):
+                if then == "is thrown into":
+                    metered.throw(error)
+                elif then == "is closed":
+                    metered.close()
+                elif then != "is dropped":
+                    while True:
+                        metered.send(None)
+        error.__traceback__ = error.__context__ = None
+
+    def counts() -> list[int]:
+        gc.collect()
+        return [sys.getrefcount(each) for each in (session, account, ledger, ledger.untagged, awaited, error)]
+
+    token = binding.set(session)
+    try:
+        once()
+        before = counts()
+        for _ in range(100):
+            once()
+        assert counts() == before
+    finally:
+        binding.reset(token)
+    assert (account.tasks, ledger.untagged.tasks) == (0, 0)
+
+
+def test_a_coroutine_that_holds_what_drives_it_is_collected() -> None:
+    """As a task that is held by its own coroutine's frame is."""
+    ledger = Ledger(contextvars.ContextVar("binding"), FakeClock(), 60.0)
+    ended = []
+
+    @types.coroutine
+    def pause() -> Iterator[None]:
+        yield
+
+    async def work() -> None:
+        mine = held[0]
+        try:
+            await pause()
+        finally:
+            ended.append(mine is not None)
+
+    held = [Metered(work(), ledger, ledger.untagged)]
+    seen = weakref.ref(held[0])
+    held[0].send(None)
+    held.clear()
+    gc.collect()
+    assert seen() is None
+    assert ended == [True]
+    assert ledger.untagged.tasks == 0
+
+
+def test_one_that_has_ended_says_so_as_a_coroutine_does() -> None:
+    """Nobody awaits twice what is metered either."""
+    ledger = Ledger(contextvars.ContextVar("binding"), FakeClock(), 60.0)
+
+    async def work() -> int:
+        return 4
+
+    metered = Metered(work(), ledger, ledger.untagged)
+    with pytest.raises(StopIteration) as stopped:
+        metered.send(None)
+    assert stopped.value.value == 4
+    with pytest.raises((RuntimeError, StopIteration)):
+        metered.send(None)
+    assert ledger.untagged.tasks == 0
 
 
 def test_a_step_inside_another_is_charged_and_counted_once() -> None:
@@ -469,8 +567,8 @@ def test_a_step_inside_another_is_charged_and_counted_once() -> None:
         clock.advance(2.0)
         await pause()
 
-    metered_inner = MeteredCoroutine(inner(), ledger, ledger.untagged)
-    metered_outer = MeteredCoroutine(outer(), ledger, ledger.untagged)
+    metered_inner = Metered(inner(), ledger, ledger.untagged)
+    metered_outer = Metered(outer(), ledger, ledger.untagged)
     contextvars.Context().run(lambda: (binding.set(outer_session), metered_outer.send(None)))
     inner_account, outer_account = ledger.account_of(inner_session), ledger.account_of(outer_session)
     assert (inner_account.busy, inner_account.steps) == (4.0, 1)

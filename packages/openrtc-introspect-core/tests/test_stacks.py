@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -41,6 +42,24 @@ def test_a_stack_is_taken_to_a_depth() -> None:
 
     calls, end = take(recurse(100), ())
     assert (len(calls), end) == (MAX_FRAMES, None)
+
+
+def test_where_nothing_of_python_drives_tasks_a_stack_ends_at_its_task() -> None:
+    """At a coroutine that no other awaits: who runs the loop does not belong to it."""
+    taken: list[Call] = []
+
+    async def inner() -> None:
+        taken.extend(take(sys._getframe(), (), in_c=True)[0])
+
+    async def outer() -> None:
+        await inner()
+
+    def runs_the_loop(coro: Any) -> None:
+        with contextlib.suppress(StopIteration):
+            coro.send(None)
+
+    runs_the_loop(outer())
+    assert [call.code.co_name for call in taken] == ["inner", "outer"]
 
 
 def test_the_user_s_own_frame_is_the_innermost_that_is_not_a_library_s() -> None:

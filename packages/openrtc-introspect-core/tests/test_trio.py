@@ -306,8 +306,8 @@ def test_what_a_step_costs_is_measured_as_trio_calls_it() -> None:
             loop = introspector._loops[0]
             with introspector.session("a", agent_name="test") as session:
                 steps = session.steps
-                return loop.step_cost(), session.steps - steps
+                return loop.measure_step_cost(), session.steps - steps
 
     cost, steps = trio.run(main)
-    assert cost > 0
+    assert min(cost) > 0
     assert steps == 0

@@ -325,7 +325,7 @@ def test_a_broken_watchdog_is_switched_off_and_told_once(
 
     blocks, notes = on_timed_loops(main())
     assert notes == ["the watchdog is switched off: OSError('no frames')"]
-    (block,) = [block for block in blocks if block.duration_ms >= 200]
+    (block,) = [block for block in blocks if block.session_id is not None]
     assert (block.session_id, block.location, block.cause) == ("a", None, None)
 
 
@@ -359,7 +359,7 @@ def test_a_real_blocking_call_is_found_with_its_line(on_any_loop: Backend) -> No
             return introspector.blocks(), lookup_menu.__code__.co_firstlineno + 1
 
     blocks, line = on_any_loop(main())
-    (block,) = [block for block in blocks if block.duration_ms >= 400]
+    (block,) = [block for block in blocks if block.session_id is not None]
     assert block.location is not None
     assert (block.session_id, block.task_name, block.location.line) == ("culprit", "lookup", line)
     assert block.location.file.endswith("test_watchdog.py")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -225,7 +226,7 @@ def test_time_that_a_fake_loop_pretends_to_spend_blocks_nobody(pytester: pytest.
                     loop.block(60)
                     await asyncio.sleep(3600)
                     await asyncio.to_thread(lambda: None)
-                assert [block.session_id for block in introspector.blocks()] == ["job-1"]
+                assert [block.session_id for block in introspector.blocks() if block.session_id] == ["job-1"]
         FakeLoop.run(main())
     """
     )
@@ -411,7 +412,7 @@ def test_the_fixture_in_a_sync_test_measures_the_loop_that_it_runs(pytester: pyt
             with introspector.session("job-1", agent_name="restaurant"):
                 await asyncio.create_task(main())
         asyncio.run(program())
-        assert [block.session_id for block in introspector.blocks()] == ["job-1"]
+        assert [block.session_id for block in introspector.blocks() if block.duration_ms > 400] == ["job-1"]
         assert introspector.socket_path is None
     """
     )
@@ -462,7 +463,7 @@ def test_with_anyios_plugin_the_fixture_is_on_the_tests_loop(pytester: pytest.Py
             await anyio.sleep(0)
             time.sleep(0.5)
             await anyio.sleep(0)
-        assert [block.session_id for block in introspector.blocks()] == ["job-1"]
+        assert [block.session_id for block in introspector.blocks() if block.duration_ms > 400] == ["job-1"]
 
     @pytest.mark.no_slow_sessions
     @pytest.mark.anyio
@@ -571,7 +572,7 @@ def test_the_fixture_in_a_sync_test_measures_the_trio_run_that_it_starts(pyteste
             with introspector.session("job-1", agent_name="restaurant"):
                 await main()
         trio.run(program)
-        assert [block.session_id for block in introspector.blocks()] == ["job-1"]
+        assert [block.session_id for block in introspector.blocks() if block.session_id] == ["job-1"]
         with pytest.raises(StateError, match="this is another one"):
             trio.run(program)
     """
@@ -607,7 +608,7 @@ def test_the_programs_own_session_is_named_on_trio(pytester: pytest.Pytester, su
 
 
 def test_a_run_that_is_older_than_the_test_is_watched_from_its_next_turn(pytester: pytest.Pytester, suite: Run) -> None:
-    """anyio's plugin keeps one for the fixtures of a module."""
+    """anyio's plugin keeps one for the fixtures of a module. At its turn after the test nothing is attached."""
     pytester.makepyfile(
         ON_TRIO
         + """
@@ -631,7 +632,7 @@ def test_a_run_that_is_older_than_the_test_is_watched_from_its_next_turn(pyteste
             await anyio.sleep(0)
             look_up()
             await anyio.sleep(0)
-        assert [block.session_id for block in introspector.blocks()] == ["job-1"]
+        assert [block.session_id for block in introspector.blocks() if block.session_id] == ["job-1"]
 
     @pytest.mark.no_slow_sessions
     @pytest.mark.anyio
@@ -643,6 +644,7 @@ def test_a_run_that_is_older_than_the_test_is_watched_from_its_next_turn(pyteste
     result = suite()
     result.assert_outcomes(passed=2, failed=1)
     result.stdout.fnmatch_lines([f"    *:{LOOK_UP} in look_up"])
+    assert [each.name for each in threading.enumerate() if each.name.startswith("openrtc-introspect")] == []
 
 
 @needs_pytest_trio
@@ -662,7 +664,7 @@ def test_with_pytest_trio_the_fixture_is_on_the_tests_run(pytester: pytest.Pytes
             await trio.sleep(3600)
             look_up()
             await trio.sleep(0)
-        assert [block.session_id for block in introspector.blocks()] == ["job-2"]
+        assert [block.session_id for block in introspector.blocks() if block.session_id] == ["job-2"]
 
     @pytest.mark.no_slow_sessions
     @pytest.mark.trio
@@ -703,7 +705,7 @@ def test_with_pytest_asyncio_the_fixture_is_on_the_tests_loop(pytester: pytest.P
             await asyncio.sleep(0)
             time.sleep(0.5)
             await asyncio.sleep(0)
-        assert [block.session_id for block in introspector.blocks()] == ["job-1"]
+        assert [block.session_id for block in introspector.blocks() if block.duration_ms > 400] == ["job-1"]
 
     @pytest.mark.asyncio(loop_scope="session")
     async def test_shared(worker, introspector):

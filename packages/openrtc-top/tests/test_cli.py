@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -25,6 +26,11 @@ HINT = (
     "No OpenRTC worker is running for this user.\n"
     "Start one (`openrtc dev ./agents`, or `openrtc demo` to try), then run `openrtc top`.\n"
 )
+
+
+def run(*arguments: str, **environment: str) -> Any:
+    """The command in this process, where it need not have one of its own."""
+    return CliRunner().invoke(app, arguments, env=environment)
 
 
 @pytest.fixture
@@ -179,13 +185,13 @@ def test_ps_lists_those_that_do_not_answer(two_workers: None) -> None:
 
 
 @pytest.mark.parametrize("option", [["--once"], ["--json"], []])
-def test_socket_that_is_none(option: list[str], tmp_path: Path, openrtc: OpenRTC) -> None:
+def test_socket_that_is_none(option: list[str], tmp_path: Path) -> None:
     """A path with nothing behind it, or with a file: one line, exit code 1."""
     file = tmp_path / "file"
     file.touch()
     for path in (tmp_path / "missing", file, tmp_path):
-        result = openrtc("top", "--socket", str(path), *option)
-        assert (result.returncode, result.stdout) == (1, "")
+        result = run("top", "--socket", str(path), *option)
+        assert (result.exit_code, result.stdout) == (1, "")
         assert result.stderr.startswith(f"error: no worker answers at '{path}'")
         assert result.stderr.count("\n") == 1
 
@@ -212,13 +218,13 @@ def test_once(start_worker: StartWorker, openrtc: OpenRTC) -> None:
     assert openrtc("top", "--worker", str(process.pid), COLUMNS="80").stdout.splitlines()[0].count("once") == 1
 
 
-def test_filters(start_worker: StartWorker, openrtc: OpenRTC) -> None:
+def test_filters(start_worker: StartWorker) -> None:
     """--agent, --tenant and --status choose sessions, in the table and in the JSON."""
     start_worker("filters", 4)
 
     def chosen(*options: str) -> list[str]:
-        result = openrtc("top", "--worker", "filters", "--json", *options)
-        assert (result.returncode, result.stderr) == (0, "")
+        result = run("top", "--worker", "filters", "--json", *options)
+        assert (result.exit_code, result.stderr) == (0, "")
         (line,) = result.stdout.splitlines()
         snapshot = json.loads(line)
         assert snapshot["type"] == "snapshot"
@@ -231,13 +237,13 @@ def test_filters(start_worker: StartWorker, openrtc: OpenRTC) -> None:
     assert chosen("--agent", "dental", "--tenant", "globex") == []
     assert chosen("--status", "blocked") == []
     assert len(chosen("--status", "active")) == len(chosen("--status", "all")) == 4
-    table = openrtc("top", "--worker", "filters", "--agent", "dental").stdout
+    table = run("top", "--worker", "filters", "--agent", "dental").stdout
     assert "job-0001" in table
     assert "job-0000" not in table
     assert "agent dental" in table
 
 
-def test_columns(start_worker: StartWorker, openrtc: OpenRTC, config_home: Path) -> None:
+def test_columns(start_worker: StartWorker, config_home: Path) -> None:
     """--columns says which, in which order; what the live view remembers has no say in a script's output."""
     start_worker("columns", 1)
     file = config_home / "openrtc" / "top.toml"
@@ -245,35 +251,33 @@ def test_columns(start_worker: StartWorker, openrtc: OpenRTC, config_home: Path)
     file.write_text('columns = ["tenant"]')
 
     def titles(*options: str) -> list[str]:
-        (line,) = [
-            line for line in openrtc("top", "--worker", "columns", *options).stdout.splitlines() if "tenant" in line
-        ]
+        (line,) = [line for line in run("top", "--worker", "columns", *options).stdout.splitlines() if "tenant" in line]
         return line.split()
 
     assert titles()[:3] == ["#", "session", "agent"]
     assert titles("--columns", "tenant, cpu%,heap_mb,session_id,tenant") == ["tenant", "cpu%▼", "heap", "session"]
 
 
-def test_several_workers(start_worker: StartWorker, openrtc: OpenRTC) -> None:
+def test_several_workers(start_worker: StartWorker) -> None:
     """One table with a worker column; one line of JSON for each."""
     start_worker("several-a", 1)
     start_worker("several-b", 2)
     names = ("--worker", "several-a", "--worker", "several-b")
-    table = openrtc("top", "--once", *names).stdout
+    table = run("top", "--once", *names).stdout
     assert "2 workers" in table
     assert "3 sessions" in table
-    lines = openrtc("top", "--json", *names).stdout.splitlines()
+    lines = run("top", "--json", *names).stdout.splitlines()
     assert [json.loads(line)["worker"]["name"] for line in lines] == ["several-a", "several-b"]
 
 
-def test_ps(start_worker: StartWorker, openrtc: OpenRTC, runtime_dir: Path) -> None:
+def test_ps(start_worker: StartWorker, runtime_dir: Path) -> None:
     """Each running worker with what tells it apart, its socket's path uncut."""
     process = start_worker("ps-me", 2)
-    (line,) = [line for line in openrtc("ps", COLUMNS="40").stdout.splitlines() if line.startswith("ps-me ")]
+    (line,) = [line for line in run("ps", COLUMNS="40").stdout.splitlines() if line.startswith("ps-me ")]
     name, pid, loop, _python, mode, sessions, *_, socket = line.split()
     assert (name, pid, loop, mode, sessions) == ("ps-me", str(process.pid), "asyncio", "coroutine", "2")
     assert Path(socket).parent == runtime_dir
-    described = [json.loads(line) for line in openrtc("ps", "--json").stdout.splitlines()]
+    described = [json.loads(line) for line in run("ps", "--json").stdout.splitlines()]
     (worker,) = [worker for worker in described if worker["name"] == "ps-me"]
     assert (worker["pid"], worker["socket"], worker["sessions"]) == (process.pid, socket, 2)
 
@@ -314,10 +318,10 @@ def test_ascii_output(start_worker: StartWorker, openrtc: OpenRTC) -> None:
     assert max(map(len, asked_for.splitlines())) == 90
 
 
-def test_ascii_json(start_worker: StartWorker, openrtc: OpenRTC) -> None:
+def test_ascii_json(start_worker: StartWorker) -> None:
     """What is not ASCII is escaped, and is the same when read again."""
     start_worker("東京", 1)
-    plain, ascii = (openrtc("top", "--json", "--worker", "東京", *option).stdout for option in ([], ["--ascii"]))
+    plain, ascii = (run("top", "--json", "--worker", "東京", *option).stdout for option in ([], ["--ascii"]))
     assert ascii.isascii()
     assert json.loads(ascii)["worker"]["name"] == json.loads(plain)["worker"]["name"] == "東京"
 

@@ -44,10 +44,14 @@ def worker(
         yield fake
 
 
-def printed(worker: FakeWorker, *options: str) -> str:
-    result = CliRunner().invoke(app, ["blocks", "--socket", str(worker.path), *options])
+def run(*arguments: str) -> str:
+    result = CliRunner().invoke(app, arguments)
     assert (result.exit_code, result.stderr) == (0, "")
     return result.stdout
+
+
+def printed(worker: FakeWorker, *options: str) -> str:
+    return run("blocks", "--socket", str(worker.path), *options)
 
 
 def test_table(worker: FakeWorker) -> None:
@@ -196,6 +200,11 @@ def test_several_workers(
 # --- real workers --------------------------------------------------------------------------------
 
 
+def at_least(hundreds: int) -> str:
+    """A pattern for so many hundred milliseconds, or more: a busy machine adds to them."""
+    return rf"(?:[{hundreds}-9]\d\d ms|\d+\.\d s)"
+
+
 def blocking_now(runtime_dir: Path) -> None:
     """Wait until the only worker says that its loop is held, and where."""
     (socket,) = runtime_dir.glob("*.sock")
@@ -207,28 +216,31 @@ def blocking_now(runtime_dir: Path) -> None:
 def test_a_worker_that_blocks(start_blocking: StartBlocking, openrtc: OpenRTC) -> None:
     """The culprit, the line, the cause and the victim; `top --once` names the line too."""
     block = start_blocking("blocks-me")
-    assert openrtc("blocks", "--worker", "blocks-me").stdout.startswith("No blocks: nothing has held the loop")
+    assert run("blocks", "--worker", "blocks-me").startswith("No blocks: nothing has held the loop")
     block(0.3)
+    once = run("top", "--once", "--worker", "blocks-me")
+    assert re.search(
+        rf"^ SLOW {at_least(3)}  job-culprit  restaurant  <string>:\d+ in lookup_menu  \(sync-call\)",
+        once,
+        re.MULTILINE,
+    )
     result = openrtc("blocks", "--worker", "blocks-me", "--victims", "--stacks")
     assert (result.returncode, result.stderr) == (0, "")
     row = result.stdout.splitlines()[1]
-    assert re.search(r" 3\d\d ms +job-culprit +restaurant +sync-call +<string>:\d+ in lookup_menu +1, worst", row)
+    assert re.search(rf" {at_least(3)} +job-culprit +restaurant +sync-call +<string>:\d+ in lookup_menu +1, worst", row)
     assert re.search(r"^ {11}<string>:\d+ in main\n {11}<string>:\d+ in lookup_menu$", result.stdout, re.MULTILINE)
-    assert re.search(r"^ job-culprit +job-victim +1 +[23]\d\d ms +[23]\d\d ms$", result.stdout, re.MULTILINE)
-    once = openrtc("top", "--once", "--worker", "blocks-me").stdout
-    assert re.search(
-        r"^ SLOW 3\d\d ms  job-culprit  restaurant  <string>:\d+ in lookup_menu  \(sync-call\)", once, re.MULTILINE
-    )
+    total = rf"^ job-culprit +job-victim +1 +{at_least(2)} +{at_least(2)}$"
+    assert re.search(total, result.stdout, re.MULTILINE)
 
 
-def test_while_it_blocks(start_blocking: StartBlocking, openrtc: OpenRTC, runtime_dir: Path) -> None:
+def test_while_it_blocks(start_blocking: StartBlocking, runtime_dir: Path) -> None:
     """A block that goes on is told with its line, growing."""
     block = start_blocking("blocks-now")
-    block(2.5, wait=False)
+    block(30.0, wait=False)
     blocking_now(runtime_dir)
-    (row,) = openrtc("blocks", "--worker", "blocks-now").stdout.splitlines()[1:]
+    (row,) = run("blocks", "--worker", "blocks-now").splitlines()[1:]
     assert re.search(r"[ms]… +job-culprit +restaurant +- +<string>:\d+ in lookup_menu", row)
-    once = openrtc("top", "--once", "--worker", "blocks-now").stdout
+    once = run("top", "--once", "--worker", "blocks-now")
     assert re.search(r"^ BLOCKED .* job-culprit  restaurant  <string>:\d+ in lookup_menu", once, re.MULTILINE)
 
 
@@ -252,9 +264,9 @@ def test_follow(start_blocking: StartBlocking) -> None:
             assert process.stdout.readline().startswith(" when ")
             assert "job-culprit" in process.stdout.readline()
             block(0.2)
-            assert re.search(r" 2\d\d ms +job-culprit ", process.stdout.readline())
+            assert re.search(rf" {at_least(2)} +job-culprit ", process.stdout.readline())
             block(0.3)
-            assert re.search(r" 3\d\d ms +job-culprit ", process.stdout.readline())
+            assert re.search(rf" {at_least(3)} +job-culprit ", process.stdout.readline())
             process.send_signal(signal.SIGINT)
             assert process.wait(20) == 0
             assert (process.stdout.read(), process.stderr.read()) == ("", "")

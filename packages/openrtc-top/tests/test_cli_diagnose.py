@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from openrtc_introspect_core import Finding
 from openrtc_introspect_core.wire import Block, Location, Snapshot, WorkerSocket
 from openrtc_introspect_testing import FakeWorker
+from openrtc_top import _watching
 from openrtc_top._cli.app import app
 from openrtc_top._view import to_text
 from openrtc_top._view.findings import findings_line, report
@@ -118,12 +119,25 @@ def diagnosed(*arguments: str) -> Any:
     return CliRunner().invoke(app, ["diagnose", "--seconds", "2", *arguments])
 
 
+@pytest.fixture
+def watched_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker is watched when it is asked for first; then the command is given what was seen of it."""
+    seen: dict[Path, Watched] = {}
+
+    def watch(workers: Sequence[WorkerSocket], seconds: float) -> list[Watched]:
+        new = [worker for worker in workers if worker.path not in seen]
+        seen.update((found.worker.path, found) for found in watch_workers(new, seconds))
+        return [seen[worker.path] for worker in workers]
+
+    monkeypatch.setattr(_watching, "watch_workers", watch)
+
+
 def blocks(make_past: MakeBlock) -> list[Block]:
     return [make_past(n, started_at=1003.0 - n, duration_ms=120.0) for n in range(1, 4)]
 
 
 @pytest.mark.slow
-def test_found_and_clean(make_snapshot: MakeSnapshot, make_past: MakeBlock, tmp_path: Path) -> None:
+def test_found_and_clean(make_snapshot: MakeSnapshot, make_past: MakeBlock, tmp_path: Path, watched_once: None) -> None:
     """Several workers at once: each has its report, exit code 3 where anything was found, and 0 where nothing was.
 
     One that does not answer is told of on stderr; it is exit code 1 only where nothing was found.
@@ -134,11 +148,8 @@ def test_found_and_clean(make_snapshot: MakeSnapshot, make_past: MakeBlock, tmp_
     slow = [_with_blocks(snapshot, 3) for snapshot in slow]
     with FakeWorker(frames) as good, FakeWorker(slow, blocks=history) as bad:
         both = diagnosed("--socket", str(good.path), "--socket", str(bad.path), "--socket", str(tmp_path / "x.sock"))
-        good.then(*frames)
-        bad.then(*slow)
         as_json = diagnosed("--json", "--socket", str(bad.path))
         clean = diagnosed("--socket", str(good.path))
-        good.then(*frames)
         partly = diagnosed("--socket", str(good.path), "--socket", str(tmp_path / "x.sock"))
     assert (both.exit_code, as_json.exit_code, clean.exit_code, partly.exit_code) == (3, 3, 0, 1)
     assert both.stderr.startswith("error: no worker answers at ")
@@ -166,17 +177,17 @@ def _with_blocks(snapshot: Snapshot, number: int) -> Snapshot:
 
 
 @pytest.mark.slow
-def test_hostile_texts(make_snapshot: MakeSnapshot, make_past: MakeBlock) -> None:
+def test_hostile_texts(make_snapshot: MakeSnapshot, make_past: MakeBlock, watched_once: None) -> None:
     """Nothing that a terminal would obey comes through."""
     evil = "\x1b[2J\x9b\u202e\n"
     told = dict.fromkeys(("session_id", "agent_name", "tenant", "task_name", "cause", "detail"), evil)
     history = [make_past(n, started_at=1003.0 - n, location=Location(evil, 1, evil), **told) for n in range(1, 5)]
     frames = [_with_blocks(make_snapshot(name=evil, taken_at=1000.0 + t / 5), 4) for t in range(11)]
-    for option in ([], ["--json"]):
-        with FakeWorker(frames, blocks=history) as worker:
+    with FakeWorker(frames, blocks=history) as worker:
+        for option in ([], ["--json"]):
             result = diagnosed("--socket", str(worker.path), *option)
-        assert result.exit_code == 3
-        assert all(line.isprintable() for line in result.stdout.split("\n"))
+            assert result.exit_code == 3
+            assert all(line.isprintable() for line in result.stdout.split("\n"))
 
 
 @pytest.mark.parametrize("given", ["1.9", "3601", "x", "nan"])

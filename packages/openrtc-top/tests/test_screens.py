@@ -245,6 +245,14 @@ def test_unknown_values(
     compare("unknown-{}x{}".format(*size), shown(after(Frame("w", snapshot)), size))
 
 
+def test_how_many_steps_are_timed_is_told_beside_what_that_costs(
+    sessions: list[SessionRow], make_snapshot: MakeSnapshot
+) -> None:
+    """Where it is not each of them: the numbers below are estimates."""
+    state = after(Frame("w", make_snapshot(*sessions, timed_one_in=8)))
+    assert "   introspection ~0.3 %   times 1 step in 8\n" in shown(state, (200, 50))
+
+
 @pytest.mark.parametrize("size", [(80, 20), (120, 26)])
 def test_a_session_that_failed(size: tuple[int, int], make_session: MakeSession, make_snapshot: MakeSnapshot) -> None:
     """Its row says ERRORED, and the line above says with what, where nothing blocks the loop meanwhile."""

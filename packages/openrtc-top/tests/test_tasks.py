@@ -66,7 +66,7 @@ def test_tree(start_worker: Callable[..., Any], openrtc: OpenRTC) -> None:
     assert re.match(r" ├─ listen +waiting  .*:\d+ in listen › .*sleep", lines[1])
     assert re.match(r" └─ speak +waiting  .*:\d+ in speak › ", lines[2])
     assert len(lines) == 3
-    told = json.loads(openrtc("tasks", "job-1", "--worker", "tree", "--json").stdout)
+    told = json.loads(CliRunner().invoke(app, ["tasks", "job-1", "--worker", "tree", "--json"]).stdout)
     assert (told["type"], told["session_id"]) == ("tasks", "job-1")
     assert {task["name"] for task in told["tasks"]} == {"call-1", "listen", "speak"}
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from _worker import FIXED, FRAME_S, serve, work
+from _worker import FIXED, serve
 from openrtc_introspect_core import Introspector
+from openrtc_top._demo_worker import FRAME_S, work
 
 
 def install_tracing() -> None:

@@ -35,8 +35,9 @@ class AdoptedTasks:
         """When the adopted step under way began to be metered; None outside of such a step."""
         self.stepping: asyncio.Task[Any] | None = None
         """Whose step that is: asyncio may have left the task by the time it is booked."""
-        self._call_soon: Callable[..., Any] | None = None
         self._wrapper: Callable[..., Any] | None = None
+        self._before: Callable[..., Any] | None = None
+        """What someone else had put in its place on the loop's instance."""
 
     def adopt_waiting(self, task: asyncio.Task[Any], account: Account) -> None:
         """`task` waits; from its next step on it is metered."""
@@ -90,13 +91,15 @@ class AdoptedTasks:
                 callback = AdoptedStep(callback, self)
             return original(callback, *args, context=context)
 
-        self._call_soon, self._wrapper = original, call_soon
+        self._wrapper, self._before = call_soon, vars(self._loop).get("call_soon")
         self._loop.call_soon = call_soon  # type: ignore[assignment]
 
     def _unwrap_call_soon(self) -> None:
         if self._wrapper is not None and vars(self._loop).get("call_soon") is self._wrapper:
             del self._loop.call_soon
-            self._wrapper = None
+            if self._before is not None:
+                self._loop.call_soon = self._before  # type: ignore[assignment]
+            self._wrapper = self._before = None
 
 
 class AdoptedStep:

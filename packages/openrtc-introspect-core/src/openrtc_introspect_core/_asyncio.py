@@ -2,7 +2,7 @@
 
 Three places are touched while attached, and given back on detach:
 - the task factory, chained: each task is tagged with its session at creation and, where steps are
-  metered, drives a MeteredCoroutine;
+  metered, drives a metered coroutine;
 - on loops written in Python, `selector.select` and `run_forever` get a wrapper on the instance, so
   that waiting and each iteration are timed exactly and without a timer; on uvloop, which has no
   such place, a heartbeat timer runs while sessions live, and its lateness is what is known;
@@ -21,10 +21,11 @@ from weakref import WeakKeyDictionary
 
 from ._adopted import AdoptedStep, AdoptedTasks
 from ._errors import StateError
+from ._fields import COMPILED
 from ._heartbeat import Heartbeat
 from ._hook import LONG_S, LoopHook, Stall
 from ._ledger import Ledger
-from ._meter import MeteredCoroutine, drive, step_cost
+from ._meter import Metered, drive, step_cost
 from ._sessions import Account, Session
 from ._victims import QueuesOfLoop
 
@@ -53,6 +54,7 @@ class AsyncioHook(LoopHook):
         super().__init__(ledger, meter=meter, on_stall=on_stall, on_fault=on_fault)
         self.loop = loop
         self.kind = loop_name(loop)
+        self.drives_in_c = meter and COMPILED is not None and self.kind == "uvloop"
         self.victims = QueuesOfLoop(loop, ledger.binding)
         self.tags: WeakKeyDictionary[asyncio.Future[Any], Session] = WeakKeyDictionary()
         """Task to session, where steps are not metered."""
@@ -139,7 +141,7 @@ class AsyncioHook(LoopHook):
             driven: Any = coro
             if meter and self._attached:
                 try:
-                    driven = MeteredCoroutine(coro, ledger, account_of(tag) if tag is not None else untagged)
+                    driven = Metered(coro, ledger, account_of(tag) if tag is not None else untagged)
                 except Exception:  # not a coroutine: the task itself says so better
                     driven = coro
             task: Any = Task(driven, loop=loop, **kwargs) if previous is None else previous(loop, driven, **kwargs)
@@ -203,7 +205,7 @@ class AsyncioHook(LoopHook):
         account.tasks += 1
         if not self.meters:
             self.tags[task] = session
-        elif type(task.get_coro()) is not MeteredCoroutine:
+        elif type(task.get_coro()) is not Metered:
             self._adopted.adopt_waiting(task, account)
         task.add_done_callback(lambda ended: self._let_go_of(ended, account), context=Context())
 
@@ -220,16 +222,29 @@ class AsyncioHook(LoopHook):
         return self.tags.get(task) if task is not None else None
 
     def seen_running(self, end: FrameType | None) -> Any:
-        if self.ledger.running is None:  # in a step that another introspector has metered, or has left metered
+        running, left_out = self.ledger.running, self.ledger.left_out
+        if running is None or running is left_out:  # or another introspector has metered it, or has left it metered
             while end is not None and end.f_code is not HANDLE_RUN:
                 end = end.f_back
-        return end.f_locals.get("self") if end is not None and end.f_code is HANDLE_RUN else None
+        if end is not None and end.f_code is HANDLE_RUN:
+            return end.f_locals.get("self")
+        return asyncio.current_task(self.loop) if running is left_out else None
 
     def whose(self, seen: Any) -> tuple[Session | None, str | None]:
+        if isinstance(seen, asyncio.Task):
+            return self._session_of(seen), name_of(seen)
         context = getattr(seen, "_context", None)
         session = context.get(self.ledger.binding) if context is not None else None
         task = getattr(getattr(seen, "_callback", None), "__self__", None)
         return session, name_of(task) if isinstance(task, asyncio.Task) else None
+
+    def _session_of(self, task: asyncio.Task[Any]) -> Session | None:
+        """The one that is bound in the task; on Python 3.11, which does not tell, the one that it was created for."""
+        if hasattr(task, "get_context"):
+            session: Session | None = task.get_context().get(self.ledger.binding)
+            return session
+        coro: Any = task.get_coro()
+        return coro.tag.session if type(coro) is Metered else None
 
     def sessions_live(self, some: bool) -> None:
         if self._heartbeat is not None:

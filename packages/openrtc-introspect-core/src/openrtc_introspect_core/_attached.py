@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
+from ._budget import NOT_MEASURED, STEPS, StepCost, spent
 from ._clock import Clock
 from ._detector import Detector
 from ._ledger import Ledger, Overrun
@@ -74,8 +75,7 @@ class AttachedLoop:
         self._unwrap_executor: Callable[[], None] | None = None
         self.name = f"{self.hook.kind}-{number}"
         """Unlike that of any other loop of this introspector."""
-        self.step_s = 0.0
-        """Seconds that metering adds to one step; 0 before it was measured."""
+        self.step_cost = NOT_MEASURED
         self._clock = clock
         self._watchdog = watchdog
         self._sampler = sampler
@@ -106,9 +106,21 @@ class AttachedLoop:
         """Whether its sessions' calls in threads are seen."""
         return self._unwrap_executor is not None
 
-    def step_cost(self) -> float:
-        """Seconds that metering adds to a step on this kind of loop: about a millisecond's work, on any thread."""
-        return self.hook.step_cost(Ledger(ContextVar("calibration"), self._clock, float("inf")))
+    def measure_step_cost(self) -> StepCost:
+        """What metering adds to a step on this kind of loop: a few milliseconds' work, on any thread."""
+
+        def measured(one_in: int) -> float:
+            books = Ledger(ContextVar("calibration"), self._clock, float("inf"))
+            books.thin(one_in)
+            return self.hook.step_cost(books)
+
+        left_out = measured(2**30)
+        drawn = left_out + STEPS[1] * (measured(STEPS[1]) - left_out)
+        return StepCost(measured(1), max(left_out, drawn), left_out)
+
+    def metering_s(self, steps: int) -> float:
+        """Seconds that metering has cost here, where steps count for `steps`."""
+        return spent(self.ledger, steps, self.step_cost)
 
     def attach(self) -> None:
         if self._heap is not None and self._heap.on:

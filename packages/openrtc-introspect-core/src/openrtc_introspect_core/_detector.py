@@ -107,7 +107,9 @@ class Detector:
         )
         if self._sampler is not None and owner is None:
             owner = self._sampler.owner(self._hook, start, end)
-        self._record(facts, owner, task)
+        held = self._record(facts, owner, task)
+        if held and task is not None and self._ledger.one_in > 1:  # a step that was left out
+            self._ledger.account_of(owner).busy += facts.duration
 
     def _incident(self, kind: Literal["step", "iteration"], since: float, end: float) -> Incident | None:
         """What the watchdog saw of the span that began at `since`, or what its not having seen anything says."""
@@ -116,7 +118,8 @@ class Detector:
         incident: Incident | None = getattr(self._watch, kind)
         return incident if incident is not None and incident.since == since else self._watch.unseen(since, end)
 
-    def _record(self, facts: Facts, owner: Session | None, task_name: str | None) -> None:
+    def _record(self, facts: Facts, owner: Session | None, task_name: str | None) -> bool:
+        """Whether it is the block of the task, or the callback, that ran."""
         judgement = judge(facts)
         if judgement.nobodys or judgement.cause == "burst":
             owner = None
@@ -149,6 +152,7 @@ class Detector:
         )
         if delayed is not None:
             self._hook.after_block = lambda events: self._ready_after(events, block, facts.duration, owner)
+        return not judgement.nobodys and judgement.cause != "burst"
 
     def _ready_after(self, events: Any, block: Block, seconds: float, culprit: Session | None) -> None:
         """What the selector finds ready right after a block became so during it, nobody knows when."""

@@ -43,6 +43,8 @@ class LoopHook(ABC):
     """"asyncio", "uvloop", "trio"."""
     ends: Collection[CodeType]
     """Where a task's or a callback's own frames end: outside of them are ours and the loop's."""
+    drives_in_c = False
+    """Whether neither the loop nor the meter has a frame outside of a task's."""
     victims: Victims
 
     def __init__(self, ledger: Ledger, *, meter: bool, on_stall: Stall, on_fault: Callable[[str], None]) -> None:

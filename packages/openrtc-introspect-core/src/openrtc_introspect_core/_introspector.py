@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from . import _fork
 from ._attached import AttachedLoop
 from ._blocks import BlockLog
+from ._budget import NOT_MEASURED, Budget, StepCost
 from ._clock import Clock, WallTime, perf_counter
 from ._collections import Collections
 from ._errors import ArgumentError, StateError
@@ -78,6 +79,9 @@ class Introspector:
         (docs/measuring.md says what each cannot see). They need cpu="exact".
     slow_session_threshold_ms: a block is a span of more than this in which the loop ran nothing else.
     slow_status_s: seconds that a session shows as slow after its block.
+    budget_pct: what timing steps may cost, percent of one core, 0 for no limit. Above it one step in so many
+        is timed, drawn at random, and counts for as many: sums are then estimates without bias, and the
+        snapshot says so. Not where memory is booked with each step.
     memory_limit_mb, max_sessions: shown beside what is used, 0 for none. AgentPool keeps them.
     socket_path: None: in the user's runtime directory, under the worker's name and pid; False: serve
         no socket; a path: there. Its directory must be the user's own.
@@ -100,6 +104,7 @@ class Introspector:
         slow_status_s: float = 5.0,
         memory_interval_s: float = 1.0,
         sample_interval_s: float = 0.01,
+        budget_pct: float = 1.0,
         memory_limit_mb: float = 0.0,
         max_sessions: int = 0,
         socket_path: SocketPath = None,
@@ -115,6 +120,7 @@ class Introspector:
             slow_status_s=slow_status_s,
             memory_interval_s=memory_interval_s,
             sample_interval_s=sample_interval_s,
+            budget_pct=budget_pct,
             memory_limit_mb=memory_limit_mb,
             max_sessions=max_sessions,
             socket_path=socket_path,
@@ -134,8 +140,8 @@ class Introspector:
         """Those attached now, the first one first."""
         self._gone: deque[tuple[float, AttachedLoop]] = deque()
         """(when, loop): those let go of lately, whose threads' usage someone may be reading yet."""
-        self._step_costs: dict[str, float] = {}
-        """Seconds that metering adds to one step, by kind of loop, as far as they were measured."""
+        self._step_costs: dict[str, StepCost] = {}
+        """By kind of loop, as far as they were measured."""
         self._attached = 0
         """How many there have been."""
         self._collections = Collections(clock, self._ledger_of)
@@ -225,7 +231,8 @@ class Introspector:
             loop.detach()
             loop.close()
             raise
-        loop.step_s = self._step_costs.get(loop.hook.kind, 0.0)
+        loop.step_cost = self._step_costs.get(loop.hook.kind, NOT_MEASURED)
+        loop.ledger.thin(self._reporter.budget.one_in if self._reporter is not None else 1)
         self._attached += 1
         self._loops.append(loop)
         self._tell_loops()
@@ -293,6 +300,7 @@ class Introspector:
                 host=HostVitals(process),
                 threads=self._threads,
                 notes=self._notes,
+                budget=Budget(self._settings.budget_pct),
             )
             reporter.memory.sample(self._clock(), ())
             self._service = Service(
@@ -465,8 +473,8 @@ class Introspector:
         if reporter is None:
             return
         for loop in tuple(self._loops):
-            if not loop.step_s and self._settings.cpu == "exact":
-                loop.step_s = self._step_costs[loop.hook.kind] = loop.step_cost()
+            if loop.step_cost is NOT_MEASURED and self._settings.cpu == "exact":
+                loop.step_cost = self._step_costs[loop.hook.kind] = loop.measure_step_cost()
         reporter.service_cpu_s = self._service.cpu_s
         reporter.tick(now)
         for loop in tuple(self._loops):

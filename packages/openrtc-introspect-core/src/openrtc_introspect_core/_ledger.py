@@ -11,19 +11,29 @@ scope entered in mid-step, a garbage collection) are never counted twice.
     a collection         the same, with `gc` as the holder in between
     a step ends          the meter charges running and restores the holder outside
     nothing happens      running is `quiet`: the next step to begin calls `on_wake` first
+    a step is left out   running is `left_out`: it is not timed, and what begins inside of it is not either
 
 The meter inlines these few lines for its own steps (see _meter.py); the slow ways are here. Only
 the loop's thread writes. Other threads read while it writes: `standing` reads twice and takes what
 did not change in between.
+
+Where timing every step would be too dear, `thin` has one in n timed, and charged n times. Which, is
+drawn anew for each step with the same chance (Bernoulli sampling), so that no rhythm of the host's
+can hide behind it: sums are estimates without bias (Horvitz and Thompson), their variance is
+(n - 1) times the sum of the squares of the steps' lengths. The longest would make up most of it, so
+blocks, which are found without being timed, are charged as they are.
 """
 
 from __future__ import annotations
 
+import random
 from collections import deque
 from collections.abc import Callable
+from math import log, log1p
 from typing import NamedTuple
 
 from ._clock import Clock
+from ._fields import LedgerFields
 from ._sessions import Account, Binding, Session
 
 NOTABLE_S = 100e-6
@@ -62,19 +72,21 @@ class Standing(NamedTuple):
     """Seconds charged to `running`, the span in progress included."""
 
 
-class Ledger:
+class Ledger(LedgerFields):
     """The books of one event loop."""
 
     __slots__ = (
-        "accounts", "binding", "clock", "gc", "heap_at", "heap_booked", "heap_elsewhere", "idle", "in_use", "left",
-        "limit", "on_overrun", "on_wake", "parts", "quiet", "retired", "running", "since", "steps", "untagged",
+        "_in_use", "_random", "_scale", "accounts", "added", "binding", "drawn", "gc", "heap_at", "heap_booked",
+        "heap_elsewhere", "idle", "left", "limit", "on_overrun", "on_wake", "one_in", "parts", "quiet", "retired",
+        "skipped", "steps", "untagged", "weight",
     )  # fmt: skip
 
     def __init__(
         self, binding: Binding, clock: Clock, limit: float, on_overrun: Callable[[Overrun], None] = lambda overrun: None
     ) -> None:
         self.binding = binding
-        """Where a step looks which session is bound."""
+        """Where a step looks which session is bound, with `get`."""
+        self.get = binding.get
         self.clock = clock
         self.limit = limit
         """Seconds a step may take before `on_overrun` is called, once for nested ones."""
@@ -99,8 +111,25 @@ class Ledger:
         self.steps: deque[Span] = deque(maxlen=MAX_SPANS)
         """The notable steps since the loop last waited (on uvloop: since the last heartbeat)."""
 
-        self.in_use: Callable[[], int] | None = None
-        """Reads the bytes in use; None: memory is not measured."""
+        self.special = False
+        """Whether a step is more than timed: memory is measured, or not every step is timed."""
+        self.one_in = 1
+        """One step in so many is timed."""
+        self.weight = 1
+        """What the step in progress counts for; where every step is timed, 1."""
+        self.left_out = Account()
+        """Stands in as `running` while a step runs that is not timed."""
+        self.skipped = 0
+        """Steps that were not timed."""
+        self.drawn = 0
+        """Steps that were timed in place of others."""
+        self.added = 0
+        """Steps that those have been counted for, besides themselves."""
+        self.gap = 0
+        """Steps to leave out until the next one is timed."""
+        self._scale = 0.0
+        self._random = random.Random().random  # of its own: the host's may be seeded
+        self._in_use: Callable[[], int] | None = None
         self.heap_at = 0
         """What it read at the last switch."""
         self.heap_booked = 0
@@ -109,6 +138,47 @@ class Ledger:
         """All that was booked to calls in threads: no step's. Written under their lock."""
         self.left: Account | None = None
         """Whose scope was left in the step under way: what is freed in the rest of it was taken inside."""
+
+    @property
+    def in_use(self) -> Callable[[], int] | None:
+        """Reads the bytes in use; None: memory is not measured."""
+        return self._in_use
+
+    @in_use.setter
+    def in_use(self, read: Callable[[], int] | None) -> None:
+        self._in_use = read
+        self.special = True  # `begin_special` takes it back where it is not
+
+    def thin(self, one_in: int) -> None:
+        """From now on one step in `one_in` is timed, 1 and up. From any thread."""
+        if one_in != self.one_in:
+            self._scale = 1.0 / log1p(-1.0 / one_in) if one_in > 1 else 0.0
+            self.one_in = one_in
+            self.special = True
+
+    def begin_special(self, outside: Account | None) -> None:
+        """A special step begins inside of `outside`, and is timed."""
+        if self._in_use is not None:
+            self.open_heap()
+        if outside is None:
+            self.weight = weight = self.one_in
+            if weight > 1:
+                self.drawn += 1
+                self.added += weight - 1
+                # How many in a row are left out where each is with the same chance: geometrically distributed.
+                self.gap = gap = int(log(1.0 - self._random()) * self._scale)
+                self.skipped += gap
+            else:
+                self.special = self._in_use is not None
+
+    def end_special(self, running: Account, seconds: float) -> None:
+        """A special step ends that was booked as any, `running` having had it last, for so long."""
+        if self.weight > 1:
+            running.steps += self.weight - 1
+            if seconds <= self.limit:  # a block is found and charged in any case: once
+                running.busy += (self.weight - 1) * seconds
+        if self._in_use is not None:
+            self.close_heap(running)
 
     def open_heap(self) -> None:
         """A step begins: what was allocated between steps is nobody's."""
@@ -171,10 +241,10 @@ class Ledger:
     def switch(self, holder: Account) -> None:
         """In mid-step: the loop is `holder`'s from now on."""
         running = self.running
-        if running is None or running is holder or running is self.quiet:
+        if running is None or running is holder or running is self.quiet or running is self.left_out:
             return
         now = self.clock()
-        running.busy += now - self.since
+        running.busy += self.weight * (now - self.since)
         self.parts.append(Span(running, self.since, now))
         self.book_heap(running)
         self.running = holder
@@ -184,32 +254,39 @@ class Ledger:
         """A step begins while `outside` holds the loop. Returns the holder to restore at its end."""
         if outside is self.quiet:
             self.running = None
+            self.weight = 1
             self.on_wake()
             return None
-        outside.busy += now - self.since
+        outside.busy += self.weight * (now - self.since)
         self.book_heap(outside)
         return outside
 
     def begin(self, holder: Account) -> tuple[Account | None, float]:
-        """A step begins. Returns what `end` wants back."""
+        """A step begins that is timed in any case. Returns what `end` wants back."""
         self.open_heap()
         now = self.clock()
         outside = self.running
-        if outside is not None:
+        if outside is None:
+            self.weight = 1
+        else:
             outside = self.interrupt(outside, now)
         self.running = holder
         self.since = now
         return outside, now
 
-    def end(self, outside: Account | None, start: float, now: float | None = None) -> None:
-        """A step that began at `start` ends: at `now`, if the clock has been read already."""
+    def end(self, outside: Account | None, start: float | None, now: float | None = None) -> None:
+        """A step that began at `start` ends: at `now`, if the clock has been read already. None: it was left out."""
+        if start is None:
+            self.running = outside
+            return
         if now is None:
             now = self.clock()
         running, since = self.running, self.since
         if running is not None:
             running.busy += now - since
             running.steps += 1
-            self.close_heap(running)
+            if self.special:
+                self.end_special(running, now - since)
         self.running = outside
         self.since = now
         if running is not None and now - start > NOTABLE_S:
@@ -219,10 +296,10 @@ class Ledger:
         """A garbage collection ran on the loop's thread from `start` to `end`, in the middle of whatever holds it."""
         self.gc.busy += end - start
         running = self.running
-        if running is None or running is self.quiet:
+        if running is None or running is self.quiet or running is self.left_out:
             self.steps.append(Span(self.gc, start, end))
             return
-        running.busy += start - self.since
+        running.busy += self.weight * (start - self.since)
         self.parts.append(Span(running, self.since, start))
         self.parts.append(Span(self.gc, start, end))
         self.since = end
@@ -259,14 +336,14 @@ class Ledger:
             now = self.clock()
             if running is self.running and since == self.since:
                 break
-        if running is None or running is self.quiet:
+        if running is None or running is self.quiet or running is self.left_out:
             return Standing(now, None, now, 0.0)
         began = since
         for part in reversed(_copy(self.parts)):
             if part.end != began:
                 break
             began = part.start
-        return Standing(now, running, began, booked + max(0.0, now - since))
+        return Standing(now, running, began, booked + self.weight * max(0.0, now - since))
 
     def busy_of(self, account: Account, standing: Standing) -> float:
         """Seconds charged to `account`, the span in progress included."""

@@ -15,6 +15,9 @@ Three things keep a task's semantics exact:
 
 An object with `send` as an instance attribute costs a task about 30 ns a step more than an `async
 def` shell around the generator would, and pays for it by being see-through.
+
+Where the one in C is installed (see _fields.py), it does the same without the generator: `Metered`
+is whichever of the two is in use.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ import contextlib
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
+from ._fields import COMPILED
 from ._ledger import NOTABLE_S, Ledger
 from ._sessions import Account
 
@@ -40,8 +44,9 @@ def drive(coro: Coroutine[Any, Any, Any], ledger: Ledger, tag: Account) -> Steps
     send = coro.send
     clock = ledger.clock
     session, holder = tag.session, tag
-    get = ledger.binding.get
+    get = ledger.get
     notable = NOTABLE_S
+    left_out = ledger.left_out
     thrown: BaseException | None = None
     value: Any = None
     tag.tasks += 1  # here: an interrupt, or a stack that is full, may keep this generator from beginning
@@ -54,17 +59,23 @@ def drive(coro: Coroutine[Any, Any, Any], ledger: Ledger, tag: Account) -> Steps
         except BaseException as error:
             thrown = without_our_frame(error)
         while True:
-            if ledger.in_use is not None:
-                ledger.open_heap()
-            start = clock()
             outside = ledger.running
-            if outside is not None:
-                outside = ledger.interrupt(outside, start)
-            bound = get(None)
-            if bound is not session:
-                session, holder = bound, ledger.account_of(bound)
-            ledger.running = holder
-            ledger.since = start
+            if ledger.special and (outside is left_out or (ledger.gap and outside is None)):
+                start = None
+                if outside is None:
+                    ledger.gap -= 1
+                    ledger.running = left_out
+            else:
+                if ledger.special:
+                    ledger.begin_special(outside)
+                start = clock()
+                if outside is not None:
+                    outside = ledger.interrupt(outside, start)
+                bound = get(None)
+                if bound is not session:
+                    session, holder = bound, ledger.account_of(bound)
+                ledger.running = holder
+                ledger.since = start
             try:
                 if thrown is None:
                     item = send(value)
@@ -81,20 +92,25 @@ def drive(coro: Coroutine[Any, Any, Any], ledger: Ledger, tag: Account) -> Steps
                 ledger.end(outside, start)
                 without_our_frame(error)
                 raise
-            end = clock()
-            running = ledger.running
-            since = ledger.since
-            running.busy += end - since
-            running.steps += 1
-            if ledger.in_use is not None:
-                ledger.close_heap(running)
-            ledger.running = outside
-            ledger.since = end
-            if end - start > notable:
-                ledger.note(running, outside, start, since, end)
+            if start is None:
+                ledger.running = outside
+            else:
+                end = clock()
+                running: Any = ledger.running  # its holder, or who took over from it
+                since = ledger.since
+                running.busy += end - since
+                running.steps += 1
+                if ledger.special:
+                    ledger.end_special(running, end - since)
+                ledger.running = outside
+                ledger.since = end
+                if end - start > notable:
+                    ledger.note(running, outside, start, since, end)
             try:
                 value = yield item
             except BaseException as error:
+                if type(error) is GeneratorExit and getattr(coro, "cr_frame", coro) is None:
+                    raise  # the collector has closed the user's coroutine before us
                 thrown = without_our_frame(error)
             item = None  # the future awaited lives no longer than it would without us
     finally:
@@ -111,7 +127,7 @@ def without_our_frame(error: BaseException) -> BaseException:
 class MeteredCoroutine:
     """What a task drives in place of the user's coroutine, and otherwise looks like it."""
 
-    __slots__ = ("__weakref__", "coro", "send", "throw")
+    __slots__ = ("__weakref__", "coro", "send", "tag", "throw")
 
     send: Callable[[Any], Any]
     throw: Callable[..., Any]
@@ -120,11 +136,13 @@ class MeteredCoroutine:
         steps = drive(coro, ledger, tag)
         steps.send(None)
         self.coro = coro
+        self.tag = tag
         self.send = steps.send
         self.throw = steps.throw
 
     def close(self) -> None:
         self.__await__().close()
+        self.coro.close()  # where it has not begun, the generator leaves it as it is
 
     # What `isinstance` and `inspect.iscoroutine` ask.
     @property  # type: ignore[misc]
@@ -142,7 +160,8 @@ class MeteredCoroutine:
         return repr(self.coro)
 
 
-Coroutine.register(MeteredCoroutine)
+Metered = COMPILED or MeteredCoroutine
+Coroutine.register(Metered)
 
 
 def step_cost(ledger: Ledger, steps: int = 200, rounds: int = 7) -> float:
@@ -166,5 +185,5 @@ def step_cost(ledger: Ledger, steps: int = 200, rounds: int = 7) -> float:
         return clock() - began
 
     plain = min(timed(work()) for _ in range(rounds))
-    metered = min(timed(MeteredCoroutine(work(), ledger, ledger.untagged)) for _ in range(rounds))
+    metered = min(timed(Metered(work(), ledger, ledger.untagged)) for _ in range(rounds))
     return max(0.0, metered - plain) / steps

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from ._blocks import BlockLog
+from ._budget import Budget, taken
 from ._clock import Clock, WallTime
 from ._failures import Failure, Failures
 from ._ledger import Standing
@@ -83,6 +84,7 @@ class Reporter:
     threads: Sequence[ParkingThread]
     """Introspection's own, besides the service's."""
     notes: Notes
+    budget: Budget
     service_cpu_s: float = 0.0
     """CPU seconds that the service thread has used."""
     draining: bool = False
@@ -91,6 +93,7 @@ class Reporter:
     _started: float = 0.0
     _spent: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
     _heap_watched: tuple[float, int] = (0.0, 0)
+    _taken: dict[str, tuple[float, int]] = field(default_factory=dict)
     _gone_cost_s: float = 0.0
     _gone_cpu_s: float = 0.0
     _memory_due: float = float("-inf")
@@ -119,7 +122,7 @@ class Reporter:
     def let_go(self, loop: AttachedLoop) -> None:
         """The loop is attached no more: what it has cost stays in the totals."""
         self._kind = self._kind or loop.hook.kind
-        self._gone_cost_s += loop.times.mark(loop.ledger.standing()).steps * loop.step_s
+        self._gone_cost_s += loop.metering_s(loop.times.mark(loop.ledger.standing()).steps)
         self._gone_cpu_s += loop.cpu_s() or 0.0
 
     # --- once a second ---------------------------------------------------------------------------
@@ -148,6 +151,22 @@ class Reporter:
                 if self.tells_heap:
                     session.mark_heap(moment.now)
             self._watch_heap(moment)
+            self._keep_to_budget(moment)
+
+    def _keep_to_budget(self, moment: Moment) -> None:
+        """Has as many of the steps timed as may be."""
+        before, self._taken = self._taken, {}
+        rates = []
+        for loop, _, mark in moment.loops:
+            steps = taken(loop.ledger, mark.steps)
+            self._taken[loop.name] = moment.now, steps
+            since, were = before.get(loop.name, (moment.now, steps))
+            if moment.now - since >= MARK_INTERVAL_S / 2:
+                rates.append(((steps - were) / (moment.now - since), loop.step_cost))
+        one_in = self.budget.decide([] if self.tells_heap else rates)
+        for loop, _, _ in moment.loops:
+            loop.ledger.thin(one_in)
+        self.notes.of_host("metering", _thinned(one_in, self.settings.budget_pct))
 
     def _watch_heap(self, moment: Moment) -> None:
         """Switches memory by session off, for good, where reading it has become too dear."""
@@ -175,7 +194,7 @@ class Reporter:
     def _cost(self, moment: Moment) -> float:
         cost = self._threads_cpu()
         if self.settings.cpu == "exact":
-            cost += self._gone_cost_s + sum(mark.steps * loop.step_s for loop, _, mark in moment.loops)
+            cost += self._gone_cost_s + sum(loop.metering_s(mark.steps) for loop, _, mark in moment.loops)
         return cost
 
     # --- on demand -------------------------------------------------------------------------------
@@ -322,6 +341,7 @@ class Reporter:
             lag_p99_ms=lag.p99_ms,
             lag_max_ms=lag.longest_ms,
             lag_method=lag.method,
+            timed_one_in=self.budget.one_in,
             introspection_pct=percent(self._cost(moment) - spent, now - since) if now > since else None,
             left_behind=self._left_behind(now, self.heap) if self.heap is not None and self.heap.on else [],
             host=self.host.now(),
@@ -361,6 +381,15 @@ def _loop_infos(moment: Moment, shares: list[LoopTime], lags: list[Lag], live: l
         )
         for index, (loop, _, _) in enumerate(moment.loops)
     ]
+
+
+def _thinned(one_in: int, budget_pct: float) -> str | None:
+    if one_in == 1:
+        return None
+    return (
+        f"one step in {one_in}, drawn at random, is timed, to cost no more than {budget_pct:g} % of a core: "
+        "shares of loop time, cpu seconds and steps are estimates"
+    )
 
 
 def _mib(count: float | None) -> float | None:

@@ -14,6 +14,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from ._errors import ArgumentError, ArgumentTypeError
+from ._fields import AccountFields
 from ._gil import copied
 
 MIB = 1024 * 1024
@@ -26,14 +27,14 @@ MAX_NAME = 256
 """Characters a session id, an agent name or a tenant may have."""
 
 
-class Account:
+class Account(AccountFields):
     """Loop time charged to one holder on one loop. Written by that loop's thread only.
 
     A session whose tasks run on several loops has an account on each, so that no two threads ever
     add to one number; what is shown is their sum.
     """
 
-    __slots__ = ("busy", "heap", "session", "steps", "tasks")
+    __slots__ = ()
 
     def __init__(self, session: Session | None = None) -> None:
         self.session = session

@@ -28,6 +28,7 @@ class Settings:
     slow_status_s: float
     memory_interval_s: float
     sample_interval_s: float
+    budget_pct: float
     memory_limit_mb: float
     max_sessions: int
     socket_path: SocketPath
@@ -46,6 +47,7 @@ class Settings:
         _checks.number("slow_status_s", self.slow_status_s, least=0)
         _checks.number("memory_interval_s", self.memory_interval_s, least=0.01)
         _checks.number("sample_interval_s", self.sample_interval_s, least=0.001)
+        _checks.number("budget_pct", self.budget_pct, least=0)
         _checks.number("memory_limit_mb", self.memory_limit_mb, least=0)
         _checks.whole("max_sessions", self.max_sessions)
         _check_socket_path(self.socket_path)

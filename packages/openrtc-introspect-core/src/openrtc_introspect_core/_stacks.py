@@ -13,6 +13,7 @@ import sysconfig
 import threading
 from collections.abc import Collection, Sequence
 from functools import lru_cache
+from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR, CO_ITERABLE_COROUTINE
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import NamedTuple
@@ -22,6 +23,9 @@ from .wire._messages import Location
 
 MAX_FRAMES = 64
 """Frames taken of one stack, from the innermost."""
+
+AWAITING = CO_COROUTINE | CO_ASYNC_GENERATOR | CO_ITERABLE_COROUTINE | CO_GENERATOR
+"""Whose frames a coroutine may be called from, by awaiting it."""
 
 _OWN = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
@@ -40,13 +44,20 @@ def frames_now() -> dict[int, FrameType]:
     return sys._current_frames() if has_gil() else {threading.get_ident(): sys._getframe(1)}
 
 
-def take(frame: FrameType | None, ends: Collection[CodeType]) -> tuple[list[Call], FrameType | None]:
-    """The calls from `frame` outwards, innermost first, and the frame of one of `ends` that they end at."""
+def take(
+    frame: FrameType | None, ends: Collection[CodeType], *, in_c: bool = False
+) -> tuple[list[Call], FrameType | None]:
+    """The calls from `frame` outwards, innermost first, and the frame of one of `ends` that they end at.
+
+    `in_c`: who drives tasks has no frame. Then calls end at a coroutine that was called by none.
+    """
     calls: list[Call] = []
     while frame is not None and len(calls) < MAX_FRAMES:
-        if frame.f_code in ends:
-            return calls, frame
         code = frame.f_code
+        if code in ends:
+            return calls, frame
+        if in_c and calls and calls[-1].code.co_flags & CO_COROUTINE and not code.co_flags & AWAITING:
+            return calls, None
         module = frame.f_locals.get("name") if _imports(code) else None
         calls.append(Call(code, frame.f_lineno or code.co_firstlineno, module))
         frame = frame.f_back

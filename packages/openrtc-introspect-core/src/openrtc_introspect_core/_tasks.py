@@ -86,7 +86,7 @@ def _describe(tasks: list[Task], hooks: Sequence[AsyncioHook], places: Places) -
         state: TaskState = "waiting"
         if (hook := running.get(task)) is not None:
             state = "running"
-            calls, _ = take(frames_now().get(hook.thread_id), hook.ends)
+            calls, _ = take(frames_now().get(hook.thread_id), hook.ends, in_c=hook.drives_in_c)
             calls.reverse()
             detail = None
         else:

@@ -120,7 +120,12 @@ class TrioHook(LoopHook):
             self._stepped = True
             if self.meters:
                 ledger = self.ledger
-                ledger.open_heap()
+                if ledger.special:
+                    if ledger.gap:
+                        ledger.gap -= 1
+                        ledger.running = ledger.left_out
+                        return
+                    ledger.begin_special(None)
                 session = task.context.get(self._binding)
                 ledger.running = ledger.account_of(session) if session is not None else ledger.untagged
                 ledger.since = self._began = self._clock()
@@ -139,6 +144,8 @@ class TrioHook(LoopHook):
         began, self._began = self._began, None
         if began is not None:
             self.ledger.end(None, began, now)
+        elif self.ledger.running is self.ledger.left_out:
+            self.ledger.running = None
 
     def task_spawned(self, task: Task) -> None:
         try:

@@ -123,7 +123,7 @@ class Watch:
             return self._interval
         # First of all, where it is: whatever gives the GIL away, as reading a file does, lets a starved
         # watchdog's one chance pass.
-        calls, end = take(frames_now().get(self._hook.thread_id), self._hook.ends)
+        calls, end = take(frames_now().get(self._hook.thread_id), self._hook.ends, in_c=self._hook.drives_in_c)
         running = self._hook.seen_running(end)
         del end
         due = now - late

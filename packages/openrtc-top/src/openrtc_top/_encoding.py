@@ -1,4 +1,4 @@
-"""Text for a terminal that cannot show all of Unicode: bars and marks as ASCII, cell for cell."""
+"""Text for a terminal: what it would obey written out; where it cannot show all of Unicode, ASCII, cell for cell."""
 
 from __future__ import annotations
 
@@ -29,6 +29,14 @@ _ASCII = str.maketrans(
         "⏎": "t",
     }
 )
+
+
+def printable(text: str) -> str:
+    """The text with everything that a terminal would obey instead of showing (control characters,
+    escapes, changes of direction) written as an escape."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def shows_unicode(encoding: str | None) -> bool:

@@ -292,6 +292,9 @@ class WorkerInfo(Struct, frozen=True, kw_only=True):
     lag_method: LagMethod | None = None
     """"iterations": each loop iteration is timed, exact. "heartbeat": a timer's lateness, only while
     sessions live."""
+    timed_one_in: int = 1
+    """One task step in so many is timed, drawn at random, and counts for as many. 1: each is. Above that shares of
+    loop time, `cpu_s` and `steps` are estimates without bias, and blocks are found by the loop's iterations."""
     introspection_pct: float | None = None
     """An estimate of what introspection itself costs, percent of one core: the CPU time of its
     threads, and the steps times the cost of one step measured at the start."""

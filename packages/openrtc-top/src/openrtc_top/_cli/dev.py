@@ -12,6 +12,7 @@ import typer
 
 from openrtc_top._cli.options import parse_isolation, parse_memory, parse_sessions, parse_threshold
 from openrtc_top._cli.outcome import FAILED, OK, USAGE, fail, put, say
+from openrtc_top._encoding import printable
 
 if TYPE_CHECKING:
     from openrtc_introspect_core import AgentPool
@@ -157,4 +158,4 @@ def _counted(count: int, noun: str) -> str:
 def tell(line: str) -> None:
     """A line on stdout, for as long as someone reads it: a host does not end for want of a reader."""
     with contextlib.suppress(typer.Exit):
-        put("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line))
+        put(printable(line))

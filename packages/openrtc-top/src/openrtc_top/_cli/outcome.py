@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from openrtc_top._encoding import encodable
+from openrtc_top._encoding import encodable, printable
 
 OK = 0
 NO_WORKER = 1
@@ -41,8 +41,7 @@ def no_worker() -> typer.Exit:
 
 def say(line: str) -> None:
     """One line on stderr."""
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
-    print(encodable(shown, sys.stderr.encoding), file=sys.stderr)
+    print(encodable(printable(line), sys.stderr.encoding), file=sys.stderr)
 
 
 def escaped(json: str) -> str:

@@ -48,6 +48,7 @@ def record(
         raise fail(f"cannot write {str(file)!r}: {error.strerror}", FAILED) from None
 
     import anyio
+    from rich.filesize import decimal
 
     recorder = Recorder(looked_at, sink, interval)
     say(f"recording to {file}; Ctrl-C ends it")
@@ -61,13 +62,9 @@ def record(
             recorder.problem = recorder.problem or error
     took = time.monotonic() - began
     frames, heard = recorder.scribe.frames, len(recorder.scribe.heard)
-    told = f"{frames} frames of {heard} {'worker' if heard == 1 else 'workers'} in {took:.0f} s, {_size(file)}"
+    size = decimal(file.stat().st_size)
+    told = f"{frames} frames of {heard} {'worker' if heard == 1 else 'workers'} in {took:.0f} s, {size}"
     if recorder.problem is not None:
         raise fail(f"cannot write {str(file)!r}: {recorder.problem.strerror}; it has {told}", FAILED)
     say(f"recorded {told}")
     raise typer.Exit(OK if frames else NO_WORKER)
-
-
-def _size(file: Path) -> str:
-    size = file.stat().st_size
-    return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"

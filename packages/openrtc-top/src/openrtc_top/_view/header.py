@@ -171,6 +171,7 @@ def _memory(info: WorkerInfo, bar: int, *, short: bool = False) -> Line:
 def _machine(info: WorkerInfo) -> list[tuple[int, Line]]:
     host = info.host
     about = "" if info.introspection_pct is None else "~"
+    timed = [(5, Line(f"times 1 step in {info.timed_one_in}"))] if info.timed_one_in > 1 else []  # a note says it, too
     cores = "core" if host.cores == 1 else "cores"
     return [
         (1, Line("host cpu ", DIM).add(f"{quantity.percent(host.cpu_pct)} of {host.cores} {cores}")),
@@ -180,6 +181,7 @@ def _machine(info: WorkerInfo) -> list[tuple[int, Line]]:
             Line("process ", DIM).add(f"{quantity.percent(host.process_cpu_pct)} cpu, {host.threads} threads"),
         ),
         (2, Line("introspection ", DIM).add(about + quantity.percent(info.introspection_pct, 1))),
+        *timed,
     ]
 
 

@@ -9,6 +9,7 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 
+from openrtc_top._encoding import printable
 from openrtc_top._view.style import PLAIN
 
 # A variation selector changes how wide a terminal draws a character, and not all agree.
@@ -24,14 +25,8 @@ def cells(text: str) -> int:
 
 
 def visible(text: str) -> str:
-    """The text with everything that a terminal would obey instead of showing (control characters,
-    escapes, changes of direction) written as an escape."""
-    if text.isascii() and text.isprintable():
-        return text
-    text = _VARIATION.sub("", text)
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    """The text as it may stand in a line: printable, and of a width that is known."""
+    return printable(text if text.isascii() else _VARIATION.sub("", text))
 
 
 def clip(text: str, width: int) -> str:
