@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import gc
 import sys
 import tracemalloc
 from collections.abc import Awaitable, Callable, Coroutine
@@ -28,7 +29,8 @@ METHODS = [pytest.param("heap", marks=glibc), "traced"]
 
 @pytest.fixture
 def tidy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reading is never too dear, whatever the tests before have made of the heap."""
+    """Reading is never too dear, whatever the tests before have made of the heap; what they left is not freed now."""
+    gc.collect()
     monkeypatch.setattr(Heap, "too_dear", lambda self, reads_per_s: None)
 
 
