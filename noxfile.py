@@ -88,6 +88,8 @@ nox.options.sessions = ["lint", "tests", "coverage", "wheels"]
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
+FREE_THREADED = ["3.14t"] if shutil.which("python3.14t") else []
+"""Few have one: it is tested where it is there, and not missed elsewhere."""
 CORE, TOP, TESTING = "openrtc-introspect-core", "openrtc-top", "openrtc-introspect-testing"
 PACKAGES = {name: ROOT / "packages" / name for name in (CORE, TOP, TESTING)}
 VERSION_FILE = PACKAGES[CORE] / "src/openrtc_introspect_core/_version.py"
@@ -124,7 +126,7 @@ def install(session: nox.Session, *packages: str, group: str | None = None) -> N
     session.install(*editable, *(nox.project.dependency_groups(SETTINGS, group) if group else ()))
 
 
-@nox.session(python=PYTHONS)
+@nox.session(python=[*PYTHONS, *FREE_THREADED])
 def tests(session: nox.Session) -> None:
     """The tests of all packages (-- pytest's arguments; -n0 is one test after the other)."""
     install(session, *PACKAGES, group="test")

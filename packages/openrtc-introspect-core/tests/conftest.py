@@ -7,9 +7,25 @@ from typing import Any
 
 import pytest
 
+from openrtc_introspect_core import _introspector
+from openrtc_introspect_core._gil import has_gil
 from openrtc_introspect_testing._backends import REAL, VIRTUAL, Backend
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is told only where there is a GIL is tested only there."""
+    if not has_gil():
+        for item in items:
+            if item.get_closest_marker("gil") is not None:
+                item.add_marker(pytest.mark.skip(reason="not told without a GIL"))
+
+
+@pytest.fixture(autouse=True)
+def no_standing_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The note that there is no GIL is tested by itself: elsewhere notes are of what went wrong."""
+    monkeypatch.setattr(_introspector, "has_gil", lambda: True)
 
 
 @pytest.fixture

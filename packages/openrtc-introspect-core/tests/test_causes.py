@@ -158,3 +158,31 @@ def test_where_processor_time_is_not_told_starving_still_is() -> None:
     assert judge(facts(seen, waited=None)) == Judgement("native")
     seen.late = [0.0]
     assert judge(facts(seen, waited=None)) == Judgement(None)
+
+
+# --- without a GIL -----------------------------------------------------------------------------------
+
+
+def test_without_a_gil_nobody_keeps_it() -> None:
+    """A look that came late says nothing of another thread: a thread that waited, waited in a call."""
+    assert judge(facts(incident(cpu=0.02, late=(0.15,)), cpu=0.02, gil=False)) == Judgement("sync-call")
+
+
+def test_without_a_gil_c_code_is_not_told_from_python_code() -> None:
+    """Looks are never late, and would be no evidence if they were."""
+    assert judge(facts(incident(cpu=1, late=(0.15,)), cpu=1, gil=False)) == Judgement("cpu")
+    assert judge(facts(incident(cpu=1), cpu=1, gil=False)) == Judgement("cpu")
+
+
+def test_without_a_gil_another_threads_collection_stops_the_loop() -> None:
+    """It is nobody's, as the loop's own would be."""
+    judgement = judge(facts(incident(cpu=0.02), cpu=0.02, gil=False, gc_elsewhere_s=0.15))
+    assert judgement == Judgement("gc", "on another thread, 150 ms of it", nobodys=True)
+    assert judge(facts(incident(cpu=0.9), cpu=0.9, gil=False, gc_elsewhere_s=0.15)).cause == "cpu"
+
+
+def test_a_look_that_is_being_added_is_no_error() -> None:
+    """The watchdog adds to its lists one after the other, and the loop's thread may read them in between."""
+    seen = incident(cpu=1, late=(0.0, 0.15))
+    seen.dues.pop()
+    assert not seen.starved(END)

@@ -395,6 +395,7 @@ def test_generators_with_a_scope_that_are_closed_early_end_their_session(run: Ru
 # --- loops ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.gil
 @pytest.mark.parametrize("factory", ["asyncio.new_event_loop", "uvloop.new_event_loop"])
 @pytest.mark.parametrize("metered", [False, True], ids=["without", "with"])
 def test_a_loop_stopped_restarted_and_closed_with_tasks_pending(factory: str, metered: bool) -> None:
@@ -535,6 +536,7 @@ def test_a_loop_in_a_daemon_thread_ends_with_the_interpreter(runtime_dir: Path) 
 # --- processes -----------------------------------------------------------------------------------
 
 
+@pytest.mark.gil
 @posix_only
 def test_a_child_forked_in_mid_step_goes_on_alone(runtime_dir: Path) -> None:
     """It leaves its scopes, closes, and may be introspected itself; the parent's socket and books stay the parent's."""
@@ -693,6 +695,7 @@ _MOUNTED = """
 """
 
 
+@pytest.mark.gil
 @pytest.mark.skipif(sys.platform != "linux", reason="mounts a file system of its own")
 @pytest.mark.parametrize(
     ("inodes", "mode", "problem"),
@@ -720,6 +723,7 @@ def test_a_runtime_directory_that_takes_no_socket_is_told(
     assert re.match(problem, done.stdout)
 
 
+@pytest.mark.gil
 @posix_only
 def test_file_descriptors_that_run_out_pass(runtime_dir: Path) -> None:
     """Sessions go on; figures that cannot be read stay, and say so; clients wait; and then all is as before."""

@@ -381,6 +381,7 @@ def test_a_loop_that_is_stopped_blocks_nobody() -> None:
     assert stopped.worker.lag_max_ms == 0.0
 
 
+@pytest.mark.gil
 def test_a_loop_attached_here_may_run_in_another_thread(tmp_path: Path) -> None:
     """Its blocks have their line: the watchdog looks where it runs."""
     loop = asyncio.SelectorEventLoop()
@@ -489,6 +490,7 @@ def test_a_collection_is_of_the_loop_on_whose_thread_it_ran() -> None:
     assert (block.session_id, block.cause, block.loop) == (None, "gc", "asyncio-2")
 
 
+@pytest.mark.gil
 def test_one_watchdog_finds_the_line_on_each_loop() -> None:
     """On real time, in whatever thread it is."""
 

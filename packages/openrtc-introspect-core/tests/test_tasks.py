@@ -55,6 +55,7 @@ async def cancel(*tasks: asyncio.Task[Any]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
+@pytest.mark.gil
 def test_a_task_waits_at_the_line_its_chain_ends_at(run: Run) -> None:
     """From the task's own coroutine through each await to the innermost."""
 
@@ -81,6 +82,7 @@ def test_a_task_waits_at_the_line_its_chain_ends_at(run: Run) -> None:
     assert seen.awaits[-1].file == "asyncio/queues.py"
 
 
+@pytest.mark.gil
 def test_a_sleep_says_for_how_long(run: Run) -> None:
     """asyncio.sleep is where most tasks wait."""
 
@@ -94,6 +96,7 @@ def test_a_sleep_says_for_how_long(run: Run) -> None:
     assert seen_in(run, session) == "sleep of 30.5 s"
 
 
+@pytest.mark.gil
 def test_a_task_that_awaits_another_is_told(run: Run) -> None:
     """By name in the one, by id in the other."""
 
@@ -232,6 +235,7 @@ def test_a_session_is_told_of_its_own_tasks_only(run: Run) -> None:
     assert outer == {"theirs"}
 
 
+@pytest.mark.gil
 @pytest.mark.parametrize("cpu", ["sampled", "off"])
 def test_tasks_are_told_without_metering(run: Run, cpu: str) -> None:
     """Whose a task is, its context says."""
@@ -246,6 +250,7 @@ def test_tasks_are_told_without_metering(run: Run, cpu: str) -> None:
     assert seen_in(run, session, cpu=cpu) == (["child", "entry"], ["forever"])
 
 
+@pytest.mark.gil
 def test_a_task_that_holds_the_loop_is_running(run: Run) -> None:
     """With the stack down to the line, although nothing can run on the loop."""
 

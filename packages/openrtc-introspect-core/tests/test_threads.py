@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import pytest
+
 from openrtc_introspect_core import Introspector, connect
 from openrtc_introspect_core.wire import ThreadStack
 
@@ -21,6 +23,7 @@ def functions(stack: ThreadStack) -> list[str]:
     return [place.function.rpartition(".")[2] for place in stack.frames]
 
 
+@pytest.mark.gil
 def test_a_blocked_loop_is_told_with_its_session_and_line(run: Run) -> None:
     """First of all threads, asked over the socket meanwhile."""
 
@@ -56,6 +59,7 @@ def test_a_blocked_loop_is_told_with_its_session_and_line(run: Run) -> None:
     assert not any(stack.loop or stack.session_id or stack.task_name for stack in others)
 
 
+@pytest.mark.gil
 def test_a_waiting_loop_runs_no_session(run: Run) -> None:
     """Its thread has a stack all the same."""
 

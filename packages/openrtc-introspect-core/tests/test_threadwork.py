@@ -45,8 +45,9 @@ def test_a_call_in_a_thread_is_its_sessions(run: Run) -> None:
                 introspector.session("job-1", agent_name="test") as session,
             ):
                 used = await asyncio.to_thread(compute, 0.05)
-                with concurrent.futures.ThreadPoolExecutor() as executor:
-                    used += await asyncio.get_running_loop().run_in_executor(executor, compute, 0.05)
+                executor = concurrent.futures.ThreadPoolExecutor()
+                used += await asyncio.get_running_loop().run_in_executor(executor, compute, 0.05)
+                executor.shutdown(wait=False)  # waiting for its thread would hold the loop
                 return used, told(introspector, "job-1"), told(introspector, "other"), session.busy
 
     used, booked, other, busy = run(main())

@@ -221,6 +221,7 @@ def test_a_timeout_that_is_over_keeps_waiting_whom_it_is_for() -> None:
     assert [(each.session_id, round(each.delayed_ms), each.exact) for each in block.delayed] == [("waits", 200, True)]
 
 
+@pytest.mark.gil
 def test_tasks_are_told_as_the_tree_they_are() -> None:
     """Where each waits; who has a nursery open waits for its children."""
 

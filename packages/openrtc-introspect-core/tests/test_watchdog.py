@@ -34,6 +34,7 @@ def asleep(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Watchdog, "_run", lambda self: None)
 
 
+@pytest.mark.gil
 def test_a_block_has_the_line_of_the_user_s_own_frame(on_any_loop: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     """And the stack from the task's coroutine to the innermost call."""
     asleep(monkeypatch)
@@ -63,6 +64,7 @@ def test_a_block_has_the_line_of_the_user_s_own_frame(on_any_loop: Backend, monk
     assert block.session_id == "culprit"
 
 
+@pytest.mark.gil
 def test_a_block_in_progress_has_its_line_already(on_any_loop: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     """An operator reads where it is while it is."""
     asleep(monkeypatch)
@@ -159,6 +161,7 @@ def test_looks_at_one_block_are_one_incident_and_bounded(on_any_loop: Backend, m
     assert on_any_loop(main()) == (0.005, 0.045, MAX_LOOKS)
 
 
+@pytest.mark.gil
 def test_a_callback_is_the_session_s_whose_context_it_runs_in(
     run_on_asyncio: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -185,6 +188,7 @@ def test_a_callback_is_the_session_s_whose_context_it_runs_in(
     assert (block.session_id, block.cause, block.task_name) == ("scheduler", "callback", None)
 
 
+@pytest.mark.gil
 def test_a_task_that_is_not_metered_is_found_by_its_handle(
     on_timed_loops: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -209,6 +213,7 @@ def test_a_task_that_is_not_metered_is_found_by_its_handle(
     assert block.cause != "callback"
 
 
+@pytest.mark.gil
 @pytest.mark.slow
 def test_a_task_that_an_introspector_of_before_has_metered_is_known(run_on_asyncio: Run) -> None:
     """It meters nothing any more, and its frame does not hide whose step it is."""
@@ -320,7 +325,7 @@ def test_a_broken_watchdog_is_switched_off_and_told_once(
 
     blocks, notes = on_timed_loops(main())
     assert notes == ["the watchdog is switched off: OSError('no frames')"]
-    (block,) = [block for block in blocks if block.duration_ms >= 200]
+    (block,) = [block for block in blocks if block.session_id is not None]
     assert (block.session_id, block.location, block.cause) == ("a", None, None)
 
 
@@ -334,6 +339,7 @@ def test_switched_off_there_is_no_watchdog(virtually: Backend) -> None:
     assert virtually(main()) == ["openrtc-introspect"]
 
 
+@pytest.mark.gil
 @pytest.mark.slow
 def test_a_real_blocking_call_is_found_with_its_line(on_any_loop: Backend) -> None:
     """The whole path, on real time: session, task, line, and for how long at the least."""
@@ -353,12 +359,13 @@ def test_a_real_blocking_call_is_found_with_its_line(on_any_loop: Backend) -> No
             return introspector.blocks(), lookup_menu.__code__.co_firstlineno + 1
 
     blocks, line = on_any_loop(main())
-    (block,) = [block for block in blocks if block.duration_ms >= 400]
+    (block,) = [block for block in blocks if block.session_id is not None]
     assert block.location is not None
     assert (block.session_id, block.task_name, block.location.line) == ("culprit", "lookup", line)
     assert block.location.file.endswith("test_watchdog.py")
 
 
+@pytest.mark.gil
 @pytest.mark.slow
 def test_a_session_that_ends_with_its_block_was_watched_until_then(on_any_loop: Backend) -> None:
     """C code that keeps the GIL, in the last step of the only session: the line or not, the cause is known."""

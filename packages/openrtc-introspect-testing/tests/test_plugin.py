@@ -25,15 +25,18 @@ LEAVE_OUT = ["-p", "no:hypothesispytest"]
 Run = Callable[..., pytest.RunResult]
 
 
-def run_suite(run: Callable[..., pytest.RunResult], *arguments: str, asyncio_mode: str | None = None) -> Any:
+def run_suite(
+    run: Callable[..., pytest.RunResult], *arguments: str, asyncio_mode: str | None = None, pytest_trio: bool = False
+) -> Any:
     """pytest with warnings as errors, on the suite in pytester's folder."""
     asyncio = (
         ["-p", "no:asyncio"]
         if asyncio_mode is None
         else [f"--asyncio-mode={asyncio_mode}", "-o", "asyncio_default_fixture_loop_scope=function"]
     )
+    trio = [] if pytest_trio else ["-p", "no:trio"]
     plugin = [] if INSTALLED else ["-p", PLUGIN]
-    return run(*plugin, *asyncio, "-W", "error", "-p", "no:cacheprovider", *LEAVE_OUT, *arguments)
+    return run(*plugin, *asyncio, *trio, "-W", "error", "-p", "no:cacheprovider", *LEAVE_OUT, *arguments)
 
 
 @pytest.fixture
@@ -43,6 +46,7 @@ def suite(pytester: pytest.Pytester) -> Run:
 
 
 needs_asyncio = pytest.mark.skipif(find_spec("pytest_asyncio") is None, reason="pytest-asyncio is not installed")
+needs_pytest_trio = pytest.mark.skipif(find_spec("pytest_trio") is None, reason="pytest-trio is not installed")
 needs_xdist = pytest.mark.skipif(find_spec("xdist") is None, reason="pytest-xdist is not installed")
 
 BLOCKS = """
@@ -221,7 +225,7 @@ def test_time_that_a_fake_loop_pretends_to_spend_blocks_nobody(pytester: pytest.
                     loop.block(60)
                     await asyncio.sleep(3600)
                     await asyncio.to_thread(lambda: None)
-                assert [block.session_id for block in introspector.blocks()] == ["job-1"]
+                assert [block.session_id for block in introspector.blocks() if block.session_id] == ["job-1"]
         FakeLoop.run(main())
     """
     )
@@ -285,19 +289,19 @@ def test_a_marker_that_is_not_understood_is_an_error(pytester: pytest.Pytester, 
 
 
 def test_a_marked_test_in_which_no_loop_was_watched_is_told_of(pytester: pytest.Pytester, suite: Run) -> None:
-    """A marker that watches nothing, as on Trio, does not pass in silence."""
+    """A marker that watches nothing does not pass in silence."""
     pytester.makepyfile(
         """
-    import pytest, trio
+    import pytest
 
     @pytest.mark.no_slow_sessions
     def test_menu():
-        trio.run(trio.sleep, 0)
+        pass
     """
     )
     result = suite()
     result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["marked, but no asyncio event loop was watched in: *::test_menu"])
+    result.stdout.fnmatch_lines(["marked, but no event loop was watched in: *::test_menu"])
 
 
 def test_a_loop_that_cannot_be_watched_is_told_of_and_the_test_goes_on(pytester: pytest.Pytester, suite: Run) -> None:
@@ -354,11 +358,13 @@ def test_after_a_watched_test_everything_is_as_it_was(pytester: pytest.Pytester,
     """Methods, scopes and, at the end, threads."""
     pytester.makeconftest(
         """
-    import asyncio, threading
+    import asyncio, sys, threading
+    import trio
     from openrtc_introspect_core._scope import SessionScope
 
     def touched():
         return (
+            trio._core._run.setup_runner, vars(trio._core._run.GuestState)["guest_tick"], list(sys.meta_path),
             vars(asyncio.BaseEventLoop)["run_forever"], vars(asyncio.BaseEventLoop)["run_until_complete"],
             vars(asyncio.Runner)["run"], vars(asyncio.Runner)["get_loop"],
             vars(SessionScope)["__enter__"], vars(SessionScope)["__exit__"],
@@ -435,7 +441,7 @@ def test_the_fixture_says_so_on_another_loop_than_its_own(pytester: pytest.Pytes
 
 
 def test_with_anyios_plugin_the_fixture_is_on_the_tests_loop(pytester: pytest.Pytester, suite: Run) -> None:
-    """With async fixtures as well, and uvloop; on Trio it is skipped with a reason."""
+    """With async fixtures as well, on uvloop and on Trio."""
     pytester.makepyfile(
         """
     import time
@@ -465,9 +471,208 @@ def test_with_anyios_plugin_the_fixture_is_on_the_tests_loop(pytester: pytest.Py
             group.start_soon(anyio.to_thread.run_sync, time.sleep, 0.1)
     """
     )
-    result = suite("-rs")
-    result.assert_outcomes(passed=4, skipped=2)
-    result.stdout.fnmatch_lines(["SKIPPED*measures asyncio's event loops, and this test runs on Trio"])
+    suite().assert_outcomes(passed=6)
+
+
+# --- Trio --------------------------------------------------------------------------------------------
+
+ON_TRIO = """
+    import threading, time
+    import pytest, trio, trio.testing
+
+    def look_up():
+        time.sleep(0.5)
+
+    async def main():
+        look_up()
+"""
+
+
+def test_a_block_on_any_trio_run_that_begins_during_the_test_is_found(pytester: pytest.Pytester, suite: Run) -> None:
+    """However it is begun, in whatever thread, a guest's as well; told as on asyncio."""
+    pytester.makepyfile(
+        ON_TRIO
+        + """
+    from queue import Queue
+    from trio import run
+
+    pytestmark = pytest.mark.no_slow_sessions
+
+    def test_run():
+        trio.run(main)
+
+    def test_imported_by_name():
+        run(main)
+
+    def test_child():
+        async def parent():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(main)
+        trio.run(parent)
+
+    def test_thread():
+        thread = threading.Thread(target=trio.run, args=[main])
+        thread.start()
+        thread.join()
+
+    def test_guest():
+        turns, done = Queue(), []
+        trio.lowlevel.start_guest_run(main, run_sync_soon_threadsafe=turns.put, done_callback=done.append)
+        while not done:
+            turns.get()()
+
+    def test_jumping_clock():
+        trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    """
+    )
+    result = suite()
+    result.assert_outcomes(failed=6)
+    told = [line for line in result.outlines if line.endswith(f".py:{LOOK_UP} in look_up")]
+    assert len(told) == 6
+    assert sum(line.startswith("no session (task ") for line in result.outlines) == 6
+
+
+def test_trio_is_watched_where_only_the_test_itself_imports_it(pytester: pytest.Pytester) -> None:
+    """The plugin imports it for nobody, and notices who does."""
+    pytester.makepyfile(
+        """
+    import sys, time
+    import pytest
+
+    async def main():
+        time.sleep(0.5)
+
+    @pytest.mark.no_slow_sessions
+    def test_menu():
+        assert "trio" not in sys.modules
+        import trio
+        assert type(trio.__spec__.loader).__name__ == "SourceFileLoader"
+        trio.run(main)
+
+    @pytest.mark.no_slow_sessions
+    def test_other():
+        pass
+    """
+    )
+    result = run_suite(pytester.runpytest_subprocess, "-p", "no:anyio")
+    result.assert_outcomes(failed=1, passed=1)
+    result.stdout.fnmatch_lines(["no session (task *main) blocked it for * ms: sync-call", "*_only_the_*.py:5 in main"])
+
+
+def test_the_fixture_in_a_sync_test_measures_the_trio_run_that_it_starts(pytester: pytest.Pytester, suite: Run) -> None:
+    """trio.run inside is enough; on another run than its own it says so."""
+    pytester.makepyfile(
+        ON_TRIO
+        + """
+    from openrtc_introspect_core import StateError
+
+    def test_menu(introspector):
+        async def program():
+            with introspector.session("job-1", agent_name="restaurant"):
+                await main()
+        trio.run(program)
+        assert [block.session_id for block in introspector.blocks() if block.session_id] == ["job-1"]
+        with pytest.raises(StateError, match="this is another one"):
+            trio.run(program)
+    """
+    )
+    suite().assert_outcomes(passed=1)
+
+
+def test_the_programs_own_session_is_named_on_trio(pytester: pytest.Pytester, suite: Run) -> None:
+    """Whoever's introspector it is, and an entry of the allow-list lets its block pass."""
+    pytester.makepyfile(
+        ON_TRIO
+        + """
+    from openrtc_introspect_core import Introspector
+
+    @pytest.mark.no_slow_sessions
+    def test_menu():
+        async def program():
+            async with Introspector(socket_path=False, slow_session_threshold_ms=10_000) as introspector:
+                with introspector.session("job-1", agent_name="restaurant"):
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(main)
+                assert introspector.blocks() == []
+        trio.run(program)
+    """
+    )
+    result = suite()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["session job-1 (restaurant) blocked it for * ms: sync-call", "*fix: await trio.sleep(*"]
+    )
+    pytester.makeini("[pytest]\nslow_sessions_allow =\n    *.py:look_up  # until there is an async client\n")
+    suite().assert_outcomes(passed=1)
+
+
+def test_a_run_that_is_older_than_the_test_is_watched_from_its_next_turn(pytester: pytest.Pytester, suite: Run) -> None:
+    """anyio's plugin keeps one for the fixtures of a module."""
+    pytester.makepyfile(
+        ON_TRIO
+        + """
+    import anyio
+
+    @pytest.fixture(scope="module")
+    def anyio_backend():
+        return "trio"
+
+    @pytest.fixture(scope="module", autouse=True)
+    async def worker(anyio_backend):
+        yield
+
+    @pytest.mark.anyio
+    async def test_before():
+        look_up()
+
+    @pytest.mark.anyio
+    async def test_fixture(introspector):
+        with introspector.session("job-1", agent_name="restaurant"):
+            await anyio.sleep(0)
+            look_up()
+            await anyio.sleep(0)
+        assert [block.session_id for block in introspector.blocks() if block.session_id] == ["job-1"]
+
+    @pytest.mark.no_slow_sessions
+    @pytest.mark.anyio
+    async def test_marked():
+        await anyio.sleep(0)
+        look_up()
+    """
+    )
+    result = suite()
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.fnmatch_lines([f"    *:{LOOK_UP} in look_up"])
+
+
+@needs_pytest_trio
+def test_with_pytest_trio_the_fixture_is_on_the_tests_run(pytester: pytest.Pytester) -> None:
+    """With an async fixture of its own, and a clock that jumps."""
+    pytester.makepyfile(
+        ON_TRIO
+        + """
+    @pytest.fixture
+    async def session(introspector):
+        with introspector.session("job-1", agent_name="restaurant"):
+            yield
+
+    @pytest.mark.trio
+    async def test_menu(introspector, autojump_clock):
+        with introspector.session("job-2", agent_name="restaurant"):
+            await trio.sleep(3600)
+            look_up()
+            await trio.sleep(0)
+        assert [block.session_id for block in introspector.blocks() if block.session_id] == ["job-2"]
+
+    @pytest.mark.no_slow_sessions
+    @pytest.mark.trio
+    async def test_marked(session):
+        look_up()
+    """
+    )
+    result = run_suite(pytester.runpytest_subprocess, pytest_trio=True)
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["* blocked it for * ms: sync-call", f"    *:{LOOK_UP} in look_up"])
 
 
 @needs_asyncio
@@ -678,6 +883,14 @@ def test_a_block_that_cannot_be_placed_does_not_count_unless_it_is_a_burst() -> 
     assert finding(file=None, cause="burst").counts
 
 
+def test_without_a_gil_blocks_count_although_their_line_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing else could fail a test there; who it was, and for how long, is known."""
+    monkeypatch.setattr(sys, "_is_gil_enabled", lambda: False, raising=False)
+    assert finding(file=None).counts
+    assert not finding(file=None, cause="gc").counts
+    assert not finding(file=None, cause=None).counts
+
+
 @pytest.mark.parametrize(
     ("entry", "matches"),
     [
@@ -715,3 +928,10 @@ def test_the_fix_goes_by_the_cause_and_by_what_is_called(
 ) -> None:
     """One line says what to write instead."""
     assert fix in fix_of(cause, called, source)
+
+
+def test_on_trio_the_fix_names_what_trio_calls_it() -> None:
+    """asyncio's functions do not work there."""
+    assert fix_of("sync-call", [], "time.sleep(1)", on_trio=True) == "await trio.sleep(...)"
+    assert "trio.to_thread.run_sync(" in fix_of("sync-call", [], "", on_trio=True)
+    assert "asyncio" not in fix_of("sync-call", ["socket.py"], "", on_trio=True)

@@ -10,6 +10,9 @@
     burst         many steps, each within the threshold, in one iteration
     callback      a callback of the loop, not a task
 
+Without a GIL there is no gil-contention, `native` is not told from `cpu`, nor either from `import`: all
+three are `cpu`.
+
 Nobody's: the session whose step it fell into did nothing wrong, and is not named.
 """
 
@@ -54,6 +57,8 @@ class Facts:
     """Seconds of it in which other threads collected."""
     steps: Sequence[Span] = field(default=())
     """The notable steps of the iteration, where it is one."""
+    gil: bool = True
+    """Whether there is a GIL. Without one a late look says nothing of who ran, and collections stop all threads."""
 
     @property
     def duration(self) -> float:
@@ -93,12 +98,14 @@ def _without_host(facts: Facts, waited: float | None) -> Judgement:
     if incident is None:
         return Judgement(None) if facts.in_step else _of_iteration(facts)
     cpu = _share(facts, "cpu_s")
-    starved = incident.starved(facts.end)
+    starved = facts.gil and incident.starved(facts.end)
     # On a crowded machine a thread that computes waits for its processor in between.
     computing = cpu is not None and cpu + (waited or 0.0) >= MOST
     if starved and cpu is not None and not computing:
         whose = "another thread's collection" if facts.gc_elsewhere_s >= MOST * duration else "another thread"
         return Judgement("gil-contention", f"{whose} kept the GIL", nobodys=True)
+    if not facts.gil and not computing and facts.gc_elsewhere_s >= MOST * duration:
+        return Judgement("gc", f"on another thread, {1000 * facts.gc_elsewhere_s:.0f} ms of it", nobodys=True)
     if not facts.in_step:
         return _of_iteration(facts)
     module = _imported(incident.looks)
@@ -107,7 +114,7 @@ def _without_host(facts: Facts, waited: float | None) -> Judgement:
     if cpu is None:
         return Judgement("native" if starved else None)
     if computing:
-        gil_free = len(incident.late) > 2 and median(incident.late[1:]) < GIL_IS_FREE_S
+        gil_free = facts.gil and len(incident.late) > 2 and median(incident.late[1:]) < GIL_IS_FREE_S
         return Judgement("native" if starved or gil_free else "cpu")
     return Judgement("sync-call")
 

@@ -1,7 +1,7 @@
 """Garbage collections, thread by thread: whose step they fall into has nothing to do with it.
 
-A collection on a loop's thread is that loop's. One on another thread keeps the GIL, and no more than
-that is said of the loops that wait for it.
+A collection on a loop's thread is that loop's. One on another thread keeps the GIL, or stops all threads
+where there is none, and no more than that is said of the loops that wait for it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from ._clock import Clock
+from ._gil import copied
 from ._ledger import Ledger
 
 NOTABLE_S = 0.0002
@@ -70,4 +71,4 @@ class Collections:
         return sum(min(end, until) - max(start, since) for since, until in others)
 
     def _within(self, start: float, end: float) -> Iterator[Collection]:
-        return (c for c in list(self.recent) if c.start < end and c.end > start)
+        return (c for c in copied(self.recent) if c.start < end and c.end > start)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ._blocks import BlockLog
 from ._causes import MOST, Facts, Judgement, judge
+from ._gil import has_gil
 from ._ledger import Overrun, Span, Standing
 from ._sessions import Session
 from ._stacks import Call, Places
@@ -76,6 +77,7 @@ class Detector:
             gc_s=overrun.shares.get(self._ledger.gc, 0.0),
             gc_elsewhere_s=self._collections.elsewhere(start, end, self._hook.thread_id),
             gc_generation=self._collections.generation(start, end, self._hook.thread_id),
+            gil=has_gil(),
         )
         holder = overrun.holder.session if overrun.holder is not None else None
         self._record(facts, holder, self._hook.task_name())
@@ -101,6 +103,7 @@ class Detector:
             gc_elsewhere_s=self._collections.elsewhere(start, end, self._hook.thread_id),
             gc_generation=self._collections.generation(start, end, self._hook.thread_id),
             steps=[span for span in steps if span.holder is not self._ledger.gc],
+            gil=has_gil(),
         )
         if self._sampler is not None and owner is None:
             owner = self._sampler.owner(self._hook, start, end)
@@ -125,7 +128,7 @@ class Detector:
             owner = self._thread_work.culprit(facts.start, facts.end)
             if owner is not None:
                 detail = "its call in a thread kept the GIL"
-        if judgement.cause == "callback" and owner is None and not self._hook.times_iterations:
+        if judgement.cause == "callback" and owner is None and not (self._hook.times_iterations and facts.gil):
             detail = "whose it is cannot be known on this loop"
         if judgement.cause == "descheduled" and (evidence := self._pressure.told()):
             detail = f"{detail}; {evidence}"

@@ -7,6 +7,7 @@ from collections.abc import Container
 from typing import NamedTuple
 
 from ._errors import SessionFailed
+from ._gil import copied
 from ._sessions import Session
 
 KEPT_S = 30.0
@@ -40,7 +41,7 @@ class Failures:
 
     def shown(self, now: float, live: Container[str]) -> list[Failure]:
         """Those that are shown now; of each id the latest, and none whose id is in use again."""
-        latest = {each.session.session_id: each for each in list(self._kept) if now - each.ended_at < KEPT_S}
+        latest = {each.session.session_id: each for each in copied(self._kept) if now - each.ended_at < KEPT_S}
         return [each for session_id, each in latest.items() if session_id not in live]
 
     def forget(self, now: float) -> None:

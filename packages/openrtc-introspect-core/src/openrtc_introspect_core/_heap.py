@@ -5,9 +5,10 @@ the loop in between. Two methods to read them:
 
 heap      glibc's mallinfo2: all that malloc gave away, its C libraries' included. It does not see the
           small objects (up to 512 bytes) that Python keeps in arenas of its own, unless the worker runs
-          with PYTHONMALLOC=malloc. Reading walks the allocator's free chunks: 0.3 µs in a tidy heap, a
-          millisecond and more where tens of thousands of chunks are free. So its cost is watched, and
-          above a budget it is switched off and said so: see docs/decisions/0007-heap-by-session.md.
+          with PYTHONMALLOC=malloc, and on a free-threaded build nothing of Python's. Reading walks the
+          allocator's free chunks: 0.3 µs in a tidy heap, a millisecond and more where tens of thousands
+          of chunks are free. So its cost is watched, and above a budget it is switched off and said so:
+          see docs/decisions/0007-memory-by-session.md.
 traced    tracemalloc: all that Python's allocators gave away, and nothing that C libraries took for
           themselves. Reading is cheap; tracing makes every allocation two to four times slower.
 
@@ -23,6 +24,7 @@ import tracemalloc
 from abc import ABC, abstractmethod
 
 from ._errors import ArgumentError
+from ._gil import FREE_THREADED_BUILD
 from .wire._messages import MemoryMethod
 
 BUDGET = 0.02
@@ -83,6 +85,11 @@ class Malloc(Heap):
     )
 
     def __init__(self) -> None:
+        if FREE_THREADED_BUILD:
+            raise ArgumentError(
+                "memory='heap' reads malloc's account, and a free-threaded Python allocates elsewhere: "
+                "use 'traced' or 'share'"
+            )
         try:
             # Not CDLL: giving the GIL away around each call costs more than the call.
             self._mallinfo2 = ctypes.PyDLL(None).mallinfo2

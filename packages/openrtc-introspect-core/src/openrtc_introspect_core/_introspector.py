@@ -22,6 +22,7 @@ from ._clock import Clock, WallTime, perf_counter
 from ._collections import Collections
 from ._errors import ArgumentError, StateError
 from ._failures import Failures
+from ._gil import BLIND_TO, has_gil
 from ._ledger import Ledger
 from ._loop_times import MARK_INTERVAL_S
 from ._notes import Notes
@@ -277,6 +278,8 @@ class Introspector:
             if self._settings.stacks:
                 self._watchdog = Watchdog(self._clock, lambda problem: self._notes.add("watchdog", problem))
                 self._threads.append(self._watchdog)
+            if not has_gil():
+                self._notes.limit("gil", BLIND_TO)
             if self._heap is not None:
                 self._notes.limit("heap", self._heap.blind_to)
                 self._heap.start()
@@ -425,7 +428,7 @@ class Introspector:
 
     def _loop_here(self) -> AttachedLoop | None:
         """The attached loop that the calling code runs on."""
-        return next((loop for loop in self._loops if loop.hook.runs_here()), None)
+        return next((loop for loop in tuple(self._loops) if loop.hook.runs_here()), None)
 
     def _ledger_of(self, thread_id: int) -> Ledger | None:
         loops = [loop for loop in tuple(self._loops) if loop.hook.thread_id == thread_id and loop.hook.runs()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from ._gil import copied
 from ._hook import LoopHook
 from ._ledger import Standing
 from ._sessions import percent
@@ -114,7 +115,7 @@ class LoopTimes:
         sorted_at, window, waits = self._sorted_waits
         if now - sorted_at < MARK_INTERVAL_S:
             return window, waits
-        kept = list(self._hook.long_waits)
+        kept = copied(self._hook.long_waits)
         window = min(LAG_WINDOW_S, now - self._started)
         if len(kept) == self._hook.long_waits.maxlen:
             window = min(window, now - kept[0][0])

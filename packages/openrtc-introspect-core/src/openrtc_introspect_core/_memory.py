@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 import psutil
 
+from ._gil import copied
 from ._sessions import MIB, Session
 
 TREND_WINDOW_S = 60.0
@@ -46,7 +47,7 @@ class ShareOfRss:
 
     def trend_mb_per_min(self) -> float | None:
         """The least-squares slope of the last minute's samples; None before ten seconds of them."""
-        samples = list(self._samples)
+        samples = copied(self._samples)
         if not samples or samples[-1][0] - samples[0][0] < TREND_MINIMUM_S:
             return None
         mean_t = sum(t for t, _ in samples) / len(samples)

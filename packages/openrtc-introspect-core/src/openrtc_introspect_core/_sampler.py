@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable
 
 from ._clock import Clock
+from ._gil import copied
 from ._hook import LoopHook
 from ._parking import ParkingThread
 from ._sessions import Session
@@ -38,7 +39,7 @@ class Sampler(ParkingThread):
 
     def owner(self, hook: LoopHook, start: float, end: float) -> Session | None:
         """The session that nearly all samples of this span saw running; None where there is none."""
-        seen = [session for when, session in list(self.seen.get(hook, ())) if start <= when <= end]
+        seen = [session for when, session in copied(self.seen.get(hook, deque())) if start <= when <= end]
         first = seen[0] if seen else None
         return first if first is not None and seen.count(first) >= 0.8 * len(seen) else None
 

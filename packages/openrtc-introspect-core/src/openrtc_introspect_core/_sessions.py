@@ -14,6 +14,7 @@ from typing import Any
 
 from ._errors import ArgumentError, ArgumentTypeError
 from ._fields import AccountFields
+from ._gil import copied
 
 MIB = 1024 * 1024
 HEAP_MARK_S = 10.0
@@ -207,7 +208,7 @@ class SessionTable:
 
     def holding(self, since: float) -> list[Session]:
         """The sessions that ended after `since` with memory of their own still allocated, the most first."""
-        ended = [*self.left_behind.values(), *self.holding_on]
+        ended = [*self.left_behind.values(), *copied(self.holding_on)]
         held = [session for session in ended if session.held >= HELD_BYTES and session.ended_at > since]
         return sorted(held, key=lambda session: -session.held)
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import site
+import sys
 import sysconfig
+import threading
 from collections.abc import Collection, Sequence
 from functools import lru_cache
 from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR, CO_ITERABLE_COROUTINE
@@ -16,6 +18,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import NamedTuple
 
+from ._gil import has_gil
 from .wire._messages import Location
 
 MAX_FRAMES = 64
@@ -34,6 +37,11 @@ class Call(NamedTuple):
     line: int
     module: str | None = None
     """The module that this call is importing, where it is the import system's."""
+
+
+def frames_now() -> dict[int, FrameType]:
+    """The innermost frame of each thread, by its id: of all; without a GIL of the calling one alone."""
+    return sys._current_frames() if has_gil() else {threading.get_ident(): sys._getframe(1)}
 
 
 def take(

@@ -16,6 +16,7 @@ import functools
 import gc
 import re
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextvars import Context
@@ -23,9 +24,10 @@ from types import FrameType
 from typing import Any
 
 from ._asyncio import AsyncioHook, name_of
+from ._gil import has_gil
 from ._hook import LoopHook
 from ._sessions import Session
-from ._stacks import MAX_FRAMES, Call, Places, take
+from ._stacks import MAX_FRAMES, Call, Places, frames_now, take
 from .wire._messages import MAX_TASKS, TaskInfo, TaskState
 
 _TASKS_PER_BREATH = 500
@@ -84,13 +86,13 @@ def _describe(tasks: list[Task], hooks: Sequence[AsyncioHook], places: Places) -
         state: TaskState = "waiting"
         if (hook := running.get(task)) is not None:
             state = "running"
-            calls, _ = take(sys._current_frames().get(hook.thread_id), hook.ends, in_c=hook.drives_in_c)
+            calls, _ = take(frames_now().get(hook.thread_id), hook.ends, in_c=hook.drives_in_c)
             calls.reverse()
             detail = None
         else:
             if (waiter := waiting_on.get(task)) is None or waiter.done():
                 state = "ready"
-            calls, detail = await_chain(task.get_coro())
+            calls, detail = await_chain(task.get_coro()) if may_look_into(hooks) else ([], None)
         waiters = {numbers[each] for each in _waiters(task, waiting_for) if each in numbers and each is not task}
         described.append(
             TaskInfo(
@@ -104,6 +106,11 @@ def _describe(tasks: list[Task], hooks: Sequence[AsyncioHook], places: Places) -
             )
         )
     return described
+
+
+def may_look_into(hooks: Sequence[LoopHook]) -> bool:
+    """Whether what is suspended stays so while it is looked at: without a GIL, on the loops' own thread only."""
+    return has_gil() or all(hook.thread_id == threading.get_ident() for hook in hooks)
 
 
 def await_chain(awaitable: Any) -> tuple[list[Call], str | None]:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Sequence
+from types import FrameType
 
 from ._hook import LoopHook
-from ._stacks import Places, take
+from ._stacks import Places, frames_now, take
 from .wire._messages import ThreadStack
 
 
 def thread_stacks(hooks: Sequence[LoopHook], places: Places) -> list[ThreadStack]:
-    """The loops' threads first, then the others by name. From any thread."""
+    """The loops' threads first, then the others by name. From any thread; without a GIL only its own has frames."""
     names = {thread.ident: thread.name for thread in threading.enumerate()}
-    frames = sys._current_frames()
+    frames: dict[int, FrameType | None] = {**dict.fromkeys(filter(None, names)), **frames_now()}
     # Of several loops of one thread, the one that runs.
     loops = {hook.thread_id: hook for hook in sorted(hooks, key=lambda hook: hook.runs())}
     stacks = []

@@ -18,6 +18,7 @@ from inspect import iscoroutinefunction
 from typing import Any, NamedTuple
 
 from ._clock import Clock
+from ._gil import copied
 from ._ledger import Ledger
 from ._meter import without_our_frame
 from ._sessions import Session
@@ -178,7 +179,7 @@ class ThreadWork:
         """
         calls = [Done(call.session, call.start, end, call.cpu_s_seen()) for call in self._calls_under_way()]
         used: dict[Session, float] = {}
-        for call in (*calls, *list(self._recent)):
+        for call in (*calls, *copied(self._recent)):
             inside = min(call.end, end) - max(call.start, start)
             if inside > 0.0:
                 part = call.cpu_s * min(1.0, inside / max(call.end - call.start, 1e-9))

@@ -6,15 +6,14 @@ the task that its nursery is open in, and what that one waits for is said where 
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
 
 from ._hook import LoopHook
 from ._sessions import Session
-from ._stacks import Places, take
-from ._tasks import await_chain, natural
+from ._stacks import Places, frames_now, take
+from ._tasks import await_chain, may_look_into, natural
 from ._trio import Task, TrioHook, name_of
 from .wire._messages import MAX_TASKS, TaskInfo, TaskState
 
@@ -35,10 +34,10 @@ def tasks_of_run(session: Session, hook: LoopHook, places: Places, *, first_id: 
         waiting_on = None
         if task is hook.stepping:
             state = "running"
-            calls, _ = take(sys._current_frames().get(hook.thread_id), hook.ends)
+            calls, _ = take(frames_now().get(hook.thread_id), hook.ends)
             calls.reverse()
         else:
-            calls, _ = await_chain(task.coro)
+            calls, _ = await_chain(task.coro) if may_look_into([hook]) else ([], None)
             if getattr(task, "_next_send_fn", None) is not None:
                 state = "ready"
             elif any(call.code.co_qualname == "Nursery._nested_child_finished" for call in calls):

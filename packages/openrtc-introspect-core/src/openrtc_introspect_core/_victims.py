@@ -9,9 +9,11 @@ keep their queues to themselves (uvloop) tell nothing.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
+from ._gil import copied
 from ._sessions import Binding, Session
 from .wire._messages import Delayed
 
@@ -29,7 +31,7 @@ class QueuesOfLoop:
         """The sessions that wait now, at the end of a block of so many seconds, and for how long."""
         waits: dict[Session, float] = {}
         now = self._loop.time()
-        for handle in list(getattr(self._loop, "_ready", ())):
+        for handle in copied(getattr(self._loop, "_ready", deque())):  # other threads call soon, too
             self._note(waits, handle, seconds)
         for timer in _overdue(getattr(self._loop, "_scheduled", ()), now):
             self._note(waits, timer, min(seconds, now - timer._when))

@@ -15,7 +15,6 @@ as one incident, for whoever books the block when it is over, and for snapshots 
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -26,7 +25,7 @@ from typing import Any
 from ._clock import Clock
 from ._hook import LoopHook
 from ._parking import ParkingThread
-from ._stacks import Call, take
+from ._stacks import Call, frames_now, take
 from ._usage import ThreadUsage, Usage
 
 CLOSE_LOOK_S = 0.005
@@ -63,7 +62,7 @@ class Incident:
 
     def starved(self, end: float) -> bool:
         """Whether a look came so late that the GIL was kept from the watchdog, up to the block's end at least."""
-        looks = zip(self.dues, self.late, strict=True)
+        looks = zip(self.dues, self.late, strict=False)  # the watchdog may be adding to them
         return any(late >= STARVED_S and 2 * late >= end - due for due, late in looks)
 
 
@@ -124,7 +123,7 @@ class Watch:
             return self._interval
         # First of all, where it is: whatever gives the GIL away, as reading a file does, lets a starved
         # watchdog's one chance pass.
-        calls, end = take(sys._current_frames().get(self._hook.thread_id), self._hook.ends, in_c=self._hook.drives_in_c)
+        calls, end = take(frames_now().get(self._hook.thread_id), self._hook.ends, in_c=self._hook.drives_in_c)
         running = self._hook.seen_running(end)
         del end
         due = now - late

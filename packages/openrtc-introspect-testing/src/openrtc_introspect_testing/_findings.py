@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,15 @@ _INSTEAD = (
     (("threading.py", "queue.py", "concurrent/futures/"), "asyncio's own locks, events and queues"),
 )
 """What stands in for blocking calls into these files: the first that was called says most."""
+
+_ON_TRIO = (
+    ("asyncio.sleep(", "trio.sleep("),
+    ("asyncio.to_thread(", "trio.to_thread.run_sync("),
+    ("asyncio.create_subprocess_exec(", "trio.run_process("),
+    ("asyncio's own locks, events and queues", "Trio's own locks, events and channels"),
+    ("asyncio's streams", "Trio's streams"),
+)
+"""What the same is called there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +56,8 @@ class Finding:
         """Whether it is held against the test: code did it, and it is known which."""
         if self.allowed is not None or self.cause in NOT_THE_TESTS:
             return False
+        if not _has_gil():  # and so no line: a thread that looked at the code would crash the interpreter
+            return self.cause is not None
         return self.file is not None or self.cause == "burst"
 
     @property
@@ -63,8 +75,20 @@ class Finding:
         return f"{self.cause or 'cause unknown'}{f': {self.detail}' if self.detail else ''}"
 
 
-def fix_of(cause: str | None, called: Sequence[str], source: str) -> str:
+def _has_gil() -> bool:
+    enabled: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
+    return enabled
+
+
+def fix_of(cause: str | None, called: Sequence[str], source: str, *, on_trio: bool = False) -> str:
     """What to do. `called`: files of the calls that the line led to; `source`: the line's text."""
+    fix = _fix_of(cause, called, source)
+    for ours, theirs in _ON_TRIO if on_trio else ():
+        fix = fix.replace(ours, theirs)
+    return fix
+
+
+def _fix_of(cause: str | None, called: Sequence[str], source: str) -> str:
     if cause == "sync-call":
         for parts, instead in _INSTEAD:
             if any(f"/{part}" in f"/{file}" for part in parts for file in called):

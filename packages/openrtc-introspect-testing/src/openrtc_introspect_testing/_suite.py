@@ -79,7 +79,7 @@ class Suite:
             lines += self._report()
         unwatched = [nodeid for nodeid, loops in self._watched.items() if not loops]
         if unwatched and self._threshold_ms is None:
-            lines.append(f"marked, but no asyncio event loop was watched in: {_shortened(unwatched)}")
+            lines.append(f"marked, but no event loop was watched in: {_shortened(unwatched)}")
         lines += [f"could not be watched: {fault}" for fault in self._faults]
         for entry in self._stale():
             verdict = "fails the run" if self._config.getini("slow_sessions_strict") else "take it out"

@@ -1,9 +1,10 @@
 """Watching every event loop that runs during a test.
 
-Two classes have all the ways in which a loop comes to run: `asyncio.Runner` (behind asyncio.run,
-anyio and pytest-asyncio) and the loops' own base. While a test is watched, their methods see to it
-that an introspector is attached first, so that even the loop's first task is metered. No event loop
-policy is touched. When the test is over, everything is as it was.
+Two classes have all the ways in which an asyncio loop comes to run: `asyncio.Runner` (behind
+asyncio.run, anyio and pytest-asyncio) and the loops' own base. While a test is watched, their methods
+see to it that an introspector is attached first, so that even the loop's first task is metered. No
+event loop policy is touched. Trio's runs are seen in `_trio_runs`, as soon as someone imports Trio.
+When the test is over, everything is as it was.
 
 The code under test may have introspectors of its own. Those know the sessions: as long as a test
 is watched, a session's scope that is opened on a watched loop is opened with the watch as well.
@@ -15,7 +16,6 @@ import asyncio
 import contextlib
 import itertools
 import linecache
-import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,9 +25,11 @@ from typing import Any
 import pytest
 
 from openrtc_introspect_core import Block, Introspector, Location, StateError
+from openrtc_introspect_core._running_loop import Loop, running_loop
 from openrtc_introspect_core._scope import SessionScope
 
 from ._findings import Finding, fix_of
+from ._imports import WhenImported
 
 _OUR_THREADS = "openrtc-introspect"
 
@@ -42,19 +44,19 @@ class Watch(Introspector):
         super().__init__(name="pytest", socket_path=False, slow_session_threshold_ms=threshold_ms)
         self.folder = Path.cwd()
         """What the blocks' files are told from."""
-        self.loop: asyncio.AbstractEventLoop | None = None
+        self.loop: Loop | None = None
         self._read = 0
         # What is found is told once, by the test's failure.
         self._blocks._log = lambda block, now: None  # type: ignore[method-assign]
 
-    def begin(self, loop: asyncio.AbstractEventLoop) -> None:
+    def begin(self, loop: Loop) -> None:
         """Attaches to the one loop that it watches."""
         self.attach(loop)
         self.loop = loop
         self._sessions_live(True)
 
     def session(self, session_id: str, **kwargs: Any) -> SessionScope:
-        running = asyncio._get_running_loop()
+        running = running_loop()
         if self.loop is not None and running is not None and running is not self.loop:
             raise StateError(
                 "the fixture `introspector` measures the first loop that ran after it was set up, and this is another "
@@ -64,6 +66,10 @@ class Watch(Introspector):
 
     def _sessions_live(self, some: bool) -> None:
         super()._sessions_live(True)  # the watchdog looks for blocks of no session, too
+
+    def over(self) -> bool:
+        """Whether its loop will never run again."""
+        return all(each.hook.ended() for each in tuple(self._loops))
 
     def threads(self) -> list[Any]:
         return [each for each in (self._service, self._watchdog) if each is not None]
@@ -89,27 +95,27 @@ class Watcher:
         """What kept loops from being watched."""
         self._root = root
         self._watches: list[Watch] = []
-        self._by_loop: dict[asyncio.AbstractEventLoop, Watch] = {}
+        self._by_loop: dict[Loop, Watch] = {}
         self._handed_out: Watch | None = None
         self._mirrored: dict[SessionScope, SessionScope] = {}
         self._lock = threading.Lock()
         self._patch = pytest.MonkeyPatch()
+        self._when_imported = (WhenImported("uvloop", self._see_uvloop), WhenImported("trio", self._see_trio))
 
     def __enter__(self) -> Watcher:
         self._through(asyncio.Runner, "get_loop", after=True)
         self._through(asyncio.Runner, "run")
-        loops: list[Any] = [asyncio.BaseEventLoop]
-        if "uvloop" in sys.modules:
-            loops.append(sys.modules["uvloop"].Loop)
-        for loop in loops:
-            self._through(loop, "run_until_complete")
-            self._through(loop, "run_forever")
+        self._see_loops(asyncio.BaseEventLoop)
+        for each in self._when_imported:
+            each.__enter__()
         self._mirror_scopes()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        for each in self._when_imported:
+            each.__exit__()
         self._patch.undo()
         with self._lock:
             watches, self._watches = self._watches, []
@@ -121,7 +127,7 @@ class Watcher:
         """One that is attached to the running loop, or else to the first loop that runs from now on."""
         if self._handed_out is None:
             watch = self._handed_out = Watch(self.threshold_ms)
-            running = asyncio._get_running_loop()
+            running = running_loop()
             if running is not None:
                 self._attach(watch, running)
         return self._handed_out
@@ -130,9 +136,26 @@ class Watcher:
         """The blocks since it was last asked."""
         with self._lock:
             watches = list(self._watches)
-        return [self._finding(block, watch.folder) for watch in watches for block in watch.new_blocks()]
+        return [self._finding(block, watch) for watch in watches for block in watch.new_blocks()]
 
     # --- loops -----------------------------------------------------------------------------------
+
+    def _see_loops(self, kind: Any) -> None:
+        self._through(kind, "run_until_complete")
+        self._through(kind, "run_forever")
+
+    def _see_uvloop(self) -> None:
+        import uvloop
+
+        self._see_loops(uvloop.Loop)
+
+    def _see_trio(self) -> None:
+        try:
+            from ._trio_runs import see_runs
+
+            see_runs(self._patch, self._watch)
+        except Exception as error:  # a version of Trio that has them elsewhere
+            self.faults.append(f"Trio: {error!r}")
 
     def _through(self, owner: Any, name: str, *, after: bool = False) -> None:
         """Calls of `owner.name` watch the loop first, or where it is only made by them, afterwards."""
@@ -154,12 +177,14 @@ class Watcher:
 
         self._patch.setattr(owner, name, watched)
 
-    def _watch(self, loop: asyncio.AbstractEventLoop) -> bool:
+    def _watch(self, loop: Loop) -> bool:
         """Whether it is watched since now."""
         waits = self._handed_out if self._handed_out is not None and self._handed_out.loop is None else None
         if loop in self._by_loop and waits is None:
             return False
-        if threading.current_thread().name.startswith(_OUR_THREADS) or loop.is_closed() or loop.is_running():
+        if threading.current_thread().name.startswith(_OUR_THREADS):
+            return False
+        if isinstance(loop, asyncio.AbstractEventLoop) and (loop.is_closed() or loop.is_running()):
             return False
         try:
             self._attach(waits or Watch(self.threshold_ms), loop)
@@ -168,18 +193,18 @@ class Watcher:
             return False
         return True
 
-    def _attach(self, watch: Watch, loop: asyncio.AbstractEventLoop) -> None:
+    def _attach(self, watch: Watch, loop: Loop) -> None:
         before = self._by_loop.get(loop)
         if before is not None:
             _end(before)
         watch.begin(loop)
         with self._lock:
             self.loops += before is None
-            ended = [each for each in self._by_loop if each.is_closed()]
-            closed = [self._by_loop.pop(each) for each in ended]
+            ended = [each for each, its in self._by_loop.items() if its.over()]
+            over = [self._by_loop.pop(each) for each in ended]
             self._by_loop[loop] = watch
             self._watches.append(watch)
-        for each in closed:  # a test may run a thousand loops, one after the other
+        for each in over:  # a test may run a thousand loops, one after the other
             _end(each)
 
     # --- sessions --------------------------------------------------------------------------------
@@ -211,7 +236,7 @@ class Watcher:
 
     def _mirror_of(self, scope: SessionScope) -> SessionScope | None:
         """The same session, of the watch on the loop that runs here; None where there is none."""
-        running = asyncio._get_running_loop()
+        running = running_loop()
         loops = [running] if running is not None else list(self._by_loop)
         watch = self._by_loop.get(loops[0]) if len(loops) == 1 else None
         if watch is None or isinstance(scope._introspector, Watch) or scope._session is not None:
@@ -225,11 +250,12 @@ class Watcher:
 
     # --- findings --------------------------------------------------------------------------------
 
-    def _finding(self, block: Block, folder: Path) -> Finding:
+    def _finding(self, block: Block, watch: Watch) -> Finding:
         place = block.location
+        on_trio = not isinstance(watch.loop, asyncio.AbstractEventLoop)
         file, source = None, ""
         if place is not None:
-            path = folder / place.file
+            path = watch.folder / place.file
             source = linecache.getline(str(path), place.line).strip()
             file = path.relative_to(self._root).as_posix() if path.is_relative_to(self._root) else place.file
             if not path.exists():
@@ -245,7 +271,7 @@ class Watcher:
             line=place.line if place is not None else None,
             function=place.function if place is not None else None,
             source=source,
-            fix=fix_of(block.cause, _called_from(place, block.stack), source),
+            fix=fix_of(block.cause, _called_from(place, block.stack), source, on_trio=on_trio),
         )
 
 
@@ -261,7 +287,8 @@ _ending: list[Watch] = []
 
 def _end(watch: Watch) -> None:
     loop = watch.loop
-    if loop is not None and loop.is_running() and asyncio._get_running_loop() is not loop:
+    here = asyncio._get_running_loop()
+    if isinstance(loop, asyncio.AbstractEventLoop) and loop.is_running() and here is not loop:
         # It runs on in another thread, and is that thread's to touch.
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(watch.close)

@@ -183,12 +183,10 @@ def pytest_sessionfinish() -> None:
 def introspector(request: pytest.FixtureRequest) -> Introspector:
     """An Introspector of the loop that this test runs: the first one that runs after this was set up.
 
-    In an async test that is the test's own loop, with anyio's plugin and with pytest-asyncio; in a
-    sync test that of `asyncio.run` or whatever else it starts. It serves no socket and ends with the
-    test. Its threshold is that of the test's marker, else of --slow-sessions, else 50 ms.
+    In an async test that is the test's own loop, with anyio's plugin, pytest-asyncio and pytest-trio; in
+    a sync test that of `asyncio.run`, `trio.run` or whatever else it starts. It serves no socket and ends
+    with the test. Its threshold is that of the test's marker, else of --slow-sessions, else 50 ms.
     """
-    if "anyio_backend" in request.fixturenames and request.getfixturevalue("anyio_backend_name") == "trio":
-        pytest.skip("the fixture `introspector` measures asyncio's event loops, and this test runs on Trio")
     watcher: Watcher | None = request.node.stash.get(_watcher, None)
     if watcher is None:
         pytest.fail(
