@@ -128,9 +128,10 @@ def install(session: nox.Session, *packages: str, group: str | None = None) -> N
 
 @nox.session(python=[*PYTHONS, *FREE_THREADED])
 def tests(session: nox.Session) -> None:
-    """The tests of all packages (-- pytest's arguments; -n0 is one test after the other)."""
+    """The tests of all packages, on a free-threaded Python core's (-- pytest's arguments; -n0: one by one)."""
     install(session, *PACKAGES, group="test")
-    session.run("pytest", *PARALLEL, *session.posargs)
+    lines_unknown = [f"packages/{CORE}/tests"] if session.python in FREE_THREADED else []
+    session.run("pytest", *PARALLEL, *(session.posargs or lines_unknown))
 
 
 @nox.session
@@ -254,9 +255,12 @@ def lowest(session: nox.Session) -> None:
     session.run("pytest", *PARALLEL, *session.posargs)
 
 
-@nox.session(python=["3.11", "3.12", "3.13"])
+@nox.session(python=PYTHONS)
 def cpython(session: nox.Session) -> None:
-    """CPython's own asyncio tests, with metering and without (-- their modules, such as test_tasks; all if none)."""
+    """CPython's own asyncio tests, with metering and without (-- their modules, such as test_tasks; all if none).
+
+    On Debian's Pythons they are in packages of their own, such as libpython3.13-testsuite.
+    """
     install(session, CORE)
     session.run("python", "tests/cpython/asyncio_suite.py", *session.posargs)
 

@@ -129,11 +129,11 @@ def vanish(peer: Peer) -> None:
 
 
 def crowd(peer: Peer) -> None:
-    """10,000 connections, kept open; those that are closed are made anew."""
+    """10,000 connections as fast as they are taken, each kept until the worker closes it."""
     held: dict[int, socket.socket] = {}
     poll = select.poll()
-    while not peer.over:
-        if len(held) < CROWD and (connection := _tried(peer)) is not None:
+    while peer.connections < CROWD and not peer.over:
+        if (connection := _tried(peer)) is not None:
             held[connection.fileno()] = connection
             poll.register(connection, select.POLLHUP)
             continue

@@ -37,9 +37,18 @@ def ask(protocol: str, path: str, interval_s: float, seconds: float) -> list[tup
 
 
 def _ask_core(path: str) -> None:
-    from openrtc_introspect_core import read_snapshot
+    from openrtc_introspect_core import ConnectionFailed, RequestFailed, read_snapshot
 
-    read_snapshot(path, timeout_s=30.0)
+    until = time.monotonic() + 30.0
+    while True:
+        try:
+            read_snapshot(path, timeout_s=30.0)
+        except (ConnectionFailed, RequestFailed):  # others have all the places: again, as a client does
+            if time.monotonic() >= until:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _ask_peer(path: str) -> None:

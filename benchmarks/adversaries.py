@@ -1,7 +1,8 @@
 """What do hostile peers of the socket cost the worker's loop, and its memory?
 
 Each kind is a process of its own, see _adversary.py, so it takes a core while it is at it; so does the calm case's,
-which only spins.
+which only spins. A well-behaved client watches meanwhile, and another connects anew twice a second for a snapshot.
+The crowd is measured while it makes its first connections, and has its way until it has made all.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from . import _loops
-from ._adversary import KINDS
+from ._adversary import CROWD, KINDS
 from ._case import Case, Details, Result, Results, Row, value
+from ._client import Client
 from ._lag import lag_of
 from ._sessions import idle, opened
 from ._subjects import make
@@ -30,37 +32,54 @@ _SPIN = (
 
 def cases(quick: bool) -> list[Case]:
     seconds = 1.0 if quick else 4.0
-    return [Case(kind, measure, {"kind": kind, "seconds": seconds}) for kind in (CALM, *KINDS)]
+    lengths = dict.fromkeys((CALM, *KINDS), (seconds, seconds))
+    if not quick:  # 500 connections are accepted in a second at the most
+        lengths["crowd"] = (CROWD / 500.0, 120.0)
+    return [
+        Case(kind, measure, {"kind": kind, "seconds": measured, "attack_s": attack}, limit_s=180.0)
+        for kind, (measured, attack) in lengths.items()
+    ]
 
 
-def measure(kind: str, seconds: float) -> Result:
-    return _loops.run("asyncio", _measure(kind, seconds))
+def measure(kind: str, seconds: float, attack_s: float) -> Result:
+    return _loops.run("asyncio", _measure(kind, seconds, attack_s))
 
 
-async def _measure(kind: str, seconds: float) -> Result:
+async def _measure(kind: str, seconds: float, attack_s: float) -> Result:
     subject = make("exact")
     await subject.start()
     async with opened(subject, idle(SESSIONS)):
         await asyncio.sleep(1.2)
+        shared = {"protocol": subject.protocol, "path": str(subject.socket), "seconds": seconds}
+        watcher = await Client.start("watch", clients=1, **shared)
+        newcomer = await Client.start("ask", interval_s=0.5, **shared)
         pipe = asyncio.subprocess.PIPE
         if kind == CALM:
             command = [sys.executable, "-c", _SPIN, str(seconds)]
         else:
             script = Path(__file__).with_name("_adversary.py")
-            command = [sys.executable, str(script), kind, str(subject.socket), str(seconds)]
+            command = [sys.executable, str(script), kind, str(subject.socket), str(attack_s)]
         process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
         assert process.stdin is not None
         assert process.stdout is not None
         if kind != CALM:
             await process.stdout.readline()
+        watcher.go()
+        newcomer.go()
+        await asyncio.sleep(0.1)
         before = resident()
         process.stdin.write(b"\n")
         lag = await lag_of(seconds)
-        grown = resident() - before
+        during = resident()
         told, _ = await process.communicate()
+        grown = max(during, resident()) - before
         achieved: dict[str, Any] = json.loads(told) if told else {}
+        frames = (await watcher.result())["per_s"]
+        answered = 1000.0 * max(answered - asked for asked, answered in await newcomer.result())
     await subject.close()
-    return {"lag": lag, "grown_kib": grown / 1024, "achieved": achieved}
+    return {
+        "lag": lag, "grown_kib": grown / 1024, "achieved": achieved, "frames_per_s": frames, "answered_ms": answered,
+    }  # fmt: skip
 
 
 def rows(results: Results) -> list[Row]:
@@ -69,10 +88,14 @@ def rows(results: Results) -> list[Row]:
     grown = [value(results, kind, "grown_kib") for kind in KINDS if kind in results]
     known = {kind: lag for kind, lag in lags.items() if lag is not None}
     worst = max(known, key=known.__getitem__) if known else None
+    frames = [value(results, kind, "frames_per_s") for kind in KINDS if kind in results]
     return [
         Row("a process that spins beside it, lag, p99", calm, "ms"),
         Row(f"the worst of {len(KINDS)} hostile peers ({worst}), lag, p99", known.get(worst or ""), "ms", must=5.0),
         Row("the same, RSS added by the worst of them", max(grown) / 1024 if grown else None, "MB", must=10.0),
+        Row("connections that the crowd made", value(results, "crowd", "achieved", "connections")),
+        Row("frames of a watch at 1 Hz meanwhile, fewest", min(frames, default=None), "a second"),
+        Row("a new client beside the crowd, answered after, longest", value(results, "crowd", "answered_ms"), "ms"),
     ]
 
 
@@ -91,7 +114,18 @@ def details(results: Results) -> list[Details]:
                 figure(measured["lag"]["p99_ms"], "ms"),
                 figure(measured["lag"]["max_ms"], "ms"),
                 figure(max(0.0, measured["grown_kib"]), "KiB"),
+                figure(measured["frames_per_s"], "a second"),
+                figure(measured["answered_ms"], "ms"),
             ]
         )
-    heading = ["peer", "connections", "sent", "lag, p99", "lag, longest", "RSS added"]
+    heading = [
+        "peer",
+        "connections",
+        "sent",
+        "lag, p99",
+        "lag, longest",
+        "RSS added",
+        "frames at 1 Hz",
+        "a new client waits, longest",
+    ]
     return [Details(f"Hostile peers of a worker with {SESSIONS} sessions", heading, lines)]

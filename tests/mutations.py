@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("openrtc-introspect-core", "openrtc-top", "openrtc-introspect-testing")
-COPIED = ("packages", "tests", "docs", "examples", "pyproject.toml")
+COPIED = ("packages", "tests", "benchmarks", "docs", "examples", "pyproject.toml")
 CORE = "packages/openrtc-introspect-core/src/openrtc_introspect_core"
 LIMIT_S = 120.0
 
@@ -47,10 +48,13 @@ class Mutation:
 
 
 def core(name: str, file: str, old: str, new: str, *tests: str) -> Mutation:
-    """One in the core; its own tests are named by their file in its folder."""
+    """One in the core, or where its path says; the core's own tests are named by their file in its folder."""
     elsewhere = ("packages/", "tests/")
     paths = (test if test.startswith(elsewhere) else f"{_CORE_TESTS}/{test}" for test in tests)
-    return Mutation(name, f"{CORE}/{file}", old, new, tuple(paths))
+    return Mutation(name, file if file.startswith(elsewhere) else f"{CORE}/{file}", old, new, tuple(paths))
+
+
+_PROMISES = runpy.run_path(str(Path(__file__).with_name("promises.py")))["PROMISES"]
 
 
 MUTATIONS: tuple[Mutation, ...] = (
@@ -219,8 +223,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     core(
         "a victim's delay goes to the blocker as well",
         "_victims.py",
-        "        if session is culprit:\n            continue\n",
-        "",
+        " if wait[0] is not culprit)",
+        ")",
         "test_victims.py::test_waits_are_booked_to_those_who_waited_and_not_to_the_culprit",
     ),
     core(
@@ -301,6 +305,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "wire/test_server.py::test_half_a_line_at_the_end_is_no_request",
         _CONFORMS,
     ),
+    *(core(*promise[:4], *promise[4]) for promise in _PROMISES),
 )
 
 

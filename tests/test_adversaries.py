@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import select
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -169,6 +171,36 @@ def test_all_of_them_together_cost_no_more(worker: Worker) -> None:
     steps = {row.session_id: row.steps or 0 for row in first.sessions}
     assert all((row.steps or 0) > steps[row.session_id] for row in told.sessions)
     assert told.worker.notes == []
+    wait_until_let_go(worker, before)
+    assert worker.rss() - rss < 10 * MIB
+    assert worker.end() == "closed"
+
+
+@pytest.mark.slow
+def test_ten_thousand_connections_lock_nobody_out(worker: Worker) -> None:
+    """As fast as they are taken and kept open: who watches goes on, who comes to ask is answered."""
+    worker.read()
+    before, rss = worker.held(), worker.rss()
+    path = str(worker.path)
+    with socket.socket(socket.AF_UNIX) as watcher, watcher.makefile("rb") as frames:
+        watcher.settimeout(WITHIN_S)
+        watcher.connect(path)
+        watcher.sendall(b'{"type":"watch","id":1,"interval_s":0.1}\n')
+        assert [json.loads(frames.readline())["type"] for _ in range(2)] == ["hello", "snapshot"]
+        with start("crowd", worker, 10 * WITHIN_S) as crowd:
+            assert crowd.stdin is not None
+            assert crowd.stdout is not None
+            crowd.stdin.write("\n")
+            crowd.stdin.flush()
+            answered, over = 0, False
+            while not over:
+                assert len(worker.read().sessions) == SESSIONS
+                assert json.loads(frames.readline())["type"] == "snapshot"
+                over = bool(select.select([crowd.stdout], [], [], 0.25)[0])
+                answered += not over
+            achieved = json.loads(crowd.stdout.readline())
+    assert achieved["connections"] == 10_000
+    assert answered > 2
     wait_until_let_go(worker, before)
     assert worker.rss() - rss < 10 * MIB
     assert worker.end() == "closed"

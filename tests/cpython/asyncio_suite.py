@@ -26,10 +26,19 @@ from typing import Any
 MODULES = (
     "test_tasks", "test_taskgroups", "test_timeouts", "test_futures", "test_futures2", "test_locks", "test_queues",
     "test_runners", "test_waitfor", "test_eager_task_factory", "test_events", "test_base_events", "test_streams",
+    "test_unix_events", "test_selector_events", "test_sock_lowlevel", "test_buffered_proto", "test_server",
+    "test_sendfile", "test_subprocess", "test_context", "test_staggered", "test_threads",
 )  # fmt: skip
 """Those that a Python lacks are left out."""
 
-LIMIT_S = 90.0
+KNOWN = {
+    # It asks the collector who refers to an exception while that is being thrown into a task. From 3.14 on that shows
+    # who called `throw`, where that is written in Python, as our generator is. Afterwards nobody refers to it.
+    "test.test_asyncio.test_taskgroups.TestTaskGroup.test_exception_refcycles_propagate_cancellation_error",
+} if sys.version_info >= (3, 14) else set()  # fmt: skip
+"""What is known to differ."""
+
+LIMIT_S = 300.0
 
 
 def available() -> list[str]:
@@ -118,7 +127,7 @@ def differences(module: str) -> tuple[int, int, list[str]]:
         found = [
             f"{name}: without {without['tests'].get(name)}, with {metered['tests'].get(name)}"
             for name in names
-            if without["tests"].get(name) != metered["tests"].get(name)
+            if without["tests"].get(name) != metered["tests"].get(name) and name not in KNOWN
         ]
         if not found:
             break
@@ -148,6 +157,8 @@ def main() -> int:
         print(f"{module}: {count} tests, {metered} metered loops, {len(found)} differ", flush=True)
     for line in differing:
         print(f"  {line}")
+    for name in sorted(KNOWN):
+        print(f"  known to differ, and passed over: {name}")
     version = ".".join(map(str, sys.version_info[:3]))
     print(f"Python {version}: {tests} tests, {loops} metered loops, {len(differing)} differ")
     return int(bool(differing) or not loops)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import socket
 import subprocess
 import sys
@@ -196,6 +197,7 @@ def main() -> None:
             fuzz(name, float(sys.argv[1]))
         return
     target = TARGETS[sys.argv.pop(1)]
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns of each write to a server that has closed
 
     def one(data: bytes) -> None:
         target(bytes(data))

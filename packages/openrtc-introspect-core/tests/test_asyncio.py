@@ -73,6 +73,21 @@ def test_an_existing_factory_is_called_with_what_it_was_given(run: Run) -> None:
     assert context in contexts
 
 
+def test_a_task_is_of_the_class_that_the_loop_would_take(run_on_asyncio: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some put another in asyncio's place, such as asyncio's own in Python, before or after we attach."""
+
+    class Theirs(asyncio.Task[Any]):
+        pass
+
+    async def main() -> Any:
+        async with Introspector(socket_path=False):
+            monkeypatch.setattr(asyncio.tasks, "Task", Theirs)
+            task = asyncio.create_task(asyncio.sleep(0, "slept"))
+            return type(task), await task
+
+    assert run_on_asyncio(main()) == (Theirs, "slept")
+
+
 def test_a_second_factory_on_top_is_left_alone_and_told_of(
     run_virtually: Run, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -310,7 +310,8 @@ async def names_coroutines_and_stacks_are_seen_through() -> Any:
     async def lookup() -> None:
         await asyncio.sleep(10)
 
-    task = asyncio.create_task(lookup(), name="look")
+    given = lookup()
+    task = asyncio.create_task(given, name="look")
     unstarted = inspect.getcoroutinestate(task.get_coro())  # type: ignore[arg-type]
     await asyncio.sleep(0)
     coro: Any = task.get_coro()
@@ -326,6 +327,9 @@ async def names_coroutines_and_stacks_are_seen_through() -> Any:
         inspect.iscoroutine(coro),
         asyncio.iscoroutine(coro),
         isinstance(coro, types.CoroutineType),
+        coro == given,
+        given == coro,
+        {given: "found"}.get(coro),
         [frame.f_code.co_name for frame in task.get_stack()],
         "lookup() running at" in repr(task),
         "in lookup" in text.getvalue(),

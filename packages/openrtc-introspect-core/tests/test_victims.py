@@ -33,6 +33,14 @@ def test_waits_are_booked_to_those_who_waited_and_not_to_the_culprit() -> None:
     assert (round(one.delayed, 9), one.worst_delay) == (0.4, 0.4)
 
 
+def test_of_many_that_waited_a_block_names_those_who_waited_longest() -> None:
+    """The others' waits are booked all the same: what is kept of a block does not grow with the sessions."""
+    sessions = {session(f"job-{n}"): n / 1000 for n in range(1, 10_001)}
+    delayed = charge(sessions, None)
+    assert [each.session_id for each in delayed] == [f"job-{n}" for n in range(10_000, 9_900, -1)]
+    assert all(each.delayed == seconds for each, seconds in sessions.items())
+
+
 def test_timers_tell_since_when_they_wait(virtually: Backend) -> None:
     """A session whose timer was due in mid-block waited from then on, one whose is due later not at all."""
 

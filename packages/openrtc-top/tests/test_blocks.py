@@ -8,7 +8,7 @@ import pytest
 
 from openrtc_introspect_core.wire import Block, Delayed, Snapshot, _messages
 from openrtc_top._blame import blame
-from openrtc_top._blocks import CAUSES, KEPT, Choice, Entry, entries, in_order, later, longest_wait
+from openrtc_top._blocks import CAUSES, KEPT, Choice, Entry, at_least, entries, in_order, later, longest_wait
 
 MakeSnapshot = Callable[..., Snapshot]
 MakeBlock = Callable[..., Block]
@@ -56,6 +56,11 @@ def test_longest_wait(make_past: MakeBlock) -> None:
     assert longest_wait(make_past(1, delayed=waits)) == waits[1]
     assert longest_wait(make_past(1, delayed=[])) is None
     assert longest_wait(make_past(1, delayed=None)) is None
+
+
+def test_a_block_that_names_as_many_as_it_may_may_have_delayed_more() -> None:
+    """So it is said to be at least so many."""
+    assert [at_least([Delayed(str(n), 1.0) for n in range(count)]) for count in (0, 99, 100)] == ["0", "99", "100+"]
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,6 @@ from ._meter import Metered, drive, step_cost
 from ._sessions import Account, Session
 from ._victims import QueuesOfLoop
 
-Task: Any = asyncio.Task
 TaskFactory = Callable[..., Any]
 
 HANDLE_RUN: CodeType = asyncio.Handle._run.__code__
@@ -144,7 +143,11 @@ class AsyncioHook(LoopHook):
                     driven = Metered(coro, ledger, account_of(tag) if tag is not None else untagged)
                 except Exception:  # not a coroutine: the task itself says so better
                     driven = coro
-            task: Any = Task(driven, loop=loop, **kwargs) if previous is None else previous(loop, driven, **kwargs)
+            task: Any
+            if previous is None:  # the class that is there now, as without us: some put asyncio's in Python there
+                task = asyncio.tasks.Task(driven, loop=loop, **kwargs)
+            else:
+                task = previous(loop, driven, **kwargs)
             if getattr(task, "_source_traceback", None):
                 _hide_our_frame(task._source_traceback, chained=previous is not None)
             if tag is not None and not meter and self._attached:

@@ -8,7 +8,7 @@ what cannot be known is not guessed.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
 from ._blocks import BlockLog
@@ -19,7 +19,7 @@ from ._sessions import Session
 from ._stacks import Call, Places
 from ._usage import HostPressure, ThreadUsage
 from ._victims import charge
-from .wire._messages import Block, Location
+from .wire._messages import MAX_DELAYED, Block, Location
 
 if TYPE_CHECKING:
     from ._clock import WallTime
@@ -134,6 +134,7 @@ class Detector:
             detail = f"{detail}; {evidence}"
         location, stack = self._seen(facts, judgement)
         delayed = None
+        waits: dict[Session, float] = {}
         victims = self._hook.victims
         if victims.known:
             waits = victims.waiting(facts.duration)
@@ -151,15 +152,16 @@ class Detector:
             delayed=delayed,
         )
         if delayed is not None:
-            self._hook.after_block = lambda events: self._ready_after(events, block, facts.duration, owner)
+            self._hook.after_block = lambda events: self._ready_after(events, block, facts.duration, owner, waits)
         return not judgement.nobodys and judgement.cause != "burst"
 
-    def _ready_after(self, events: Any, block: Block, seconds: float, culprit: Session | None) -> None:
+    def _ready_after(
+        self, events: Any, block: Block, seconds: float, culprit: Session | None, booked: Container[Session]
+    ) -> None:
         """What the selector finds ready right after a block became so during it, nobody knows when."""
         assert block.delayed is not None
-        known = {delayed.session_id for delayed in block.delayed}
-        waits = {s: seconds for s in self._hook.victims.ready(events) if s.session_id not in known}
-        block.delayed.extend(charge(waits, culprit, exact=False))
+        waits = {s: seconds for s in self._hook.victims.ready(events) if s not in booked}
+        block.delayed.extend(charge(waits, culprit, exact=False)[: MAX_DELAYED - len(block.delayed)])
 
     def _seen(self, facts: Facts, judgement: Judgement) -> tuple[Location | None, list[Location]]:
         """Where it was: the place that most looks found, of the user's own where there is one."""

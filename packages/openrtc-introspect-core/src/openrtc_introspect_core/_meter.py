@@ -159,6 +159,12 @@ class MeteredCoroutine:
     def __repr__(self) -> str:
         return repr(self.coro)
 
+    def __eq__(self, other: object) -> bool:
+        return other is self or other is self.coro
+
+    def __hash__(self) -> int:
+        return hash(self.coro)
+
 
 Metered = COMPILED or MeteredCoroutine
 Coroutine.register(Metered)

@@ -15,7 +15,7 @@ from typing import Any
 
 from ._gil import copied
 from ._sessions import Binding, Session
-from .wire._messages import Delayed
+from .wire._messages import MAX_DELAYED, Delayed
 
 
 class QueuesOfLoop:
@@ -56,14 +56,14 @@ class QueuesOfLoop:
 
 
 def charge(waits: dict[Session, float], culprit: Session | None, *, exact: bool = True) -> list[Delayed]:
-    """Books the waits to the sessions, the longest first. Where only a bound is known, half of it counts."""
-    delayed = []
-    for session, seconds in sorted(waits.items(), key=lambda wait: -wait[1]):
-        if session is culprit:
-            continue
+    """Books the waits to the sessions; those that waited longest, in that order, for the block to name.
+
+    Where only a bound is known, half of it counts.
+    """
+    longest = sorted((wait for wait in waits.items() if wait[0] is not culprit), key=lambda wait: -wait[1])
+    for session, seconds in longest:
         session.was_delayed(seconds, exact=exact)
-        delayed.append(Delayed(session.session_id, 1000.0 * seconds, exact))
-    return delayed
+    return [Delayed(session.session_id, 1000.0 * seconds, exact) for session, seconds in longest[:MAX_DELAYED]]
 
 
 def _overdue(timers: Any, now: float) -> Iterator[Any]:

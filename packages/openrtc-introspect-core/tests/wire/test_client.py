@@ -258,6 +258,7 @@ async def test_a_crowded_server_that_accepts_is_reached(full: socket.socket) -> 
     async def accept() -> None:
         await anyio.sleep(0.05)
         for _ in range(2):
+            await anyio.wait_readable(full)  # else it would keep the loop, and with it the client, from getting there
             with full.accept()[0] as accepted:
                 accepted.sendall(HELLO)
             await anyio.sleep(0.05)
@@ -345,7 +346,8 @@ async def test_what_is_for_nobody_is_passed_over(canned: Canned) -> None:
 async def test_too_many_clients_is_told_with_its_code(make_snapshot: Make) -> None:
     """It is the worker that answers, so it is no failed connection."""
     with FakeWorker([make_snapshot()], limits=Limits(clients=1)) as worker:
-        async with connect(worker.path):
+        async with connect(worker.path) as client:
+            await client.blocks()
             with pytest.raises(RequestFailed, match="too-many-clients: 1 clients are connected already"):
                 read_snapshot(worker.path)
             with pytest.raises(RequestFailed, match="too-many-clients"):

@@ -297,7 +297,7 @@ def test_readers_that_never_read_do_not_make_the_worker_grow(counting: Counting,
         quick = dial(worker)
         frame = len(json.dumps(quick.ask(type="snapshot", id=0)))
         before = psutil.Process().memory_info().rss
-        for _ in range(8):
+        for _ in range(31):
             mute = dial(worker)
             for request_id in range(8):
                 mute.say({"type": "watch", "id": request_id, "interval_s": 0.1})
@@ -397,15 +397,30 @@ def _until_admitted(worker: FakeWorker, dial: Dial) -> Any:
 
 
 def test_the_33rd_client_is_refused(worker: FakeWorker, dial: Dial) -> None:
-    """Until one of the others leaves."""
+    """Where all others have asked something, until one of them leaves."""
     peers = [dial(worker) for _ in range(32)]
+    for peer in peers:
+        peer.ask(type="blocks", id=0)
     refused = dial(worker, greeted=False)
-    refused.say({"type": "snapshot", "id": 1})
     (reply,) = refused.hear_all()
     assert (reply["id"], reply["code"]) == (None, "too-many-clients")
     assert peers[31].ask(type="snapshot", id=1)["type"] == "snapshot"
     peers[0].close()
     assert _until_admitted(worker, dial).ask(type="snapshot", id=1)["type"] == "snapshot"
+
+
+def test_a_crowd_that_asks_nothing_locks_nobody_out(worker: FakeWorker, dial: Dial) -> None:
+    """The oldest of those who have not asked gives way, told why; half a request is none."""
+    watcher, half, oldest = (dial(worker) for _ in range(3))
+    assert watcher.ask(type="watch", id=1, interval_s=0.1)["seq"] == 1
+    half.say(b'{"type":"snapshot"')
+    crowd = [dial(worker) for _ in range(29)]
+    newcomers = [dial(worker) for _ in range(3)]
+    for gone in (half, oldest, crowd[0]):
+        assert [message["code"] for message in gone.hear_all()] == ["too-many-clients"]
+    for peer in (*newcomers, *crowd[1:]):
+        assert peer.ask(type="blocks", id=1)["type"] == "blocks"
+    assert watcher.hear()["type"] == "snapshot"
 
 
 def test_a_client_that_vanishes_gives_its_place_up(counting: Counting, dial: Dial) -> None:

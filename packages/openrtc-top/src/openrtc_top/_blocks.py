@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from openrtc_introspect_core.wire import MAX_DELAYED
+
 if TYPE_CHECKING:
     from openrtc_introspect_core.wire import Block, Delayed, Snapshot
 
@@ -56,6 +58,11 @@ def later(kept: Sequence[Block], new: Iterable[Block]) -> tuple[Block, ...]:
     """The last blocks of a worker, once those that were just read are among them."""
     last = kept[-1].seq if kept else 0
     return (*kept, *(block for block in new if block.seq > last))[-KEPT:]
+
+
+def at_least(delayed: list[Delayed]) -> str:
+    """How many sessions a block delayed: it names so many at the most, and more may have waited."""
+    return f"{len(delayed)}{'+' if len(delayed) >= MAX_DELAYED else ''}"
 
 
 def longest_wait(block: Block) -> Delayed | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -52,7 +53,7 @@ class _Replay(Live):
             wait_s = self._playback.wait_s()
             due = max(due + (wait_s or 0.0), anyio.current_time())  # what drawing takes is made up for
             self._steered = anyio.Event()
-            with anyio.move_on_at(None if wait_s is None else due) as waited:
+            with anyio.CancelScope(deadline=math.inf if wait_s is None else due) as waited:
                 await self._steered.wait()
             if waited.cancelled_caught:
                 self._go(self._playback.next())

@@ -6,6 +6,7 @@ from ._framing import LineBuffer, decode_hello, decode_request, decode_server_me
 from ._messages import (
     CAPABILITIES,
     ERROR_CODES,
+    MAX_DELAYED,
     MAX_MESSAGE_BYTES,
     MAX_REQUEST_BYTES,
     PROTOCOL_MAJOR,
@@ -43,6 +44,7 @@ from ._messages import (
 __all__ = [
     "CAPABILITIES",
     "ERROR_CODES",
+    "MAX_DELAYED",
     "MAX_MESSAGE_BYTES",
     "MAX_REQUEST_BYTES",
     "PROTOCOL_MAJOR",

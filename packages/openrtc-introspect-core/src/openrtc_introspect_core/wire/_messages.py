@@ -29,6 +29,7 @@ MIN_WATCH_INTERVAL_S = 0.1
 MAX_WATCH_INTERVAL_S = 60.0
 
 MAX_TASKS = 500
+MAX_DELAYED = 100
 """The most tasks of a session that one reply tells of."""
 
 CAPABILITIES: tuple[str, ...] = ("snapshot", "watch", "cancel", "blocks", "tasks", "stacks", "bye")
@@ -114,7 +115,8 @@ class Block(Struct, frozen=True, kw_only=True):
     stack: list[Location] = []
     """The calls from the task's own coroutine to the innermost, which is last. Empty: not captured."""
     delayed: list[Delayed] | None = None
-    """The sessions kept waiting, the longest first. Null: this loop does not tell, or in progress."""
+    """The sessions kept waiting, the longest first, MAX_DELAYED of them at the most. Null: this loop does not tell, or
+    in progress."""
 
 
 # gc=False: 10,000 of them a snapshot would set off collections of the host's whole heap. Text and numbers make no
@@ -184,6 +186,14 @@ class LeftBehind(Struct, frozen=True, kw_only=True):
     heap_mb: float = 0.0
     """What its steps had allocated and not freed, MiB, the steps of tasks that it left running included.
     What others have freed of it since is not seen."""
+    at_least_mb: float = 0.0
+    """What of it is held yet for certain, MiB: `heap_mb` less all that anyone else has given back since its end,
+    whosever it was. 0 means that it may all have been given back."""
+    tasks: int = 0
+    """Its tasks that have not ended."""
+    referenced: bool | None = None
+    """Whether something that it made is referenced yet: a task, running or done, a callback, a timer, a copied
+    context. False: what it left is in plain data, or was given back. Null: not known."""
 
 
 class LoopTime(Struct, frozen=True, kw_only=True):

@@ -3,6 +3,8 @@
 What a client does costs its own connection only:
 - a request line has a limit, a write has a timeout, a connection that asks and watches nothing is
   closed; there is a limit to connections and to watches of one;
+- where there are as many connections as there may be, the oldest that has never asked anything gives
+  way to the next: a crowd that only connects does not lock out who has something to ask;
 - a message is built when the connection is free to take it, so a connection holds one at the most,
   and a watch's next frame waits until the client has read all before it: a slow reader skips
   frames and never has a queue;
@@ -146,7 +148,7 @@ class Server:
         self.shared = SharedSnapshot(source, clock, cpu_clock)
         self._cpu_clock = cpu_clock
         self._listener = listener
-        self._clients = 0
+        self._connections: dict[Connection, None] = {}  # the oldest first
         self._turn = anyio.Lock()
         self._rest_until = -math.inf
 
@@ -161,37 +163,50 @@ class Server:
                 except OSError:  # out of file descriptors: the listener stays readable meanwhile
                     await anyio.sleep(_OUT_OF_FILES_REST_S)
                     continue
-                if self._admit(connection):
-                    self._clients += 1
-                    group.start_soon(self._connected, connection)
+                if (admitted := self._admit(connection)) is not None:
+                    self._connections[admitted] = None
+                    group.start_soon(self._serve, admitted)
                 else:
                     connection.close()
                 await anyio.sleep(_ACCEPT_REST_S)
 
-    def _admit(self, connection: socket.socket) -> bool:
+    def _admit(self, connection: socket.socket) -> Connection | None:
         try:
             connection.setblocking(False)
             if not may_connect(peer_uid(connection)):
-                return False
-            if self._clients >= self.hello.limits.clients:
-                limit = self.hello.limits.clients
-                message = f"{limit} clients are connected already: close one, then connect again"
-                connection.send(encode(Error(code="too-many-clients", message=message)))
-                return False
+                return None
+            if not self._has_room():
+                connection.send(self.refusal())
+                return None
         except OSError:  # gone already
+            return None
+        return Connection(self, connection)
+
+    def _has_room(self) -> bool:
+        """Whether one more may connect; makes room if need be and if it can be."""
+        if len(self._connections) < self.hello.limits.clients:
+            return True
+        silent = next((each for each in self._connections if not each.has_asked), None)
+        if silent is None:
             return False
+        del self._connections[silent]
+        silent.give_way()
         return True
 
-    async def _connected(self, connection: socket.socket) -> None:
+    def refusal(self) -> bytes:
+        limit = self.hello.limits.clients
+        message = f"{limit} clients are connected already: close one, then connect again"
+        return encode(Error(code="too-many-clients", message=message))
+
+    async def _serve(self, connection: Connection) -> None:
         try:
-            with connection:
-                await Connection(self, connection).run()
+            await connection.run()
         except* OSError:
             pass  # the client's loss
         except* Exception:
             logger.exception("introspection of %s: a client's connection failed", self.hello.worker)
         finally:
-            self._clients -= 1
+            self._connections.pop(connection, None)
 
     async def paced(self, work: Callable[[], _Result]) -> _Result:
         """The result of `work`, in its turn, once the rest that earlier work owes is over."""
@@ -218,8 +233,21 @@ class Connection:
         self._writing = anyio.Lock()
         self._watches: dict[RequestId, anyio.Event] = {}
         self._active_at = server.clock()
+        self._scope = anyio.CancelScope()
+        self.has_asked = False
+        """Whether a line has come."""
+
+    def give_way(self) -> None:
+        """Ends it. Of one that has asked nothing, no message is under way that this could cut."""
+        with contextlib.suppress(OSError):
+            self._socket.send(self._server.refusal())
+        self._scope.cancel()
 
     async def run(self) -> None:
+        with self._socket, self._scope:
+            await self._run()
+
+    async def _run(self) -> None:
         try:
             async with anyio.create_task_group() as group:
                 self._group = group
@@ -236,6 +264,7 @@ class Connection:
     async def _read(self) -> bool:
         """Answers requests until there are no more. False: the connection is over."""
         while data := await self._receive():
+            self.has_asked = self.has_asked or b"\n" in data
             if sys.platform == "linux" and _hung_up(self._socket):
                 return False  # nobody is there to hear answers to what it left behind
             lines, too_long = await self._server.paced(lambda: self._cut(data))

@@ -32,10 +32,12 @@ def _(dial: Dialer) -> None:
 def _(dial: Dialer) -> None:
     with ExitStack() as stack:
         first = stack.enter_context(dial.greeted())
+        first.ask("blocks", "blocks")
         for _ in range(first.hello["limits"]["clients"]):
             line: Line = stack.enter_context(dial())
             message = line.hear()
             if message is not None and message["type"] == "hello":
+                line.ask("blocks", "blocks")  # one that asks nothing may have to give way
                 continue
             require(
                 message is not None and (message["type"], message.get("code")) == ("error", "too-many-clients"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from openrtc_top._blocks import Entry, entries
+from openrtc_top._blocks import Entry, at_least, entries
 from openrtc_top._state import State, Worker
 from openrtc_top._view import quantity
 from openrtc_top._view.findings import findings_line
@@ -14,7 +14,7 @@ from openrtc_top._view.place import place
 from openrtc_top._view.style import ALERT, BAD, BOLD, WARN
 
 if TYPE_CHECKING:
-    from openrtc_introspect_core.wire import SessionRow, Snapshot
+    from openrtc_introspect_core.wire import Delayed, SessionRow, Snapshot
 
 _SEVERITIES: tuple[str, ...] = ("critical", "warning", "note")
 RECENT_S = 5.0
@@ -74,7 +74,7 @@ def _blocked(entry: Entry, others: int, width: int, *, several: bool) -> list[tu
     parts = [(0, Line(f" BLOCKED {quantity.span(entry.lasted_ms)}"))]
     parts += _who_and_where(entry, width, several=several)
     if entry.block.delayed:
-        parts.append((4, Line(f"{_sessions(len(entry.block.delayed))} waiting")))
+        parts.append((4, Line(f"{_sessions(entry.block.delayed)} waiting")))
     return [*parts, (2, Line(f"and {others} more"))] if others else parts
 
 
@@ -82,7 +82,7 @@ def _was_blocked(entry: Entry, others: int, width: int, *, several: bool) -> lis
     parts = [(0, Line(" SLOW", WARN).add(" ").add(quantity.span(entry.lasted_ms), BOLD))]
     parts += _who_and_where(entry, width, several=several)
     if entry.block.delayed:
-        parts.append((4, Line(f"{_sessions(len(entry.block.delayed))} waited")))
+        parts.append((4, Line(f"{_sessions(entry.block.delayed)} waited")))
     return [*parts, (7, Line(f"and {others} shorter"))] if others else parts
 
 
@@ -105,8 +105,8 @@ def _who_and_where(entry: Entry, width: int, *, several: bool) -> list[tuple[int
     return parts
 
 
-def _sessions(count: int) -> str:
-    return "1 session" if count == 1 else f"{count} sessions"
+def _sessions(delayed: list[Delayed]) -> str:
+    return "1 session" if len(delayed) == 1 else f"{at_least(delayed)} sessions"
 
 
 def _was_slow(session: SessionRow, worker: Worker | None, others: int) -> list[tuple[int, Line]]:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from rich.style import Style
 
-from openrtc_top._blocks import Entry, longest_wait
+from openrtc_introspect_core.wire import MAX_DELAYED
+from openrtc_top._blocks import Entry, at_least, longest_wait
 from openrtc_top._view import quantity
 from openrtc_top._view.line import Line, cells, clip, fitted, visible
 from openrtc_top._view.place import place
@@ -136,11 +137,12 @@ def delayed(block: Block, width: int | None) -> Line | None:
         return _indented("whom it delayed is not known", width, DIM)
     waits = sorted(block.delayed, key=lambda delayed: -delayed.delayed_ms)
     told = [f"{visible(delayed.session_id)} {wait(delayed)}" for delayed in waits]
+    more = "or more" if len(told) >= MAX_DELAYED else "more"
     text = "delayed " + (", ".join(told) or "no session")
     shown = len(told)
     while width is not None and shown > 1 and cells(text) > width - _INDENT:
         shown -= 1
-        text = f"delayed {', '.join(told[:shown])}, and {len(told) - shown} more"
+        text = f"delayed {', '.join(told[:shown])}, and {len(told) - shown} {more}"
     return _indented(text, width, PLAIN)
 
 
@@ -193,4 +195,4 @@ def _delayed_cell(block: Block, *, worst: bool) -> str:
         return quantity.UNKNOWN
     longest = longest_wait(block)
     told = f", worst {wait(longest)}" if longest and worst else ""
-    return f"{len(block.delayed)}{told}"
+    return f"{at_least(block.delayed)}{told}"
