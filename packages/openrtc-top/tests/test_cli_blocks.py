@@ -216,7 +216,7 @@ def blocking_now(runtime_dir: Path) -> None:
 def test_a_worker_that_blocks(start_blocking: StartBlocking, openrtc: OpenRTC) -> None:
     """The culprit, the line, the cause and the victim; `top --once` names the line too."""
     block = start_blocking("blocks-me")
-    assert run("blocks", "--worker", "blocks-me").startswith("No blocks: nothing has held the loop")
+    assert run("blocks", "--worker", "blocks-me", "--session", "job-culprit").startswith("No blocks")
     block(0.3)
     once = run("top", "--once", "--worker", "blocks-me")
     assert re.search(
@@ -224,7 +224,7 @@ def test_a_worker_that_blocks(start_blocking: StartBlocking, openrtc: OpenRTC) -
         once,
         re.MULTILINE,
     )
-    result = openrtc("blocks", "--worker", "blocks-me", "--victims", "--stacks")
+    result = openrtc("blocks", "--worker", "blocks-me", "--session", "job-culprit", "--victims", "--stacks")
     assert (result.returncode, result.stderr) == (0, "")
     row = result.stdout.splitlines()[1]
     assert re.search(rf" {at_least(3)} +job-culprit +restaurant +sync-call +<string>:\d+ in lookup_menu +1, worst", row)
@@ -238,7 +238,7 @@ def test_while_it_blocks(start_blocking: StartBlocking, runtime_dir: Path) -> No
     block = start_blocking("blocks-now")
     block(30.0, wait=False)
     blocking_now(runtime_dir)
-    (row,) = run("blocks", "--worker", "blocks-now").splitlines()[1:]
+    (row,) = run("blocks", "--worker", "blocks-now", "--session", "job-culprit").splitlines()[1:]
     assert re.search(r"[ms]… +job-culprit +restaurant +- +<string>:\d+ in lookup_menu", row)
     once = run("top", "--once", "--worker", "blocks-now")
     assert re.search(r"^ BLOCKED .* job-culprit  restaurant  <string>:\d+ in lookup_menu", once, re.MULTILINE)
@@ -257,7 +257,7 @@ def test_follow(start_blocking: StartBlocking) -> None:
     """First what is known, then each block as it ends, until Ctrl-C, which is no error."""
     block = start_blocking("follow-blocks")
     block(0.1)
-    with follow("--worker", "follow-blocks") as process:
+    with follow("--worker", "follow-blocks", "--session", "job-culprit") as process:
         assert process.stdout is not None
         assert process.stderr is not None
         try:
