@@ -122,7 +122,7 @@ POOL = """
         with anyio.CancelScope(shield=True):
             await asyncio.sleep(3600)
 
-    pool = AgentPool(name="signalled")
+    pool = AgentPool(name="signalled", slow_session_threshold_ms=60_000)  # a busy machine blocks loops, too
     pool.add("agent", globals()[sys.argv[2]], sessions=2)
     pool.run()
     print("returned", pool.failed)
