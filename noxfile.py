@@ -128,9 +128,10 @@ def install(session: nox.Session, *packages: str, group: str | None = None) -> N
 
 @nox.session(python=[*PYTHONS, *FREE_THREADED])
 def tests(session: nox.Session) -> None:
-    """The tests of all packages (-- pytest's arguments; -n0 is one test after the other)."""
+    """The tests of all packages, on a free-threaded Python core's (-- pytest's arguments; -n0: one by one)."""
     install(session, *PACKAGES, group="test")
-    session.run("pytest", *PARALLEL, *session.posargs)
+    lines_unknown = [f"packages/{CORE}/tests"] if session.python in FREE_THREADED else []
+    session.run("pytest", *PARALLEL, *(session.posargs or lines_unknown))
 
 
 @nox.session

@@ -1,9 +1,11 @@
-"""A session's own memory: how far is it from what the session holds, and what does reading it cost?"""
+"""A session's own memory: how far is it from what the session holds, also after its end, and what does reading cost?"""
 
 from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
+import gc
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -66,9 +68,51 @@ HELD_MIB: dict[Pattern, int] = {
 }  # fmt: skip
 
 
+LEFT_MIB = 20
+BUSY = 20
+"""Sessions that churn beside the one that has ended."""
+
+Keep = list[Any]
+
+
+async def leaked(keep: Keep) -> None:
+    keep.append([bytearray(64 * 1024) for _ in range(16 * LEFT_MIB)])
+
+
+async def leaked_by_a_task(keep: Keep) -> None:
+    async def child() -> list[bytearray]:
+        return [bytearray(64 * 1024) for _ in range(16 * LEFT_MIB)]
+
+    keep.append(asyncio.create_task(child()))
+    await keep[0]
+
+
+async def freed_by_another_step(keep: Keep) -> None:
+    await leaked(keep)
+    asyncio.get_running_loop().call_later(0.3, keep.clear)
+
+
+async def freed_by_a_collection(keep: Keep) -> None:
+    cycle: Keep = []
+    await leaked(cycle)
+    cycle.append(cycle)
+    asyncio.get_running_loop().call_later(0.3, gc.collect)
+
+
+ENDS: dict[Callable[[Keep], Awaitable[None]], int] = {
+    leaked: LEFT_MIB, leaked_by_a_task: LEFT_MIB, freed_by_another_step: 0, freed_by_a_collection: 0,
+}  # fmt: skip
+"""What a session leaves behind, and what of it is held a second after its end."""
+
+
 def cases(quick: bool) -> list[Case]:
     accuracy = [Case(method, accuracy_of, {"method": method}) for method in METHODS]
-    return [*accuracy, Case("cost", cost, {"most": FREE_CHUNKS[2 if quick else 3]})]
+    ended = [
+        Case(f"ended, {method}, {load}", ended_of, {"method": method, "busy": busy})
+        for method in METHODS
+        for load, busy in (("quiet", 0), ("busy", BUSY))
+    ]
+    return [*accuracy, *ended, Case("cost", cost, {"most": FREE_CHUNKS[2 if quick else 3]})]
 
 
 def accuracy_of(method: str) -> Result:
@@ -97,6 +141,40 @@ async def _accuracy_of(method: Any) -> Result:
         await asyncio.gather(*tasks)
     errors = {p.__name__: 100.0 * (told[p.__name__] - mib) / mib for p, mib in HELD_MIB.items()}
     return {"told": told, "errors": errors, "equal_shares": len(shares) == 1}
+
+
+def ended_of(method: str, busy: int) -> Result:
+    return {"told": {end.__name__: asyncio.run(_ended_of(method, end, busy)) for end in ENDS}}
+
+
+async def _ended_of(method: Any, end: Callable[[Keep], Awaitable[None]], busy: int) -> dict[str, Any]:
+    """What is told of the session a second after it has ended."""
+    Heap.too_dear = lambda self, reads_per_s: None  # type: ignore[method-assign]
+    keep: Keep = []
+    async with Introspector(memory=method, socket_path=False, slow_session_threshold_ms=60_000) as introspector:
+
+        async def session() -> None:
+            with introspector.session("ended", agent_name="bench"):
+                await end(keep)
+
+        async def churning(number: int) -> None:
+            with introspector.session(f"churning-{number}", agent_name="bench"):
+                while True:
+                    kept = [bytearray(8192) for _ in range(20)]
+                    await asyncio.sleep(0.01)
+                    del kept  # in another step than it was taken in
+                    await asyncio.sleep(0.01)
+
+        others = [asyncio.create_task(churning(number)) for number in range(busy)]
+        await asyncio.create_task(session())
+        await asyncio.sleep(1.0)
+        (left,) = introspector.snapshot().worker.left_behind
+        for other in others:
+            other.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await other
+        keep.clear()
+    return {"booked": left.heap_mb, "at_least": left.at_least_mb, "referenced": left.referenced}
 
 
 def cost(most: int) -> Result:
@@ -129,6 +207,29 @@ def rows(results: Results) -> list[Row]:
         errors = value(results, method, "errors")
         worst = max(map(abs, errors.values())) if errors else None
         found.append(Row(f'memory="{method}", six patterns of allocation, worst error', worst, "%", 10.0))
+        told = {load: value(results, f"ended, {method}, {load}", "told") for load in ("quiet", "busy")}
+        held = [end.__name__ for end, mib in ENDS.items() if mib]
+        certain = min((told["quiet"][name]["at_least"] for name in held), default=None) if told["quiet"] else None
+        share = 100.0 * certain / LEFT_MIB if certain is not None else None
+        found.append(
+            Row(
+                f'memory="{method}", a leak a second after its session\'s end, quiet worker: certain of it',
+                share,
+                "%",
+                90.0,
+                at_least=True,
+            )
+        )
+        freed = [end.__name__ for end, mib in ENDS.items() if not mib]
+        wrong = [each[name]["at_least"] for each in told.values() if each for name in freed]
+        found.append(
+            Row(
+                f'memory="{method}", freed since by others, and told as certainly held, at most',
+                max(wrong, default=None),
+                "MiB",
+                0.5,
+            )
+        )
     return found
 
 
@@ -141,7 +242,21 @@ def details(results: Results) -> list[Details]:
         [f"{chunks:,}", *(_micro(value(results, "cost", method), str(chunks)) for method in METHODS)]
         for chunks in FREE_CHUNKS
     ]
+    ended = [
+        [
+            f"{name.__name__.replace('_', ' ')}, {load}",
+            f"{mib} MiB",
+            *(_after_end(results, f"ended, {method}, {load}", name.__name__) for method in METHODS),
+        ]
+        for name, mib in ENDS.items()
+        for load in ("quiet", "busy")
+    ]
     return [
+        Details(
+            f"A second after the end of a session that took {LEFT_MIB} MiB: certain of what is booked, referenced",
+            ["left behind", "held", *METHODS],
+            ended,
+        ),
         Details("What a session holds, and what is told", ["pattern", "held", *METHODS], patterns),
         Details("One reading, by chunks that are free in between", ["free chunks", *METHODS], costs),
     ]
@@ -150,6 +265,13 @@ def details(results: Results) -> list[Details]:
 def _told(results: Results, method: str, pattern: str) -> str:
     told = value(results, method, "told", pattern)
     return f"{told:.2f} MiB" if told is not None else "–"
+
+
+def _after_end(results: Results, case: str, name: str) -> str:
+    told = value(results, case, "told", name)
+    if told is None:
+        return "–"
+    return f"{told['at_least']:.1f} of {told['booked']:.1f} MiB, {'yes' if told['referenced'] else 'no'}"
 
 
 def _micro(costs: dict[str, float] | None, chunks: str) -> str:

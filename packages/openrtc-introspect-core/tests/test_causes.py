@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from openrtc_introspect_core._causes import Facts, Judgement, judge
@@ -58,6 +59,20 @@ def test_another_thread_with_the_gil_is_nobody_s_fault() -> None:
     """Starved, and yet it computed nothing."""
     judgement = judge(facts(incident(cpu=0.02, late=(0.15,)), cpu=0.02))
     assert (judgement.cause, judgement.nobodys) == ("gil-contention", True)
+
+
+def test_where_no_thread_computed_the_process_may_have_been_stopped() -> None:
+    """From inside, SIGSTOP and a paused container look like a thread that waits with the GIL: both are told."""
+    seen = incident(cpu=0.02, late=(0.15,))
+    assert seen.first is not None
+    seen.before, seen.first = seen.before._replace(process_s=1.0), seen.first._replace(process_s=1.001)
+    stopped = facts(seen, cpu=0.02)
+    assert stopped.after is not None
+    computed = replace(stopped, after=stopped.after._replace(process_s=1.19))
+    stopped = replace(stopped, after=stopped.after._replace(process_s=1.005))
+    told = "none of the process's threads computed: it was stopped, or one that waited kept the GIL"
+    assert judge(stopped) == Judgement("gil-contention", told, nobodys=True)
+    assert judge(computed) == Judgement("gil-contention", "another thread kept the GIL", nobodys=True)
 
 
 def test_a_thread_that_was_not_let_run_is_nobody_s_fault() -> None:

@@ -20,6 +20,7 @@ from openrtc_introspect_core.wire import (
     Block,
     Delayed,
     Host,
+    LeftBehind,
     Location,
     LoopInfo,
     LoopTime,
@@ -109,6 +110,14 @@ def leaking(mb_a_second: float, **fields: Any) -> Series:
     return series(worker=lambda t: {"rss_mb": 200.0 + mb_a_second * t, **fields})
 
 
+def left(*, ago: float = 60.0, **fields: Any) -> Series:
+    """A session that ended so many seconds before the last snapshot, with 20 MB of its own unless told otherwise."""
+    told = LeftBehind(
+        **{"session_id": "job-7", "agent_name": "dental", "heap_mb": 20.0, "ended_at": NOW - ago, **fields}
+    )
+    return series(worker=lambda t: {"left_behind": [told]})
+
+
 def ages(oldest_h: float, others_h: float, number: int = 9) -> Series:
     rest = [row(f"job-{n}", duration_s=3600.0 * others_h, steps=n) for n in range(1, number + 1)]
     return series(sessions=lambda t: [row("job-0", duration_s=3600.0 * oldest_h), *rest])
@@ -175,6 +184,10 @@ EDGES = [
         leaking(1.0, memory_limit_mb=2000.0),
     ),
     Edge("memory-trend", "minutes to twice as much", leaking(1.0, rss_mb=1.0), leaking(1.0)),
+    Edge("left-behind", "held for certain", left(at_least_mb=4.9), left(at_least_mb=5.1)),
+    Edge("left-behind", "by what it made", left(heap_mb=4.9, referenced=True), left(heap_mb=5.1, referenced=True)),
+    Edge("left-behind", "plain data, or given back", left(referenced=False), left(referenced=True)),
+    Edge("left-behind", "seconds", left(at_least_mb=9.0, ago=29.0), left(at_least_mb=9.0, ago=31.0)),
     Edge("tasks-grow", "rise", *(series(sessions=one_session(steps=50, tasks=n)) for n in (1.9, 2.0))),
     Edge("old-session", "hours", ages(1.9, 0.1), ages(2.1, 0.1)),
     Edge("old-session", "against the others", ages(9.9, 1.0), ages(10.1, 1.0)),
@@ -238,6 +251,37 @@ def test_the_worst_comes_first() -> None:
     assert [each.code for each in found] == ["memory-limit", "slow-session", "gc-pauses", "old-session"]
     ranks = [SEVERITIES.index(each.severity) for each in found]
     assert ranks == sorted(ranks)
+
+
+@pytest.mark.parametrize(
+    ("fields", "title", "seen", "severity"),
+    [
+        (
+            {"at_least_mb": 18.0, "referenced": False},
+            "job-7 still holds 18 MB, 60 s after its end",
+            "20 MB at its end, 18 MB of it given back by nobody since, in plain data",
+            "warning",
+        ),
+        (
+            {"tasks": 2, "referenced": True},
+            "job-7 may still hold 20 MB, 60 s after its end",
+            "20 MB at its end, 0 MB of it given back by nobody since, 2 tasks of its not ended",
+            "note",
+        ),
+        (
+            {"at_least_mb": 18.0, "referenced": True},
+            "job-7 still holds 18 MB, 60 s after its end",
+            "20 MB at its end, 18 MB of it given back by nobody since, a task, callback or timer of its is referenced",
+            "warning",
+        ),
+    ],
+)
+def test_what_an_ended_session_holds_is_told_as_far_as_it_is_known(
+    fields: dict[str, Any], title: str, seen: str, severity: str
+) -> None:
+    """For certain, or perhaps, and by what."""
+    (found,) = diagnose(*left(**fields))
+    assert (found.title, found.seen, found.severity, found.session_id) == (title, seen, severity, "job-7")
 
 
 def test_a_slow_session_is_told_by_line_and_cause() -> None:

@@ -15,7 +15,7 @@ from openrtc_introspect_core import _heap as heap_module
 from openrtc_introspect_core._gil import FREE_THREADED_BUILD
 from openrtc_introspect_core._heap import Heap, Malloc
 from openrtc_introspect_core._sessions import MIB
-from openrtc_introspect_core.wire import SessionRow, Snapshot
+from openrtc_introspect_core.wire import LeftBehind, SessionRow, Snapshot
 from openrtc_introspect_testing._backends import Backend, in_task
 from openrtc_introspect_testing._clock import FakeClock
 
@@ -202,6 +202,125 @@ def test_a_session_that_gave_nothing_back_is_told_after_its_end(run_virtually: R
     assert left.heap_mb == pytest.approx(5, rel=0.05)
     assert taken_at - left.ended_at == pytest.approx(1.0)  # since when the other one ran
     assert later == []
+
+
+Kept = dict[str, Any]
+
+
+def left_by(
+    run_virtually: Run, leave: Callable[[Kept], Awaitable[None]], then: Callable[[Kept], None] = lambda kept: None
+) -> list[LeftBehind]:
+    """What is told of a session that ran `leave`, right after its end and after a later step has run `then`."""
+
+    async def main(introspector: Introspector, loop: Any) -> list[LeftBehind]:
+        kept: Kept = {}
+
+        async def session() -> None:
+            with introspector.session("job-1", agent_name="test"):
+                await leave(kept)
+
+        async def later() -> None:
+            then(kept)
+
+        await asyncio.create_task(session())
+        told = introspector.snapshot().worker.left_behind
+        await asyncio.create_task(later())
+        await asyncio.sleep(1)
+        told += introspector.snapshot().worker.left_behind
+        for task in kept.get("tasks", ()):
+            task.cancel()
+        return told
+
+    return virtually(run_virtually, main)  # type: ignore[no-any-return]
+
+
+async def five_and_twenty(kept: Kept) -> None:
+    kept["five"] = bytearray(5 * MIB)
+    await asyncio.sleep(0)
+    kept["twenty"] = bytearray(20 * MIB)
+
+
+def test_what_nobody_gave_back_is_held_for_certain(run_virtually: Run, tidy: None) -> None:
+    """Less what small things others have let go of meanwhile."""
+    at_end, later = left_by(run_virtually, five_and_twenty)
+    assert at_end.heap_mb == later.heap_mb == pytest.approx(25, rel=0.05)
+    assert at_end.at_least_mb == pytest.approx(25, rel=0.05)
+    assert later.at_least_mb == pytest.approx(25, rel=0.1)
+
+
+def test_what_others_give_back_may_have_been_its(run_virtually: Run, tidy: None) -> None:
+    """So much less is certain, whosever it was; what was booked stays."""
+    _, later = left_by(run_virtually, five_and_twenty, lambda kept: kept.pop("twenty"))
+    assert later.heap_mb == pytest.approx(25, rel=0.05)
+    assert later.at_least_mb == pytest.approx(5, rel=0.3)
+    _, later = left_by(run_virtually, five_and_twenty, lambda kept: kept.clear())
+    assert (later.heap_mb > 20, later.at_least_mb < 1) == (True, True)
+
+
+def test_what_its_own_tasks_give_back_after_its_end_is_booked(run_virtually: Run, tidy: None) -> None:
+    """And leaves the rest as certain as it was."""
+
+    async def leave(kept: Kept) -> None:
+        await five_and_twenty(kept)
+
+        async def let_go() -> None:
+            await asyncio.sleep(0.5)
+            del kept["twenty"]
+
+        kept["tasks"] = [asyncio.create_task(let_go())]
+
+    at_end, later = left_by(run_virtually, leave)
+    assert (at_end.tasks, later.tasks) == (1, 0)
+    assert at_end.heap_mb == pytest.approx(25, rel=0.05)
+    assert later.heap_mb == pytest.approx(5, rel=0.05)
+    assert later.at_least_mb == pytest.approx(5, rel=0.3)
+
+
+async def a_running_task(kept: Kept) -> None:
+    kept["tasks"] = [asyncio.create_task(asyncio.sleep(3600))]
+
+
+async def a_task_that_is_done(kept: Kept) -> None:
+    kept["done"] = asyncio.create_task(asyncio.sleep(0))
+    await kept["done"]
+
+
+async def a_timer(kept: Kept) -> None:
+    kept["timer"] = asyncio.get_running_loop().call_later(3600, len, "")
+
+
+async def nothing(kept: Kept) -> None:
+    await asyncio.create_task(asyncio.sleep(0))
+
+
+@pytest.mark.parametrize("leave", [a_running_task, a_task_that_is_done, a_timer])
+def test_it_is_told_that_what_a_session_made_is_referenced(run_virtually: Run, tidy: None, leave: Any) -> None:
+    """A task, running or done, or a timer; once it is let go of, it is told no more."""
+
+    async def kept_on(kept: Kept) -> None:
+        kept["data"] = bytearray(5 * MIB)
+        await leave(kept)
+
+    def let_go(kept: Kept) -> None:
+        for task in kept.pop("tasks", ()):
+            task.cancel()
+        if "timer" in kept:
+            kept.pop("timer").cancel()
+        kept.pop("done", None)
+
+    assert [left.referenced for left in left_by(run_virtually, kept_on)] == [True, True]
+    if leave is not a_timer:  # a cancelled one stays in the loop's heap until it is due
+        assert [left.referenced for left in left_by(run_virtually, kept_on, let_go)] == [True, False]
+
+
+def test_plain_data_references_nothing_of_its_session(run_virtually: Run, tidy: None) -> None:
+    """Its tasks are gone, so it is elsewhere that one has to look."""
+
+    async def kept_on(kept: Kept) -> None:
+        kept["data"] = bytearray(5 * MIB)
+        await nothing(kept)
+
+    assert [left.referenced for left in left_by(run_virtually, kept_on)] == [False, False]
 
 
 @pytest.mark.parametrize("cpu", ["sampled", "off"])

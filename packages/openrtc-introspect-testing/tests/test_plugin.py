@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -607,7 +608,7 @@ def test_the_programs_own_session_is_named_on_trio(pytester: pytest.Pytester, su
 
 
 def test_a_run_that_is_older_than_the_test_is_watched_from_its_next_turn(pytester: pytest.Pytester, suite: Run) -> None:
-    """anyio's plugin keeps one for the fixtures of a module."""
+    """anyio's plugin keeps one for the fixtures of a module. At its turn after the test nothing is attached."""
     pytester.makepyfile(
         ON_TRIO
         + """
@@ -643,6 +644,7 @@ def test_a_run_that_is_older_than_the_test_is_watched_from_its_next_turn(pyteste
     result = suite()
     result.assert_outcomes(passed=2, failed=1)
     result.stdout.fnmatch_lines([f"    *:{LOOK_UP} in look_up"])
+    assert [each.name for each in threading.enumerate() if each.name.startswith("openrtc-introspect")] == []
 
 
 @needs_pytest_trio

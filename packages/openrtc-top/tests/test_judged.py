@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from openrtc_introspect_core.wire import SessionRow, Snapshot
+from openrtc_introspect_core.wire import LeftBehind, SessionRow, Snapshot
 from openrtc_top._judged import KEPT, MOST_SESSIONS, Judged
 from openrtc_top._state import Frame, State, reduce
 from openrtc_top._view import line_to_text
@@ -42,6 +42,18 @@ def test_the_live_view_tells_the_worst_of_it(make_snapshot: MakeSnapshot, make_s
     blocked = make_snapshot(make_session("job-1", status="slow", blocks=1, worst_block_ms=80.0))
     (line,) = alert(reduce(state, Frame("w", msgspec.structs.replace(blocked, taken_at=1010.0))), 120)
     assert line_to_text(line, 120, color=False).startswith(" SLOW")
+
+
+def test_the_live_view_tells_what_an_ended_session_holds(make_snapshot: MakeSnapshot) -> None:
+    """Its row is gone: how much, and how long after its end."""
+    left = LeftBehind(session_id="job-7", agent_name="dental", ended_at=940.0, heap_mb=21.0, at_least_mb=20.0)
+    empty = make_snapshot()
+    worker = msgspec.structs.replace(empty.worker, left_behind=[left])
+    state = State()
+    for taken_at in (999.0, 1000.0):
+        state = reduce(state, Frame("w", msgspec.structs.replace(empty, worker=worker, taken_at=taken_at)))
+    (line,) = alert(state, 120)
+    assert line_to_text(line, 120, color=False).startswith(" WARNING  job-7 still holds 20 MB, 60 s after its end")
 
 
 def test_only_the_last_snapshots_are_kept(make_snapshot: MakeSnapshot, make_session: MakeSession) -> None:

@@ -93,6 +93,11 @@ ADVICE: dict[str, Advice] = {
         "memory-pressure",
         "Memory grows",
     ),
+    "left-behind": Advice(
+        "find who keeps it: a list or cache of the worker's, a callback never removed, a task never awaited",
+        "memory-pressure",
+        "An ended session holds on",
+    ),
     "tasks-grow": Advice(
         "end what the session begins: a TaskGroup, or cancel and await each task that it creates",
         "memory-pressure",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ._blocks import BlockLog
     from ._clock import WallTime
     from ._collections import Collections
-    from ._heap import Heap
+    from ._heap import Heap, Reader
     from ._notes import Notes
     from ._running_loop import Loop
     from ._sampler import Sampler
@@ -70,6 +70,7 @@ class AttachedLoop:
         )
         self._loop = loop
         self._heap = heap
+        self._reader: Reader | None = None
         self._thread_work = thread_work
         self._unwrap_executor: Callable[[], None] | None = None
         self.name = f"{self.hook.kind}-{number}"
@@ -123,7 +124,7 @@ class AttachedLoop:
 
     def attach(self) -> None:
         if self._heap is not None and self._heap.on:
-            self.ledger.in_use = self._heap.read
+            self.ledger.in_use = self._reader = self._heap.reader()
         self.hook.attach()
         self._unwrap_executor = self._thread_work.wrap(self._loop, self.ledger)
         self.times.begin()
@@ -132,6 +133,8 @@ class AttachedLoop:
         """Gives back what was touched; nobody watches it any more. From any thread. Idempotent."""
         self.hook.detach()
         self.ledger.in_use = None
+        if self._heap is not None and self._reader is not None:
+            self._heap.retire(self._reader)
         unwrap, self._unwrap_executor = self._unwrap_executor, None
         if unwrap is not None:
             unwrap()

@@ -31,6 +31,9 @@ from ._watchdog import Incident
 MOST = 0.5
 """What takes this share of a block is its cause."""
 
+NEXT_TO_NOTHING = 0.1
+"""Who has computed for this share of a block at the most has not computed."""
+
 GIL_IS_FREE_S = 0.002
 """Python code gives the GIL to another thread after 5 ms (sys.getswitchinterval), C code that has
 let go of it at once: a watchdog that is not even this late has met the latter."""
@@ -103,7 +106,10 @@ def _without_host(facts: Facts, waited: float | None) -> Judgement:
     computing = cpu is not None and cpu + (waited or 0.0) >= MOST
     if starved and cpu is not None and not computing:
         whose = "another thread's collection" if facts.gc_elsewhere_s >= MOST * duration else "another thread"
-        return Judgement("gil-contention", f"{whose} kept the GIL", nobodys=True)
+        told = f"{whose} kept the GIL"
+        if (all_threads := _share(facts, "process_s")) is not None and all_threads < NEXT_TO_NOTHING:
+            told = "none of the process's threads computed: it was stopped, or one that waited kept the GIL"
+        return Judgement("gil-contention", told, nobodys=True)
     if not facts.gil and not computing and facts.gc_elsewhere_s >= MOST * duration:
         return Judgement("gc", f"on another thread, {1000 * facts.gc_elsewhere_s:.0f} ms of it", nobodys=True)
     if not facts.in_step:
@@ -132,8 +138,8 @@ def _of_iteration(facts: Facts) -> Judgement:
     return Judgement("burst", ", ".join(f"{name} {1000 * seconds:.0f} ms" for name, seconds in top))
 
 
-def _share(facts: Facts, field: Literal["cpu_s", "waited_s"]) -> float | None:
-    """The share of the block that the thread's usage says; None where it is not told.
+def _share(facts: Facts, field: Literal["cpu_s", "waited_s", "process_s"]) -> float | None:
+    """The share of the block that the thread's usage says, or the process's; None where it is not told.
 
     What was used up to the first look began at the tick before it, a little ahead of the block. What
     the loop was idle for in that time it did not compute; of the rest, as much is the block's as of

@@ -13,7 +13,8 @@ traced    tracemalloc: all that Python's allocators gave away, and nothing that 
           themselves. Reading is cheap; tracing makes every allocation two to four times slower.
 
 Neither knows who frees: memory that one session took and another's step, a callback or the garbage
-collector gives back is booked as freed by whoever held the loop then.
+collector gives back is booked as freed by whoever held the loop then. But how much was given back in
+all is known, so of what a session has left behind as much as was not is held for certain.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import ctypes
 import time
 import tracemalloc
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 from ._errors import ArgumentError
 from ._gil import FREE_THREADED_BUILD
@@ -42,6 +44,25 @@ class _MallInfo2(ctypes.Structure):
     )  # fmt: skip
 
 
+class Reader:
+    """Reads for one loop's thread, and keeps account of what was given back between two readings."""
+
+    __slots__ = ("given_back", "last", "raw")
+
+    def __init__(self, raw: Callable[[], int]) -> None:
+        self.raw = raw
+        """Reads, for any thread, and keeps no account."""
+        self.last = raw()
+        self.given_back = 0
+
+    def __call__(self) -> int:
+        now = self.raw()
+        if now < self.last:
+            self.given_back += self.last - now
+        self.last = now
+        return now
+
+
 class Heap(ABC):
     """A way to read how many bytes are in use."""
 
@@ -49,6 +70,30 @@ class Heap(ABC):
     """What it cannot see, in words."""
     on = True
     """False: it was switched off, for good."""
+
+    def __init__(self) -> None:
+        self._readers: list[Reader] = []
+        self._given_back_before = 0
+
+    def reader(self) -> Reader:
+        """One for the loop of the calling thread, until `retire`."""
+        reader = Reader(self.read)
+        self._readers.append(reader)
+        return reader
+
+    def retire(self, reader: Reader) -> None:
+        if reader in self._readers:
+            self._given_back_before += reader.given_back
+            self._readers.remove(reader)
+
+    def given_back(self) -> int:
+        """Bytes that anyone has given back so far, by what the readings of all loops fell. From any thread.
+
+        What was taken and given back between two readings is not in it.
+        """
+        readers = tuple(self._readers)
+        since = max((reader.last for reader in readers), default=0) - self.read() if readers else 0
+        return self._given_back_before + sum(reader.given_back for reader in readers) + max(0, since)
 
     def start(self) -> None:  # noqa: B027 - nothing to do for most
         """Before the first read."""
@@ -85,6 +130,7 @@ class Malloc(Heap):
     )
 
     def __init__(self) -> None:
+        super().__init__()
         if FREE_THREADED_BUILD:
             raise ArgumentError(
                 "memory='heap' reads malloc's account, and a free-threaded Python allocates elsewhere: "
@@ -114,6 +160,7 @@ class Traced(Heap):
     )
 
     def __init__(self) -> None:
+        super().__init__()
         self._started = False
 
     def start(self) -> None:

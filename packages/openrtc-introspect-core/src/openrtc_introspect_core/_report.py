@@ -343,13 +343,14 @@ class Reporter:
             lag_method=lag.method,
             timed_one_in=self.budget.one_in,
             introspection_pct=percent(self._cost(moment) - spent, now - since) if now > since else None,
-            left_behind=self._left_behind(now) if self.tells_heap else [],
+            left_behind=self._left_behind(now, self.heap) if self.heap is not None and self.heap.on else [],
             host=self.host.now(),
             notes=[*self.notes.told(), *filter(None, (self.memory.trouble, self.host.trouble))],
             loops=loops,
         )
 
-    def _left_behind(self, now: float) -> list[LeftBehind]:
+    def _left_behind(self, now: float, heap: Heap) -> list[LeftBehind]:
+        given_back = heap.given_back()
         return [
             LeftBehind(
                 session_id=session.session_id,
@@ -357,6 +358,9 @@ class Reporter:
                 tenant=session.tenant,
                 ended_at=self.wall.at(session.ended_at),
                 heap_mb=session.held / MIB,
+                at_least_mb=session.held_at_least(given_back) / MIB,
+                tasks=session.tasks,
+                referenced=session.trace() is not None if session.trace is not None else None,
             )
             for session in self.sessions.holding(now - LEFT_BEHIND_S)[:MAX_LEFT_BEHIND]
         ]

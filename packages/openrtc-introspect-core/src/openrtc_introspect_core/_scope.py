@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections.abc import Mapping
-from contextvars import Context, Token
+from contextvars import Context, ContextVar, Token
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ._errors import StateError
-from ._sessions import Session, innermost
+from ._sessions import Session, Trace, innermost, traces
 
 if TYPE_CHECKING:
     from ._introspector import Introspector
@@ -27,6 +28,7 @@ class SessionScope:
         "_session",
         "_session_id",
         "_tokens",
+        "_trace",
     )
 
     def __init__(
@@ -37,13 +39,16 @@ class SessionScope:
         self._agent_name = agent_name
         self._metadata = metadata
         self._session: Session | None = None
-        self._tokens: tuple[Token[Session], ...] = ()
+        self._trace: Trace | None = None
+        self._tokens: tuple[Token[Any], ...] = ()
         """Empty where the scope was begun, and never entered."""
 
     def __enter__(self) -> Session:
         introspector = self._introspector
         session = self.begin()
         self._tokens = (introspector._binding.set(session), innermost.set(session))
+        if self._trace is not None:
+            self._tokens = (*self._tokens, traces.set(self._trace))
         try:
             if self._hook is not None:
                 self._entered = self._hook.enter_scope(session)
@@ -60,6 +65,9 @@ class SessionScope:
         session = Session(self._session_id, self._agent_name, self._metadata, introspector._clock())
         loop = introspector._loop_here()
         session.loop = loop.name if loop is not None else None
+        if introspector._heap is not None:
+            self._trace = Trace()
+            session.trace = weakref.ref(self._trace)
         sessions = introspector._sessions
         with sessions.lock:
             sessions.add(session)
@@ -80,6 +88,8 @@ class SessionScope:
             return
         context.run(self._introspector._binding.set, session)
         context.run(innermost.set, session)
+        if self._trace is not None:
+            context.run(traces.set, self._trace)
         if self._hook is not None:
             self._hook.adopt_task(task, session)
 
@@ -91,13 +101,17 @@ class SessionScope:
             return
         introspector = self._introspector
         session.ended_at = introspector._clock()
-        for variable, token in zip((introspector._binding, innermost), self._tokens, strict=False):
+        variables: tuple[ContextVar[Any], ...] = (introspector._binding, innermost, traces)
+        for variable, token in zip(variables, self._tokens, strict=False):
             # Left in another context than it was entered in, as generators do: nothing is bound here.
             with contextlib.suppress(ValueError):
                 variable.reset(token)
         try:
             if self._hook is not None:
                 self._hook.leave_scope(session, self._entered)
+            self._trace = None
+            if introspector._heap is not None:
+                session.held_at_end, session.given_back_at_end = session.held, introspector._heap.given_back()
         except Exception as fault:
             introspector._notes.add("scopes", f"a session's scope could not be metered: {fault!r}")
         sessions = introspector._sessions

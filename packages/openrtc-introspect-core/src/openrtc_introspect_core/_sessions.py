@@ -7,6 +7,7 @@ task, so every task created inside a session's scope carries it, and nothing nee
 from __future__ import annotations
 
 import threading
+import weakref
 from collections import deque
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -47,13 +48,20 @@ class Account(AccountFields):
         """Live tasks of the session on this loop; may be below 0 where some were counted on another one."""
 
 
+class Trace:
+    """Bound beside a session, and referenced by contexts only: while it is there, so is a task, a callback, a
+    timer or a copied context that the session has made."""
+
+    __slots__ = ("__weakref__",)
+
+
 class Session:
     """One live session. Made by `Introspector.session`; `current_session` returns it."""
 
     __slots__ = (
-        "_heap_marks", "_marks", "accounts", "agent_name", "blocks", "delayed", "ended", "ended_at", "loop", "metadata",
-        "peak_mb", "session_id", "slow_until", "started", "tenant", "thread_cpu", "thread_heap", "worst_block",
-        "worst_delay",
+        "_heap_marks", "_marks", "accounts", "agent_name", "blocks", "delayed", "ended", "ended_at",
+        "given_back_at_end", "held_at_end", "loop", "metadata", "peak_mb", "session_id", "slow_until", "started",
+        "tenant", "thread_cpu", "thread_heap", "trace", "worst_block", "worst_delay",
     )  # fmt: skip
 
     def __init__(self, session_id: str, agent_name: str, metadata: Mapping[str, Any], started: float) -> None:
@@ -84,6 +92,10 @@ class Session:
         self.ended = False
         self.ended_at = float("inf")
         """Clock reading at its end."""
+        self.trace: weakref.ref[Trace] | None = None
+        """None: not traced."""
+        self.held_at_end = self.given_back_at_end = 0
+        """What it held when it ended, and what anyone had given back by then; bytes."""
         self._marks = (started, 0.0, started, 0.0)
         self._heap_marks: tuple[tuple[float, int], ...] = ((started, 0),)
 
@@ -108,6 +120,15 @@ class Session:
     def held(self) -> int:
         """Bytes that its steps and its calls in threads have allocated, less those that they freed."""
         return self.thread_heap + sum(account.heap for account in self.accounts)
+
+    def held_at_least(self, given_back: int) -> int:
+        """Bytes it holds yet, once ended, whoever frees: what it held less all that others have given back since.
+
+        given_back: bytes that anyone has given back by now.
+        """
+        its_own = max(0, self.held_at_end - self.held)
+        others = max(0, given_back - self.given_back_at_end - its_own)
+        return max(0, self.held - others)
 
     def has_computed(self, cpu_s: float, heap: int) -> None:
         """A call of its in a thread has used so much."""
@@ -221,6 +242,9 @@ charge their own sessions only; `innermost` is what `current_session` reads, who
 """
 
 innermost: Binding = ContextVar("openrtc_session")
+
+traces: ContextVar[Trace] = ContextVar("openrtc_trace")
+"""Where memory by session is measured."""
 
 
 def current_session() -> Session | None:

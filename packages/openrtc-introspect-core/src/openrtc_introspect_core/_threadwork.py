@@ -56,7 +56,7 @@ def _heap_mark(ledger: Ledger) -> HeapMark | None:
     in_use = ledger.in_use
     if in_use is None:
         return None
-    now = in_use() - ledger.heap_elsewhere
+    now = getattr(in_use, "raw", in_use)() - ledger.heap_elsewhere  # the account is the loop's thread's
     pending = 0 if ledger.running in (None, ledger.quiet) else now - ledger.heap_at
     return HeapMark(now, ledger.heap_booked, pending)
 

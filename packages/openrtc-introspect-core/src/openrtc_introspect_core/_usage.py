@@ -21,6 +21,8 @@ class Usage(NamedTuple):
     """Seconds it ran."""
     waited_s: float | None
     """Seconds it was ready to run and was not let: Linux, where the kernel keeps schedstat."""
+    process_s: float | None = None
+    """Seconds all threads of the process ran."""
 
 
 class ThreadUsage:
@@ -40,7 +42,7 @@ class ThreadUsage:
         if self._cpu_clock is not None:
             with suppress(OSError):
                 cpu = time.clock_gettime(self._cpu_clock)
-        return Usage(self._clock(), cpu, self._waited())
+        return Usage(self._clock(), cpu, self._waited(), time.process_time())
 
     def waited_s(self) -> float:
         """Seconds it was ready to run and was not let so far; 0 where that is not told."""

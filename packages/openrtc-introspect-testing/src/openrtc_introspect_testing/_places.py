@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 import threading
 from collections.abc import Sequence
 from typing import Any
 
-from openrtc_introspect_core._stacks import Call, Places, take
+from openrtc_introspect_core._stacks import Call, Places, frames_now, take
 
 _OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
@@ -29,7 +28,7 @@ def where_task_waits(task: asyncio.Task[Any]) -> str:
 
 def where_thread_is(thread: threading.Thread) -> str:
     """The innermost line of the user's own code that the thread is in."""
-    calls, _ = take(sys._current_frames().get(thread.ident or 0), ())
+    calls, _ = take(frames_now().get(thread.ident or 0), ())
     return _told(calls)
 
 

@@ -13,7 +13,7 @@ from .._evidence import Evidence
 from .._finding import Finding
 from ._blocks import blocked_now, bursts, gc_pauses, gil_contention, host_throttled, slow_sessions
 from ._loop import hot_session, many_small_steps, saturated_loop, tagging_lost, untagged_work
-from ._memory import memory_limit, memory_trend, old_session, tasks_grow
+from ._memory import left_behind, memory_limit, memory_trend, old_session, tasks_grow
 
 Rule = Callable[[Evidence, Sequence[Finding]], Iterable[Finding]]
 
@@ -31,6 +31,7 @@ RULES: tuple[Rule, ...] = (
     saturated_loop,
     memory_limit,
     memory_trend,
+    left_behind,
     tasks_grow,
     old_session,
 )

@@ -1,4 +1,4 @@
-"""Rules about what grows: memory, a session's tasks, a session's age."""
+"""Rules about what grows or stays: memory, what ended sessions hold, a session's tasks, a session's age."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ TREND_S = 4.0
 RISE_MB = 2.0
 AHEAD_MIN = 30.0
 SOON_MIN = 5.0
+LEFT_MB = 5.0
+LEFT_S = 30.0
+"""Collections and tasks on their way out have had their turn by then."""
 TASKS = 10
 SETTLED_S = 2.0
 OLD_S = 2 * 3600.0
@@ -77,6 +80,37 @@ def memory_trend(evidence: Evidence, found: Sequence[Finding]) -> Iterator[Findi
         limit=AHEAD_MIN,
         unit="min",
         **(owner(whose) if whose else {}),
+    )
+
+
+def left_behind(evidence: Evidence, found: Sequence[Finding]) -> Iterator[Finding]:
+    """A session has ended, and what it took is still held: for certain, or by something that it made."""
+    now = evidence.frames[-1].taken_at
+    left = [
+        each
+        for each in evidence.worker.left_behind
+        if now - each.ended_at >= LEFT_S
+        if each.at_least_mb >= LEFT_MB or (each.referenced and each.heap_mb >= LEFT_MB)
+    ]
+    if not left:
+        return
+    worst = max(left, key=lambda each: (each.at_least_mb >= LEFT_MB, max(each.at_least_mb, each.heap_mb)))
+    ago = span(now - worst.ended_at)
+    certain = worst.at_least_mb >= LEFT_MB
+    holds = f"still holds {worst.at_least_mb:.0f}" if certain else f"may still hold {worst.heap_mb:.0f}"
+    by = {True: ", a task, callback or timer of its is referenced", False: ", in plain data", None: ""}
+    tasks = f", {count(worst.tasks, 'task')} of its not ended" if worst.tasks else ""
+    yield finding(
+        "left-behind",
+        "warning" if certain else "note",
+        title=f"{worst.session_id}{others(len(left) - 1)} {holds} MB, {ago} after its end",
+        seen=f"{worst.heap_mb:.0f} MB at its end, {worst.at_least_mb:.0f} MB of it given back by nobody since"
+        + (tasks or by[worst.referenced]),
+        threshold=f"{LEFT_MB:g} MB held for certain, or by something that it made, {LEFT_S:g} s after its end",
+        value=worst.at_least_mb if certain else worst.heap_mb,
+        limit=LEFT_MB,
+        unit="MB",
+        **owner(worst),
     )
 
 

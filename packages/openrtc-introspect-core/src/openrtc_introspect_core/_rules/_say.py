@@ -6,7 +6,7 @@ from typing import Any
 
 from .._advice import ADVICE
 from .._finding import Finding, Severity
-from ..wire._messages import SessionRow
+from ..wire._messages import LeftBehind, SessionRow
 
 
 def finding(code: str, severity: Severity, advice: str | None = None, **told: Any) -> Finding:
@@ -15,7 +15,7 @@ def finding(code: str, severity: Severity, advice: str | None = None, **told: An
     return Finding(code=code, severity=severity, fix=fix, runbook=runbook, section=section, **told)
 
 
-def owner(row: SessionRow) -> dict[str, str | None]:
+def owner(row: SessionRow | LeftBehind) -> dict[str, str | None]:
     """The fields that say whose finding it is."""
     return {"session_id": row.session_id, "agent_name": row.agent_name, "tenant": row.tenant}
 

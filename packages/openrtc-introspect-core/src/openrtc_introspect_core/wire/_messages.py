@@ -186,6 +186,14 @@ class LeftBehind(Struct, frozen=True, kw_only=True):
     heap_mb: float = 0.0
     """What its steps had allocated and not freed, MiB, the steps of tasks that it left running included.
     What others have freed of it since is not seen."""
+    at_least_mb: float = 0.0
+    """What of it is held yet for certain, MiB: `heap_mb` less all that anyone else has given back since its end,
+    whosever it was. 0 means that it may all have been given back."""
+    tasks: int = 0
+    """Its tasks that have not ended."""
+    referenced: bool | None = None
+    """Whether something that it made is referenced yet: a task, running or done, a callback, a timer, a copied
+    context. False: what it left is in plain data, or was given back. Null: not known."""
 
 
 class LoopTime(Struct, frozen=True, kw_only=True):
