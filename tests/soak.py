@@ -4,9 +4,9 @@
                          [--loop asyncio]
 
 Each session has three tasks; one in ten is cancelled, one in twenty fails, all by a fixed rule, so that the truth is
-known. The first fifth warms up: histories fill, the allocator takes what it needs. From then on memory, threads and
-file descriptors are looked at again and again. Exit code 1 where one of them has grown, a total differs from the truth,
-or a watcher got no frames.
+known. The first fifth warms up: histories fill (of blocks, with a threshold that each batch of sessions exceeds), the
+allocator takes what it needs. From then on memory, threads and file descriptors are looked at again and again. Exit
+code 1 where one of them has grown, a total differs from the truth, or a watcher got no frames.
 
 Sessions start at a rate: those that have ended are kept for a second or two, so how many there are at a time, and with
 them the memory, would follow how busy the machine is otherwise.
@@ -19,6 +19,7 @@ import asyncio
 import contextlib
 import gc
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -36,6 +37,11 @@ WARM_UP = 0.2
 
 RSS_MAY_GROW_MIB = 4.0
 """Allocators keep free memory in other shapes than they got it in; a leak of 5 bytes a session shows at a million."""
+
+OBJECTS_MAY_GROW = 50_000
+"""What is left of the histories to fill; one object of each sixteenth session shows at a million."""
+
+THRESHOLD_MS = 5.0
 
 _WATCHER = """
 import json, sys, time
@@ -61,6 +67,8 @@ class Resources(NamedTuple):
     """What the worker holds."""
 
     rss_mib: float
+    objects: int
+    """Pieces of memory that Python has allocated and not freed."""
     threads: int
     files: int
 
@@ -68,7 +76,9 @@ class Resources(NamedTuple):
     def now(cls) -> Resources:
         gc.collect()
         process = psutil.Process()
-        return cls(process.memory_info().rss / 2**20, process.num_threads(), process.num_fds())
+        return cls(
+            process.memory_info().rss / 2**20, sys.getallocatedblocks(), process.num_threads(), process.num_fds()
+        )
 
 
 async def settled() -> Resources:
@@ -102,7 +112,9 @@ async def soak(sessions: int, watchers: int, together: int, rate: float, count: 
     looks: list[Resources] = []
     command = [sys.executable, "-c", _WATCHER, str(path)]
     async with contextlib.AsyncExitStack() as stack:
-        introspector = await stack.enter_async_context(Introspector(name="soak", socket_path=path, budget_pct=0))
+        introspector = await stack.enter_async_context(
+            Introspector(name="soak", socket_path=path, budget_pct=0, slow_session_threshold_ms=THRESHOLD_MS)
+        )
         processes = [
             await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, env=dict(os.environ))
             for _ in range(watchers)
@@ -132,6 +144,8 @@ async def soak(sessions: int, watchers: int, together: int, rate: float, count: 
     warm, after = looks[warmed - 1], looks[warmed:]
     if (most := max(look.rss_mib for look in after)) - warm.rss_mib > RSS_MAY_GROW_MIB:
         problems.append(f"RSS grew from {warm.rss_mib:.1f} to {most:.1f} MiB")
+    if (objects := max(look.objects for look in after) - warm.objects) > OBJECTS_MAY_GROW:
+        problems.append(f"{objects} objects more than after the warm-up")
     # The service thread opens a file of /proc now and then, and a look may fall into that.
     threads, files = (min(getattr(look, each) for look in after[-3:]) for each in ("threads", "files"))
     if threads > warm.threads or files > warm.files:
@@ -150,6 +164,7 @@ async def soak(sessions: int, watchers: int, together: int, rate: float, count: 
         "sessions": sessions,
         "seconds": round(time.monotonic() - began, 1),
         "rss_mib": [round(look.rss_mib, 1) for look in looks],
+        "objects": [look.objects for look in looks],
         "warm": warm._asdict(),
         "last": after[-1]._asdict(),
         "frames": frames,
@@ -166,6 +181,7 @@ def main() -> int:
     parser.add_argument("--looks", type=int, default=20, help="how often it is looked at what the worker holds")
     parser.add_argument("--loop", choices=("asyncio", "uvloop"), default="asyncio")
     options = parser.parse_args()
+    logging.getLogger("openrtc.introspect").setLevel(logging.ERROR)  # each batch is a block here
     if options.looks < 2:
         parser.error(f"--looks must be 2 or more, got {options.looks}: the first is what the others are compared with")
     factory: Any = asyncio.SelectorEventLoop

@@ -301,6 +301,34 @@ def test_a_long_iteration_of_callbacks_is_a_block_of_no_session(run_virtually: R
     assert [(block.session_id, round(block.duration_ms)) for block in blocks] == [(None, 200)]
 
 
+def test_a_collection_while_a_block_is_looked_at_is_no_fault(run_virtually: Run) -> None:
+    """The block is recorded, with nothing to note."""
+
+    async def main() -> Any:
+        loop: Any = asyncio.get_running_loop()
+        async with Introspector(socket_path=False, stacks=False, clock=loop.clock) as introspector:
+            ledger = introspector._loops[0].ledger
+
+            class Collecting:
+                holder = ledger.gc
+                start = loop.clock()
+
+                @property
+                def end(self) -> float:
+                    ledger.collected(loop.clock(), loop.clock())
+                    return float(loop.clock())
+
+            def block() -> None:
+                ledger.steps.extend([Collecting()] * 2)  # type: ignore[list-item]
+                loop.block(0.2)
+
+            loop.call_soon(block)
+            await asyncio.sleep(1)
+            return [round(each.duration_ms) for each in introspector.blocks()], introspector.snapshot().worker.notes
+
+    assert run_virtually(main()) == ([200], [])
+
+
 def test_a_step_that_overran_is_reported_once(virtually: Backend) -> None:
     """The step's block and the long iteration it made are one."""
 

@@ -235,7 +235,7 @@ def test_a_task_that_an_introspector_of_before_has_metered_is_known(run_on_async
                 await asyncio.sleep(0.001)
             return introspector.blocks()
 
-    (block,) = run_on_asyncio(main())
+    block = max(run_on_asyncio(main()), key=lambda block: block.duration_ms)
     assert (block.session_id, block.task_name, block.cause) == (None, "old", "sync-call")
 
 

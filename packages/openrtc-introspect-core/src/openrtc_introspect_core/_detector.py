@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ._blocks import BlockLog
 from ._causes import MOST, Facts, Judgement, judge
-from ._gil import has_gil
+from ._gil import copied, has_gil
 from ._ledger import Overrun, Span, Standing
 from ._sessions import Session
 from ._stacks import Call, Places
@@ -88,7 +88,8 @@ class Detector:
         reported = sum(min(end, until) - max(start, since) for since, until in inside)
         if end - start - reported <= self._ledger.limit:
             return
-        steps = [span for span in self._ledger.steps if span.end > start and not _within(span, inside)]
+        spans = copied(self._ledger.steps)  # a collection while they are looked at adds itself to them
+        steps = [span for span in spans if span.end > start and not _within(span, inside)]
         incident = self._incident("iteration", start, end)
         owner, task = self._found_running(incident)
         facts = Facts(
