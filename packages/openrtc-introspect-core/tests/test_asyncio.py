@@ -6,6 +6,7 @@ import threading
 import traceback
 from collections.abc import Callable, Coroutine
 from typing import Any
+from unittest.mock import Mock
 
 import anyio
 import pytest
@@ -86,6 +87,25 @@ def test_a_task_is_of_the_class_that_the_loop_would_take(run_on_asyncio: Run, mo
             return type(task), await task
 
     assert run_on_asyncio(main()) == (Theirs, "slept")
+
+
+@pytest.mark.parametrize("name", ["run_in_executor", "run_forever"])
+def test_what_someone_else_had_put_there_is_put_back(name: str) -> None:
+    """It is called meanwhile, and stands there again afterwards."""
+
+    async def main() -> None:
+        async with Introspector(socket_path=False) as introspector:
+            with introspector.session("job-1", agent_name="test"):
+                await asyncio.to_thread(int)
+
+    loop = asyncio.SelectorEventLoop()
+    theirs = Mock(wraps=getattr(loop, name))
+    setattr(loop, name, theirs)
+    loop.run_until_complete(main())
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
+    assert vars(loop)[name] is theirs
+    assert theirs.called
 
 
 def test_a_second_factory_on_top_is_left_alone_and_told_of(

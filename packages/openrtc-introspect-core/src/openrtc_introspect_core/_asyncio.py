@@ -310,11 +310,14 @@ class AsyncioHook(LoopHook):
         self._wrap(self.loop, "run_forever", timed_run_forever)
 
     def _wrap(self, owner: Any, name: str, wrapper: Any) -> None:
+        before = vars(owner).get(name)
         setattr(owner, name, wrapper)
 
         def unwrap() -> None:
             if vars(owner).get(name) is wrapper:
                 delattr(owner, name)
+                if before is not None:
+                    setattr(owner, name, before)
 
         self._unwrap.append(unwrap)
 

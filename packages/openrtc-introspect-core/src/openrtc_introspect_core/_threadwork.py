@@ -122,6 +122,7 @@ class ThreadWork:
         original = getattr(loop, "run_in_executor", None)
         if original is None:
             return None
+        before = vars(loop).get("run_in_executor") if hasattr(loop, "__dict__") else None
         bound = ledger.binding.get
         wrapped = True
 
@@ -136,6 +137,8 @@ class ThreadWork:
             wrapped = False
             if vars(loop).get("run_in_executor") is run_in_executor:
                 del loop.run_in_executor
+                if before is not None:
+                    loop.run_in_executor = before
 
         try:
             loop.run_in_executor = run_in_executor
