@@ -19,6 +19,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import venv
 from pathlib import Path
 
@@ -100,6 +101,8 @@ TRIES = {
     TESTING: [["-c", "import openrtc_introspect_testing"]],
 }
 """How an installed package is tried: arguments of its Python."""
+COMPILES = shutil.which("cc") is not None and Path(sysconfig.get_path("include"), "Python.h").exists()
+"""Whether the step meter in C can be built here."""
 PARALLEL = ["-n2", "--dist=loadfile"]
 """pytest's, for all tests: they wait more than they compute. A file's tests stay together, in their order."""
 
@@ -204,8 +207,7 @@ def wheels(session: nox.Session, package: str) -> None:
 @nox.session(python=["3.11", "3.14"])
 def compiled(session: nox.Session) -> None:
     """The wheel with the step meter in C, for this platform, in dist/compiled; core's tests with it (-- pytest's)."""
-    include = session.run("python", "-c", "import sysconfig; print(sysconfig.get_path('include'))", silent=True)
-    if shutil.which("cc") is None or not Path(str(include).strip(), "Python.h").exists():
+    if not COMPILES:
         session.skip("no C compiler, or no Python.h: the step meter in C is NOT TESTED here")
     install_compiled(session)
     session.install("--editable", str(PACKAGES[TESTING]), *nox.project.dependency_groups(SETTINGS, "test"))
@@ -220,7 +222,9 @@ def install_compiled(session: nox.Session) -> None:
     for folder in (temporary, compiled):
         shutil.rmtree(folder, ignore_errors=True)
     environment = {"OPENRTC_INTROSPECT_COMPILED": "1"}
-    session.run("uv", "build", "--quiet", "--wheel", f"--out-dir={temporary}", str(PACKAGES[CORE]), env=environment)
+    # With this Python, whichever the session's is: the wheel is for all of them.
+    build = ["uv", "build", "--quiet", "--wheel", f"--python={sys.executable}", f"--out-dir={temporary}"]
+    session.run(*build, str(PACKAGES[CORE]), env=environment)
     wheel = next(temporary.glob("*.whl"))
     session.run("abi3audit", "--strict", str(wheel), silent=True)
     if sys.platform == "linux":
@@ -241,7 +245,7 @@ def runtimes(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """The benchmarks, and the public peer beside them (-- the arguments of python -m benchmarks)."""
     install(session, TOP, TESTING, group="bench")
-    if shutil.which("cc") is not None:
+    if COMPILES:
         install_compiled(session)
     session.run("python", "-m", "benchmarks", *session.posargs)
 
