@@ -244,7 +244,7 @@ def runtimes(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """The benchmarks, and the public peer beside them (-- the arguments of python -m benchmarks)."""
-    install(session, TOP, TESTING, group="bench")
+    install(session, *PACKAGES, group="bench")
     if COMPILES:
         install_compiled(session)
     session.run("python", "-m", "benchmarks", *session.posargs)

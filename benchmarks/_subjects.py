@@ -80,7 +80,7 @@ class Core(Subject):
 
     protocol = "core"
 
-    def __init__(self, cpu: Any, budget_pct: float) -> None:
+    def __init__(self, cpu: Any, budget_pct: float = 1.0) -> None:
         self.cpu = cpu
         self.budget_pct = budget_pct
         self.introspector: Any = None
