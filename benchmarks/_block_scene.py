@@ -41,7 +41,12 @@ class Truth:
 
     def as_json(self) -> dict[str, Any]:
         one = self.expected
-        told = {"kind": one.kind, "place": self.place, "session_id": one.session_id, "start": self.start}
+        told: dict[str, Any] = {
+            "kind": one.kind,
+            "place": self.place,
+            "session_id": one.session_id,
+            "start": self.start,
+        }
         told |= {"end": self.end, "causes": one.causes, "locations": [str(place) for place in one.locations]}
         return told | {"waited_s": one.waited_s}
 
