@@ -4,7 +4,7 @@
 
 A well-behaved session handles a frame of audio every 20 ms and waits the rest of the time. One of
 the two others calls something synchronous now and then; the other computes a lot, in pieces short
-enough to do no harm. It says "ready" on stdout once it serves, and ends when its stdin does.
+enough to do no harm. It says "ready" on stdout once it serves and both have begun, and ends when its stdin does.
 """
 
 from __future__ import annotations
@@ -94,6 +94,7 @@ async def serve(socket: Path, sessions: int) -> None:
             session_id = f"job-{chance.randrange(16**6):06x}-{number}"
             delay = chance.uniform(0, FRAME_S)  # calls do not run in step
             calls.append(loop.create_task(good_call(introspector, session_id, agent, tenant, delay)))
+        await asyncio.sleep(0)  # the two have begun: whoever looks now finds them
         sys.stdout.buffer.write(READY)
         sys.stdout.buffer.flush()
         await ended
