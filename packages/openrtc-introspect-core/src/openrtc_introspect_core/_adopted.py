@@ -20,6 +20,7 @@ from contextvars import Context
 from typing import Any
 
 from ._ledger import Ledger
+from ._replaced import replace
 from ._sessions import Account
 
 
@@ -35,14 +36,13 @@ class AdoptedTasks:
         """When the adopted step under way began to be metered; None outside of such a step."""
         self.stepping: asyncio.Task[Any] | None = None
         """Whose step that is: asyncio may have left the task by the time it is booked."""
-        self._wrapper: Callable[..., Any] | None = None
-        self._before: Callable[..., Any] | None = None
-        """What someone else had put in its place on the loop's instance."""
+        self._unwrap: Callable[[], bool] | None = None
+        """Gives the loop its `call_soon` back; None: it has it."""
 
     def adopt_waiting(self, task: asyncio.Task[Any], account: Account) -> None:
         """`task` waits; from its next step on it is metered."""
         self._tasks[id(task)] = account
-        if self._wrapper is None:
+        if self._unwrap is None:
             self._wrap_call_soon()
 
     def adopt(self, task: asyncio.Task[Any], account: Account) -> None:
@@ -91,15 +91,11 @@ class AdoptedTasks:
                 callback = AdoptedStep(callback, self)
             return original(callback, *args, context=context)
 
-        self._wrapper, self._before = call_soon, vars(self._loop).get("call_soon")
-        self._loop.call_soon = call_soon  # type: ignore[assignment]
+        self._unwrap = replace(self._loop, "call_soon", call_soon)
 
     def _unwrap_call_soon(self) -> None:
-        if self._wrapper is not None and vars(self._loop).get("call_soon") is self._wrapper:
-            del self._loop.call_soon
-            if self._before is not None:
-                self._loop.call_soon = self._before  # type: ignore[assignment]
-            self._wrapper = self._before = None
+        if self._unwrap is not None and self._unwrap():
+            self._unwrap = None
 
 
 class AdoptedStep:

@@ -26,6 +26,7 @@ from ._heartbeat import Heartbeat
 from ._hook import LONG_S, LoopHook, Stall
 from ._ledger import Ledger
 from ._meter import Metered, drive, step_cost
+from ._replaced import replace
 from ._sessions import Account, Session
 from ._victims import QueuesOfLoop
 
@@ -61,7 +62,7 @@ class AsyncioHook(LoopHook):
         self._attached = False
         self._previous: TaskFactory | None = None
         self._factory: TaskFactory | None = None
-        self._unwrap: list[Callable[[], None]] = []
+        self._unwrap: list[Callable[[], bool]] = []
         self._heartbeat: Heartbeat | None = None
 
     # --- attaching -------------------------------------------------------------------------------
@@ -306,20 +307,8 @@ class AsyncioHook(LoopHook):
             finally:
                 self._stopped(clock())
 
-        self._wrap(selector, "select", timed_select)
-        self._wrap(self.loop, "run_forever", timed_run_forever)
-
-    def _wrap(self, owner: Any, name: str, wrapper: Any) -> None:
-        before = vars(owner).get(name)
-        setattr(owner, name, wrapper)
-
-        def unwrap() -> None:
-            if vars(owner).get(name) is wrapper:
-                delattr(owner, name)
-                if before is not None:
-                    setattr(owner, name, before)
-
-        self._unwrap.append(unwrap)
+        self._unwrap.append(replace(selector, "select", timed_select))
+        self._unwrap.append(replace(self.loop, "run_forever", timed_run_forever))
 
     def _stopped(self, now: float) -> None:
         """The loop runs no more: its last iteration ends without a wait. Until it runs again, it idles."""

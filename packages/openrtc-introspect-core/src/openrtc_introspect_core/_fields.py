@@ -7,11 +7,7 @@ OPENRTC_INTROSPECT_METER=python in the environment it is left alone, should it e
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from ._sessions import Account, Session
+from typing import Any
 
 COMPILED: type[Any] | None = None
 """What a task drives in place of its coroutine, where it is the one in C."""
@@ -31,21 +27,7 @@ except ImportError:
 
         __slots__ = ("busy", "heap", "session", "steps", "tasks")
 
-        session: Session | None
-        busy: float
-        steps: int
-        heap: int
-        tasks: int
-
     class LedgerFields:  # type: ignore[no-redef]
         """Of a ledger, which says what they are."""
 
         __slots__ = ("clock", "gap", "get", "left_out", "running", "since", "special")
-
-        clock: Callable[[], float]
-        get: Callable[[None], Session | None]
-        left_out: Account
-        running: Account | None
-        since: float
-        gap: int
-        special: bool

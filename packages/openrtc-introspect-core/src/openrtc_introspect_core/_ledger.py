@@ -30,11 +30,15 @@ import random
 from collections import deque
 from collections.abc import Callable
 from math import log, log1p
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ._clock import Clock
 from ._fields import LedgerFields
+from ._gil import copied
 from ._sessions import Account, Binding, Session
+
+if TYPE_CHECKING:
+    from ._heap import Reader
 
 NOTABLE_S = 100e-6
 """Steps shorter than this leave no span: writing one down would cost as much as a part of them."""
@@ -129,7 +133,7 @@ class Ledger(LedgerFields):
         """Steps to leave out until the next one is timed."""
         self._scale = 0.0
         self._random = random.Random().random  # of its own: the host's may be seeded
-        self._in_use: Callable[[], int] | None = None
+        self._in_use: Reader | None = None
         self.heap_at = 0
         """What it read at the last switch."""
         self.heap_booked = 0
@@ -140,12 +144,12 @@ class Ledger(LedgerFields):
         """Whose scope was left in the step under way: what is freed in the rest of it was taken inside."""
 
     @property
-    def in_use(self) -> Callable[[], int] | None:
+    def in_use(self) -> Reader | None:
         """Reads the bytes in use; None: memory is not measured."""
         return self._in_use
 
     @in_use.setter
-    def in_use(self, read: Callable[[], int] | None) -> None:
+    def in_use(self, read: Reader | None) -> None:
         self._in_use = read
         self.special = True  # `begin_special` takes it back where it is not
 
@@ -238,10 +242,14 @@ class Ledger(LedgerFields):
             steps += account.steps
         return busy, steps
 
+    def _stands_in(self, running: Account) -> bool:
+        """Whether it is no holder, and is charged with nothing."""
+        return running is self.quiet or running is self.left_out
+
     def switch(self, holder: Account) -> None:
         """In mid-step: the loop is `holder`'s from now on."""
         running = self.running
-        if running is None or running is holder or running is self.quiet or running is self.left_out:
+        if running is None or running is holder or self._stands_in(running):
             return
         now = self.clock()
         running.busy += self.weight * (now - self.since)
@@ -296,7 +304,7 @@ class Ledger(LedgerFields):
         """A garbage collection ran on the loop's thread from `start` to `end`, in the middle of whatever holds it."""
         self.gc.busy += end - start
         running = self.running
-        if running is None or running is self.quiet or running is self.left_out:
+        if running is None or self._stands_in(running):
             self.steps.append(Span(self.gc, start, end))
             return
         running.busy += self.weight * (start - self.since)
@@ -336,10 +344,10 @@ class Ledger(LedgerFields):
             now = self.clock()
             if running is self.running and since == self.since:
                 break
-        if running is None or running is self.quiet or running is self.left_out:
+        if running is None or self._stands_in(running):
             return Standing(now, None, now, 0.0)
         began = since
-        for part in reversed(_copy(self.parts)):
+        for part in reversed(copied(self.parts)):
             if part.end != began:
                 break
             began = part.start
@@ -348,10 +356,3 @@ class Ledger(LedgerFields):
     def busy_of(self, account: Account, standing: Standing) -> float:
         """Seconds charged to `account`, the span in progress included."""
         return standing.busy if account is standing.running else account.busy
-
-
-def _copy(parts: deque[Span]) -> tuple[Span, ...]:
-    try:
-        return tuple(parts)
-    except RuntimeError:  # it grew while it was copied, from another thread
-        return ()

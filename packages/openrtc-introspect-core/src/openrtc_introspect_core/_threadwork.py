@@ -21,6 +21,7 @@ from ._clock import Clock
 from ._gil import copied
 from ._ledger import Ledger
 from ._meter import without_our_frame
+from ._replaced import replace
 from ._sessions import Session
 
 COMPETES = 0.25
@@ -56,7 +57,7 @@ def _heap_mark(ledger: Ledger) -> HeapMark | None:
     in_use = ledger.in_use
     if in_use is None:
         return None
-    now = getattr(in_use, "raw", in_use)() - ledger.heap_elsewhere  # the account is the loop's thread's
+    now = in_use.raw() - ledger.heap_elsewhere  # the account is the loop's thread's
     pending = 0 if ledger.running in (None, ledger.quiet) else now - ledger.heap_at
     return HeapMark(now, ledger.heap_booked, pending)
 
@@ -122,7 +123,6 @@ class ThreadWork:
         original = getattr(loop, "run_in_executor", None)
         if original is None:
             return None
-        before = vars(loop).get("run_in_executor") if hasattr(loop, "__dict__") else None
         bound = ledger.binding.get
         wrapped = True
 
@@ -135,13 +135,10 @@ class ThreadWork:
         def unwrap() -> None:
             nonlocal wrapped
             wrapped = False
-            if vars(loop).get("run_in_executor") is run_in_executor:
-                del loop.run_in_executor
-                if before is not None:
-                    loop.run_in_executor = before
+            put_back()
 
         try:
-            loop.run_in_executor = run_in_executor
+            put_back = replace(loop, "run_in_executor", run_in_executor)
         except AttributeError:  # a loop that is all C
             return None
         return unwrap

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -56,7 +55,9 @@ class Finding:
         """Whether it is held against the test: code did it, and it is known which."""
         if self.allowed is not None or self.cause in NOT_THE_TESTS:
             return False
-        if not _has_gil():  # and so no line: a thread that looked at the code would crash the interpreter
+        from openrtc_introspect_core._gil import has_gil  # here: a suite that does not use the plugin loads nothing
+
+        if not has_gil():  # and so no line: a thread that looked at the code would crash the interpreter
             return self.cause is not None
         return self.file is not None or self.cause == "burst"
 
@@ -73,11 +74,6 @@ class Finding:
     @property
     def why(self) -> str:
         return f"{self.cause or 'cause unknown'}{f': {self.detail}' if self.detail else ''}"
-
-
-def _has_gil() -> bool:
-    enabled: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
-    return enabled
 
 
 def fix_of(cause: str | None, called: Sequence[str], source: str, *, on_trio: bool = False) -> str:
