@@ -281,7 +281,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     core(
         "a reply has another request's id",
-        "wire/_server.py",
+        "wire/_source.py",
         "return to_json(SnapshotRequest(id=request_id))[:-1], self._body",
         "return to_json(SnapshotRequest(id=1))[:-1], self._body",
         "wire/test_server.py::test_a_snapshot_is_answered_under_its_id",

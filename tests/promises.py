@@ -121,7 +121,7 @@ PROMISES: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
     ),
     (
         "each reader holds a frame of its own",
-        "wire/_server.py",
+        "wire/_source.py",
         "return to_json(SnapshotRequest(id=request_id))[:-1], self._body",
         "return to_json(SnapshotRequest(id=request_id))[:-1], self._body[:-1], self._body[-1:]",
         (f"{_SERVER}::test_readers_that_never_read_do_not_make_the_worker_grow",),

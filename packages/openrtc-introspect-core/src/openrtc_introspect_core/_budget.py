@@ -52,6 +52,15 @@ class Budget:
         self.one_in = 1
         self._calm = 0
 
+    def told(self) -> str | None:
+        """What the reader of the figures must know; None: every step is timed."""
+        if self.one_in == 1:
+            return None
+        return (
+            f"one step in {self.one_in}, drawn at random, is timed, to cost no more than {100 * self.share:g} % of a "
+            "core: shares of loop time, cpu seconds and steps are estimates"
+        )
+
     def decide(self, rates: list[tuple[float, StepCost]]) -> int:
         """One step in so many is to be timed; `rates`: of each loop its steps per second, and what one costs.
 

@@ -166,7 +166,7 @@ class Reporter:
         one_in = self.budget.decide([] if self.tells_heap else rates)
         for loop, _, _ in moment.loops:
             loop.ledger.thin(one_in)
-        self.notes.of_host("metering", _thinned(one_in, self.settings.budget_pct))
+        self.notes.of_host("metering", self.budget.told())
 
     def _watch_heap(self, moment: Moment) -> None:
         """Switches memory by session off, for good, where reading it has become too dear."""
@@ -381,15 +381,6 @@ def _loop_infos(moment: Moment, shares: list[LoopTime], lags: list[Lag], live: l
         )
         for index, (loop, _, _) in enumerate(moment.loops)
     ]
-
-
-def _thinned(one_in: int, budget_pct: float) -> str | None:
-    if one_in == 1:
-        return None
-    return (
-        f"one step in {one_in}, drawn at random, is timed, to cost no more than {budget_pct:g} % of a core: "
-        "shares of loop time, cpu seconds and steps are estimates"
-    )
 
 
 def _mib(count: float | None) -> float | None:

@@ -34,7 +34,8 @@ from .wire._messages import (
     Tasks,
     TasksRequest,
 )
-from .wire._server import Server, Source
+from .wire._server import Server
+from .wire._source import Source
 
 IDLE_INTERVAL_S = 2.0
 """Between ticks while no session lives."""

@@ -23,7 +23,8 @@ from openrtc_introspect_core import ConnectionFailed, Introspector, Snapshot, re
 from openrtc_introspect_core._service import Service
 from openrtc_introspect_core.wire import Block, Hello, Limits, encode
 from openrtc_introspect_core.wire._endpoint import open_listener
-from openrtc_introspect_core.wire._server import Server, SharedSnapshot
+from openrtc_introspect_core.wire._server import Server
+from openrtc_introspect_core.wire._source import SharedSnapshot
 from openrtc_introspect_testing._frames import refused_lines
 from openrtc_introspect_testing._worker import FakeWorker
 
