@@ -87,7 +87,13 @@ def meter_every_loop() -> list[Any]:
     def init(self: Any, *args: Any, **options: Any) -> None:
         made(self, *args, **options)
         ledger = Ledger(ContextVar("session"), time.perf_counter, 0.05)
-        hook = AsyncioHook(self, ledger, meter=True, on_stall=lambda since, until: None, on_fault=faults.append)
+        hook = AsyncioHook(
+            self,
+            ledger,
+            meter=True,
+            on_stall=lambda since, until: None,
+            on_fault=lambda problem, _error: faults.append(problem),
+        )
         hook.attach()
         hooks.append(hook)
 

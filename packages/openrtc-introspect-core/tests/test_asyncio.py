@@ -152,7 +152,13 @@ def test_detaching_while_it_is_looked_for_is_no_replaced_factory(
     async def main() -> bool:
         loop: Any = asyncio.get_running_loop()
         ledger = Ledger(contextvars.ContextVar("test"), loop.clock, 0.05)
-        hook = AsyncioHook(loop, ledger, meter=True, on_stall=lambda _since, _until: None, on_fault=pytest.fail)
+        hook = AsyncioHook(
+            loop,
+            ledger,
+            meter=True,
+            on_stall=lambda _since, _until: None,
+            on_fault=lambda problem, _error: pytest.fail(problem),
+        )
         hook.attach()
         factory_of_the_loop = loop.get_task_factory
 
@@ -410,7 +416,9 @@ def test_books_left_in_mid_step_are_healed_at_the_next_wait(run_virtually: Run) 
 
 def hook_on(loop: asyncio.AbstractEventLoop, clock: FakeClock, stalls: list[tuple[float, float]]) -> AsyncioHook:
     ledger = Ledger(contextvars.ContextVar("binding"), clock, 0.05, lambda *_: None)
-    return AsyncioHook(loop, ledger, meter=True, on_stall=lambda *stall: stalls.append(stall), on_fault=lambda _: None)
+    return AsyncioHook(
+        loop, ledger, meter=True, on_stall=lambda *stall: stalls.append(stall), on_fault=lambda _problem, _error: None
+    )
 
 
 def test_a_late_heartbeat_is_a_block(run: Run) -> None:
@@ -523,7 +531,9 @@ def test_a_broken_consumer_of_stalls_does_not_reach_the_loop(run_virtually: Run)
             raise OSError("disk")
 
         ledger = Ledger(contextvars.ContextVar("binding"), loop.clock, 0.05, lambda *_: None)
-        hook = AsyncioHook(loop, ledger, meter=True, on_stall=broken, on_fault=faults.append)
+        hook = AsyncioHook(
+            loop, ledger, meter=True, on_stall=broken, on_fault=lambda problem, _error: faults.append(problem)
+        )
         hook.attach()
         loop.block(1)
         await asyncio.sleep(1)

@@ -23,7 +23,7 @@ from ._adopted import AdoptedStep, AdoptedTasks
 from ._errors import StateError
 from ._fields import COMPILED
 from ._heartbeat import Heartbeat
-from ._hook import LONG_S, LoopHook, Stall
+from ._hook import LONG_S, Fault, LoopHook, Stall
 from ._ledger import Ledger
 from ._meter import Metered, drive, step_cost
 from ._replaced import replace
@@ -47,7 +47,7 @@ class AsyncioHook(LoopHook):
         *,
         meter: bool,
         on_stall: Stall,
-        on_fault: Callable[[str], None],
+        on_fault: Fault,
     ) -> None:
         if loop.is_closed():
             raise StateError(f"cannot attach to {loop!r}: it is closed; attach to a loop that is open")
@@ -165,7 +165,7 @@ class AsyncioHook(LoopHook):
             account.tasks += 1
             task.add_done_callback(lambda _task: _count_down(account), context=Context())
         except Exception as error:
-            self._on_fault(f"a task could not be tagged: {error!r}")
+            self._on_fault(f"a task could not be tagged: {error!r}", error)
 
     # --- scopes ----------------------------------------------------------------------------------
 
@@ -328,7 +328,7 @@ class AsyncioHook(LoopHook):
                 self._on_stall(due, now)
             self.ledger.steps.clear()
         except Exception as error:
-            self._on_fault(f"a heartbeat could not be booked: {error!r}")
+            self._on_fault(f"a heartbeat could not be booked: {error!r}", error)
 
     def _between_steps(self) -> None:
         """No step runs now. Heals the books should an interrupt have come in mid-switch."""

@@ -66,7 +66,7 @@ class AttachedLoop:
             ledger=self.ledger,
             meter=settings.cpu == "exact",
             on_stall=self._loop_stalled,
-            on_fault=lambda problem: notes.add("tagging", problem),
+            on_fault=lambda problem, error: notes.add("tagging", problem, error),
         )
         self._loop = loop
         self._heap = heap
@@ -172,11 +172,11 @@ class AttachedLoop:
             try:
                 self.detector.step_overran(overrun)
             except Exception as error:
-                self._notes.add("blocks", f"a block could not be recorded: {error!r}")
+                self._notes.add("blocks", f"a block could not be recorded: {error!r}", error)
 
     def _loop_stalled(self, start: float, end: float) -> None:
         if "blocks" not in self._notes:
             try:
                 self.detector.loop_stalled(start, end)
             except Exception as error:
-                self._notes.add("blocks", f"a block could not be recorded: {error!r}")
+                self._notes.add("blocks", f"a block could not be recorded: {error!r}", error)

@@ -22,6 +22,9 @@ LONG_S = 0.0005
 
 Stall = Callable[[float, float], None]
 
+Fault = Callable[[str, BaseException], None]
+"""Takes what went wrong, in words, and the error."""
+
 
 class Victims(Protocol):
     """Who waits for the loop."""
@@ -47,7 +50,7 @@ class LoopHook(ABC):
     """Whether neither the loop nor the meter has a frame outside of a task's."""
     victims: Victims
 
-    def __init__(self, ledger: Ledger, *, meter: bool, on_stall: Stall, on_fault: Callable[[str], None]) -> None:
+    def __init__(self, ledger: Ledger, *, meter: bool, on_stall: Stall, on_fault: Fault) -> None:
         self.ledger = ledger
         self.meters = meter
         """Whether steps are timed."""
@@ -163,7 +166,7 @@ class LoopHook(ABC):
             if until - since > self.ledger.limit:
                 self._on_stall(since, until)
         except Exception as error:
-            self._on_fault(f"an iteration could not be booked: {error!r}")
+            self._on_fault(f"an iteration could not be booked: {error!r}", error)
 
     def _overslept(self, due: float, woke: float) -> None:
         """The wait ended far later than it should have: another thread kept the GIL, or the host the processor."""
@@ -177,7 +180,7 @@ class LoopHook(ABC):
             if then is not None:
                 then(found)
         except Exception as error:
-            self._on_fault(f"what waited for a block could not be booked: {error!r}")
+            self._on_fault(f"what waited for a block could not be booked: {error!r}", error)
 
     def _moved_here(self) -> None:
         self.thread, self.thread_id = threading.current_thread(), threading.get_ident()

@@ -10,6 +10,7 @@ import os
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -272,11 +273,11 @@ class Introspector:
                 self._sampler = Sampler(
                     self._clock,
                     self._settings.sample_interval_s,
-                    lambda problem: self._notes.add("sampler", problem),
+                    partial(self._notes.add, "sampler"),
                 )
                 self._threads.append(self._sampler)
             if self._settings.stacks:
-                self._watchdog = Watchdog(self._clock, lambda problem: self._notes.add("watchdog", problem))
+                self._watchdog = Watchdog(self._clock, partial(self._notes.add, "watchdog"))
                 self._threads.append(self._watchdog)
             if not has_gil():
                 self._notes.limit("gil", BLIND_TO)
@@ -311,7 +312,7 @@ class Introspector:
                 interval_s=min(MARK_INTERVAL_S, self._settings.memory_interval_s),
                 idle=lambda: not self._sessions.live,
                 tick=self._tick,
-                on_fault=lambda probe, error: self._notes.add(probe, f"{probe} is switched off: {error!r}"),
+                on_fault=lambda probe, error: self._notes.add(probe, f"{probe} is switched off: {error!r}", error),
             )
             self._reporter = reporter
             for thread in (*self._threads, self._service):
@@ -441,7 +442,7 @@ class Introspector:
             for thread in self._threads:
                 thread.sessions_live(some)
         except Exception as error:
-            self._notes.add("sessions", f"what watches sessions could not be told of them: {error!r}")
+            self._notes.add("sessions", f"what watches sessions could not be told of them: {error!r}", error)
 
     # --- reading ---------------------------------------------------------------------------------
 

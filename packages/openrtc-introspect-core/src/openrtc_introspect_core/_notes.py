@@ -28,11 +28,11 @@ class Notes:
         others = {each: said for each, said in self._of_host.items() if each != topic}
         self._of_host = others if text is None else {**others, topic: text}
 
-    def add(self, probe: str, problem: str) -> None:
-        """The first problem of a probe is told, and logged, once."""
+    def add(self, probe: str, problem: str, error: BaseException | None = None) -> None:
+        """Note the first problem of a probe and log it once, with the error's traceback where there is one."""
         if probe not in self._notes:
             self._notes[probe] = problem
-            logger.warning("introspection of %s: %s", self._worker, problem)
+            logger.warning("introspection of %s: %s", self._worker, problem, exc_info=error)
 
     def told(self) -> list[str]:
         limits = (text for probe, text in self._limits.items() if probe not in self._notes)

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
 
 from ._clock import Clock
 from ._gil import copied
-from ._hook import LoopHook
+from ._hook import Fault, LoopHook
 from ._parking import ParkingThread
 from ._sessions import Session
 
@@ -23,7 +22,7 @@ class Sampler(ParkingThread):
     """Adds `interval` seconds to the sessions seen running, one on each loop, each `interval` seconds,
     while sessions live."""
 
-    def __init__(self, clock: Clock, interval: float, on_fault: Callable[[str], None]) -> None:
+    def __init__(self, clock: Clock, interval: float, on_fault: Fault) -> None:
         super().__init__("openrtc-introspect-sampler")
         self._clock = clock
         self._interval = interval
@@ -58,4 +57,4 @@ class Sampler(ParkingThread):
                 self.sample()
                 self.cpu_s = time.thread_time()
         except Exception as error:
-            self._on_fault(f"the sampler is switched off: {error!r}")
+            self._on_fault(f"the sampler is switched off: {error!r}", error)

@@ -53,7 +53,7 @@ class SessionScope:
             if self._hook is not None:
                 self._entered = self._hook.enter_scope(session)
         except Exception as fault:
-            introspector._notes.add("scopes", f"a session's scope could not be metered: {fault!r}")
+            introspector._notes.add("scopes", f"a session's scope could not be metered: {fault!r}", fault)
         return session
 
     def begin(self) -> Session:
@@ -113,7 +113,7 @@ class SessionScope:
             if introspector._heap is not None:
                 session.held_at_end, session.given_back_at_end = session.held, introspector._heap.given_back()
         except Exception as fault:
-            introspector._notes.add("scopes", f"a session's scope could not be metered: {fault!r}")
+            introspector._notes.add("scopes", f"a session's scope could not be metered: {fault!r}", fault)
         sessions = introspector._sessions
         with sessions.lock:
             sessions.remove(session, errored=isinstance(error, Exception))

@@ -21,7 +21,7 @@ from trio._core import _run as trio_run
 from trio._core._instrumentation import Instruments
 
 from ._errors import StateError
-from ._hook import LONG_S, LoopHook, Stall
+from ._hook import LONG_S, Fault, LoopHook, Stall
 from ._ledger import Ledger
 from ._sessions import Account, Binding, Session
 
@@ -43,7 +43,7 @@ class TrioHook(LoopHook):
         *,
         meter: bool,
         on_stall: Stall,
-        on_fault: Callable[[str], None],
+        on_fault: Fault,
     ) -> None:
         if not _runs_in(token):
             raise StateError("this token is of a Trio run in another thread, or of one that is over: attach inside")
@@ -209,7 +209,7 @@ class TrioHook(LoopHook):
         return bool(getattr(self._runner, "clock_autojump_threshold", float("inf")) < float("inf"))
 
     def _fail(self, error: Exception) -> None:
-        self._on_fault(f"a Trio run is measured no more: {error!r}")
+        self._on_fault(f"a Trio run is measured no more: {error!r}", error)
         with suppress(Exception):
             self.detach()
 

@@ -23,7 +23,7 @@ from functools import partial
 from typing import Any
 
 from ._clock import Clock
-from ._hook import LoopHook
+from ._hook import Fault, LoopHook
 from ._parking import ParkingThread
 from ._stacks import Call, frames_now, take
 from ._usage import ThreadUsage, Usage
@@ -206,7 +206,7 @@ def _since(usage: ThreadUsage, waited: float) -> float:
 class Watchdog(ParkingThread):
     """Watches all loops, on a daemon thread."""
 
-    def __init__(self, clock: Clock, on_fault: Callable[[str], None]) -> None:
+    def __init__(self, clock: Clock, on_fault: Fault) -> None:
         super().__init__("openrtc-introspect-watchdog")
         self._clock = clock
         self._on_fault = on_fault
@@ -240,7 +240,7 @@ class Watchdog(ParkingThread):
         try:
             self._keep_looking(own)
         except Exception as error:
-            self._on_fault(f"the watchdog is switched off: {error!r}")
+            self._on_fault(f"the watchdog is switched off: {error!r}", error)
         finally:
             own.close()
 
