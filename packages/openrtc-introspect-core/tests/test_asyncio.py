@@ -14,6 +14,7 @@ import pytest
 from openrtc_introspect_core import Introspector, StateError
 from openrtc_introspect_core._asyncio import AsyncioHook
 from openrtc_introspect_core._ledger import Ledger
+from openrtc_introspect_core._replaced import Replaced
 from openrtc_introspect_testing._backends import Backend, in_task
 from openrtc_introspect_testing._clock import FakeClock
 
@@ -108,21 +109,19 @@ def test_what_someone_else_had_put_there_is_put_back(name: str) -> None:
     assert theirs.called
 
 
-def test_a_second_factory_on_top_is_left_alone_and_told_of(
-    run_virtually: Run, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_create_task_on_top_is_left_alone_and_told_of(run_virtually: Run, caplog: pytest.LogCaptureFixture) -> None:
     """It stays when we go, ours passes tasks through then, and the snapshot says that it was set."""
 
     async def main() -> Any:
         loop: Any = asyncio.get_running_loop()
         introspector = Introspector(socket_path=False, clock=loop.clock)
         async with introspector:
-            ours = loop.get_task_factory()
+            ours = loop.create_task
 
-            def on_top(loop: Any, coro: Any, **kwargs: Any) -> Any:
-                return ours(loop, coro, **kwargs)
+            def on_top(coro: Any, **kwargs: Any) -> Any:
+                return ours(coro, **kwargs)
 
-            loop.set_task_factory(on_top)
+            loop.create_task = on_top
             with introspector.session("job-1", agent_name="test") as session:
 
                 async def work() -> None:
@@ -132,19 +131,19 @@ def test_a_second_factory_on_top_is_left_alone_and_told_of(
             introspector._tick(loop.clock())
             introspector._tick(loop.clock())
             notes = introspector.snapshot().worker.notes
-        left = loop.get_task_factory() is on_top
+        left = loop.create_task is on_top
         busy = session.busy
         result = await asyncio.create_task(asyncio.sleep(0, "still works"))
         return notes, left, result, busy
 
     notes, left, result, busy = run_virtually(main())
-    assert [note for note in notes if "task factory was replaced" in note]
-    assert sum("task factory was replaced" in record.message for record in caplog.records) == 1
+    assert [note for note in notes if "create_task was replaced" in note]
+    assert sum("create_task was replaced" in record.message for record in caplog.records) == 1
     assert (left, result) == (True, "still works")
     assert busy == pytest.approx(0.02)
 
 
-def test_detaching_while_it_is_looked_for_is_no_replaced_factory(
+def test_detaching_while_it_is_looked_for_is_no_replaced_create_task(
     run_virtually: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The service thread may ask in the middle of a detach: what the loop has back then is not a stranger's."""
@@ -160,15 +159,15 @@ def test_detaching_while_it_is_looked_for_is_no_replaced_factory(
             on_fault=lambda problem, _error: pytest.fail(problem),
         )
         hook.attach()
-        factory_of_the_loop = loop.get_task_factory
+        is_reached = Replaced.is_reached
 
-        def detached_meanwhile() -> Any:
+        def detached_meanwhile(replaced: Replaced) -> bool:
             monkeypatch.undo()
             hook.detach()
-            return factory_of_the_loop()
+            return is_reached(replaced)
 
-        monkeypatch.setattr(loop, "get_task_factory", detached_meanwhile)
-        return hook.replaced_factory()
+        monkeypatch.setattr(Replaced, "is_reached", detached_meanwhile)
+        return hook.loses_tasks()
 
     assert run_virtually(main()) is False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -472,7 +473,7 @@ def test_a_full_history_is_of_a_shorter_time() -> None:
 
 
 @pytest.mark.parametrize(("calls_ours", "codes"), [(True, []), (False, ["tagging-lost"])])
-def test_a_replaced_task_factory_is_found_where_it_loses_tasks(
+def test_a_replaced_create_task_is_found_where_it_loses_tasks(
     run_virtually: Callable[..., Any], calls_ours: bool, codes: list[str]
 ) -> None:
     """By what a real introspector notes. One that calls ours does no harm."""
@@ -488,9 +489,9 @@ def test_a_replaced_task_factory_is_found_where_it_loses_tasks(
     async def main() -> list[Finding]:
         loop: Any = asyncio.get_running_loop()
         async with Introspector(socket_path=False, clock=loop.clock) as introspector:
-            ours: Any = loop.get_task_factory()
-            theirs = ours if calls_ours else asyncio.Task
-            loop.set_task_factory(lambda loop, coro, **options: theirs(coro=coro, loop=loop, **options))
+            ours: Any = loop.create_task
+            theirs = ours if calls_ours else functools.partial(asyncio.Task, loop=loop)
+            loop.create_task = lambda coro, **options: theirs(coro, **options)
             introspector._tick(introspector._clock())
             task = asyncio.create_task(call(introspector))
             told = []
@@ -498,15 +499,15 @@ def test_a_replaced_task_factory_is_found_where_it_loses_tasks(
                 await asyncio.sleep(0.05)
                 told.append(msgspec.structs.replace(introspector.snapshot(), taken_at=float(n)))
             task.cancel()
-            loop.set_task_factory(ours)
+            del loop.create_task
             return diagnose(told)
 
     assert [found.code for found in run_virtually(main())] == codes
 
 
-def test_where_the_task_factory_was_replaced_less_is_evidence() -> None:
+def test_where_create_task_was_replaced_less_is_evidence() -> None:
     """A fifth of the loop that is nobody's, or one session without a step; but not while the loop is blocked."""
-    note = "the task factory was replaced while introspection runs"
+    note = "the loop's create_task was replaced while introspection runs"
 
     def noted(other: float, steps: float = 20.0, going_on: Any = lambda t: []) -> Series:
         times = loop_time(other_pct=other - 1.0)
@@ -575,7 +576,7 @@ _worker = st.builds(
     isolation=st.sampled_from(["coroutine", "process"]),
     lag_p99_ms=_maybe,
     host=st.builds(Host, cpu_pct=_maybe, load_1m=_maybe, other_threads_pct=_maybe),
-    notes=st.lists(_text | st.just("the task factory was replaced"), max_size=2),
+    notes=st.lists(_text | st.just("the loop's create_task was replaced"), max_size=2),
 )
 _snapshot = st.builds(
     Snapshot,

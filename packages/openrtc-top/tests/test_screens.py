@@ -239,7 +239,7 @@ def test_unknown_values(
         introspection_pct=None,
         errored=2,
         draining=True,
-        notes=["the task factory was replaced: sessions are not told apart"],
+        notes=["create_task was replaced: sessions are not told apart"],
         host=type(make_snapshot().worker.host)(cores=1),
     )
     compare("unknown-{}x{}".format(*size), shown(after(Frame("w", snapshot)), size))

@@ -1,6 +1,6 @@
-"""Another library sets a task factory of its own while sessions run; it does not call the one before it.
+"""Another library replaces the loop's `create_task` while sessions run, and does not call the one before.
 
-Calls that begin after that are not seen. Once it is fixed, the new factory calls the old one.
+Calls that begin after that are not seen. Once it is fixed, the new one calls the old.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from openrtc_top._demo_worker import FRAME_S, work
 
 def install_tracing() -> None:
     """What a tracing library does, with and without manners."""
-    loop = asyncio.get_running_loop()
-    before: Any = loop.get_task_factory()
+    loop: Any = asyncio.get_running_loop()
+    before = loop.create_task
 
-    def factory(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> Any:
-        return before(loop, coro, **options) if FIXED else asyncio.Task(coro, loop=loop, **options)
+    def create_task(coro: Any, **options: Any) -> Any:
+        return before(coro, **options) if FIXED else asyncio.Task(coro, loop=loop, **options)
 
-    loop.set_task_factory(factory)
+    loop.create_task = create_task
 
 
 async def talk() -> None:

@@ -1,14 +1,15 @@
 """Metering tasks that are older than the hook.
 
-A task made before the task factory was ours drives its bare coroutine: the main task of
-`asyncio.run`, above all, which is where `async with Introspector()` usually stands. When such a
-task opens a session's scope, its steps are still the session's. The loop schedules each step of a
-task with `call_soon`, so while the scope is open, `call_soon` on the loop's instance wraps the
-steps of the adopted tasks, and hands everything else on.
+A task made before the hook was there drives its bare coroutine: the main task of `asyncio.run`, above
+all, which is where `async with Introspector()` usually stands. When such a task opens a session's
+scope, its steps are still the session's. The loop schedules each step of a task with `call_soon`, so
+while the scope is open, `call_soon` on the loop's instance wraps the steps of the adopted tasks, and
+hands everything else on.
 
 The step in which the scope is opened is under way already. It is metered from that moment: its end
 is a marker callback that is put where it runs right after it (on loops that keep their ready queue
-to themselves, after what was ready already: then callbacks in between are charged with it).
+to themselves, after what was ready already: then callbacks in between are charged with it). A marker
+that an iteration inside of the step meets comes too early, and the loop's next wait ends the step.
 """
 
 from __future__ import annotations
@@ -17,11 +18,27 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context
+from functools import partial
 from typing import Any
 
-from ._ledger import Ledger
-from ._replaced import replace
+from ._ledger import Ledger, Suspended
+from ._replaced import Replaced
 from ._sessions import Account
+
+
+class OpenStep:
+    """A step of an adopted task that is under way."""
+
+    __slots__ = ("began", "holder", "inside_of", "outside", "task")
+
+    def __init__(self, task: asyncio.Task[Any], holder: Account, inside_of: OpenStep | None) -> None:
+        self.task = task
+        self.holder = holder
+        self.inside_of = inside_of
+        """The adopted step that runs the iteration which this one is a part of; None: no other's."""
+        self.outside: Account | None = None
+        self.began: float | None = None
+        """When it began to be metered; None once its end is booked."""
 
 
 class AdoptedTasks:
@@ -32,24 +49,27 @@ class AdoptedTasks:
         self._ledger = ledger
         self._tasks: dict[int, Account] = {}
         """By id(task): the owner of a callback need not be hashable, and the scope keeps its task alive."""
-        self._began: float | None = None
-        """When the adopted step under way began to be metered; None outside of such a step."""
-        self.stepping: asyncio.Task[Any] | None = None
-        """Whose step that is: asyncio may have left the task by the time it is booked."""
-        self._unwrap: Callable[[], bool] | None = None
-        """Gives the loop its `call_soon` back; None: it has it."""
+        self._step: OpenStep | None = None
+        self._call_soon: Replaced | None = None
+        """None: the loop has its own."""
+
+    @property
+    def stepping(self) -> asyncio.Task[Any] | None:
+        """Whose step is under way: asyncio may have left the task by the time it is booked."""
+        step = self._step
+        return step.task if step is not None else None
 
     def adopt_waiting(self, task: asyncio.Task[Any], account: Account) -> None:
         """`task` waits; from its next step on it is metered."""
         self._tasks[id(task)] = account
-        if self._unwrap is None:
-            self._wrap_call_soon()
+        if self._call_soon is None:
+            self._call_soon = Replaced(self._loop, "call_soon", self._wrapping_steps)
 
     def adopt(self, task: asyncio.Task[Any], account: Account) -> None:
         """`task` is in mid-step, has just opened the scope of a session, this loop's account of which is `account`."""
         self.adopt_waiting(task, account)
-        self.begin_step(task, account)
-        marker = self._loop.call_soon(self.end_step, context=Context())
+        step = self.begin_step(task, account)
+        marker = self._loop.call_soon(partial(self._marked, step), context=Context())
         ready = getattr(self._loop, "_ready", None)
         if isinstance(ready, deque) and ready and ready[-1] is marker:
             ready.rotate(1)
@@ -61,41 +81,59 @@ class AdoptedTasks:
         del self._tasks[id(task)]
         if not self._tasks:
             self._unwrap_call_soon()
-        if running:  # what is left of the step is the task's own, as before the scope
-            self.end_step()
+        if running and self._step is not None:  # what is left of the step is the task's own, as before the scope
+            self.end_step(self._step)
         return True
 
     def clear(self) -> None:
         self._tasks.clear()
-        self._began = None
+        self._step = None
         self._unwrap_call_soon()
 
-    def begin_step(self, task: asyncio.Task[Any], holder: Account) -> None:
-        self.end_step()
-        self.stepping = task
-        _, self._began = self._ledger.begin(holder)
+    def begin_step(self, task: asyncio.Task[Any], holder: Account) -> OpenStep:
+        """A step of an adopted task is metered from now on."""
+        if type(self._ledger.running) is not Suspended:  # the marker of one before comes late: that step is over
+            self.end_steps()
+        step = OpenStep(task, holder, self._step)
+        step.outside, step.began = self._ledger.begin(holder)
+        self._step = step
+        return step
 
-    def end_step(self) -> None:
-        """The adopted step under way, if there is one, is over, at the latest now."""
-        if self._began is not None:
-            began, self._began = self._began, None
-            self._ledger.end(None, began)
-            self.stepping = None
+    def end_step(self, step: OpenStep) -> None:
+        """It is over, at the latest now."""
+        if step.began is not None:
+            began, step.began = step.began, None
+            self._ledger.end(step.outside, began, step.holder)
+        if self._step is step:
+            self._step = step.inside_of
 
-    def _wrap_call_soon(self) -> None:
-        original = self._loop.call_soon
-        tasks = self._tasks
+    def end_steps(self) -> None:
+        """None is under way: the loop waits."""
+        while self._step is not None:
+            self.end_step(self._step)
 
-        def call_soon(callback: Callable[..., Any], *args: Any, context: Context | None = None) -> Any:
-            if id(getattr(callback, "__self__", None)) in tasks:
-                callback = AdoptedStep(callback, self)
-            return original(callback, *args, context=context)
+    def _marked(self, step: OpenStep) -> None:
+        if type(self._ledger.running) is not Suspended:  # otherwise this iteration is a part of the step
+            self.end_step(step)
 
-        self._unwrap = replace(self._loop, "call_soon", call_soon)
+    def _wrapping_steps(self, before: Callable[..., Any] | None) -> Callable[..., Any]:
+        tasks, kind = self._tasks, type(self._loop)
+
+        def call_soon(loop: Any, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> Any:
+            try:
+                if id(getattr(callback, "__self__", None)) in tasks:
+                    callback = AdoptedStep(callback, self)
+            except Exception as error:
+                self._ledger.failed(error)
+            if before is None:
+                return kind.call_soon(loop, callback, *args, context=context)
+            return before(callback, *args, context=context)
+
+        return call_soon
 
     def _unwrap_call_soon(self) -> None:
-        if self._unwrap is not None and self._unwrap():
-            self._unwrap = None
+        if self._call_soon is not None and self._call_soon.put_back():
+            self._call_soon = None
 
 
 class AdoptedStep:
@@ -113,9 +151,14 @@ class AdoptedStep:
         return self._callback.__self__  # type: ignore[attr-defined]
 
     def __call__(self, *args: Any) -> Any:
-        ledger = self._adopted._ledger
-        self._adopted.begin_step(self.__self__, ledger.bound())
+        adopted = self._adopted
+        step = None
+        try:
+            step = adopted.begin_step(self.__self__, adopted._ledger.bound())
+        except Exception as error:
+            adopted._ledger.failed(error)
         try:
             return self._callback(*args)
         finally:
-            self._adopted.end_step()
+            if step is not None:
+                adopted.end_step(step)

@@ -114,9 +114,9 @@ ADVICE: dict[str, Advice] = {
         "The worker is not let run",
     ),
     "tagging-lost": Advice(
-        "have the new task factory call the one that was set before it",
+        "have the new create_task call the one that stood there before",
         "tagging-lost",
-        "A task factory was replaced",
+        "create_task was replaced",
     ),
     "untagged-work": Advice(
         "create these tasks inside of `with introspector.session(...)`, or find what runs beside the sessions",

@@ -1,8 +1,8 @@
 """The hook into an asyncio event loop: asyncio's own, and uvloop.
 
 Three places are touched while attached, and given back on detach:
-- the task factory, chained: each task is tagged with its session at creation and, where steps are
-  metered, drives a metered coroutine;
+- `create_task`: each task is tagged with its session at creation and, where steps are metered, drives
+  a metered coroutine (see _task_creation.py);
 - on loops written in Python, `selector.select` and `run_forever` get a wrapper on the instance, so
   that waiting and each iteration are timed exactly and without a timer; on uvloop, which has no
   such place, a heartbeat timer runs while sessions live, and its lateness is what is known;
@@ -12,25 +12,26 @@ Three places are touched while attached, and given back on detach:
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextvars import Context
-from types import CodeType, FrameType
+from types import CodeType, FrameType, MethodType
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from ._adopted import AdoptedStep, AdoptedTasks
 from ._errors import StateError
 from ._fields import COMPILED
+from ._greenlets import GreenletSteps
 from ._heartbeat import Heartbeat
 from ._hook import LONG_S, Fault, LoopHook, Stall
-from ._ledger import Ledger
-from ._meter import Metered, drive, step_cost
-from ._replaced import replace
+from ._ledger import Ledger, Suspended
+from ._meter import drive, is_metered, step_cost
+from ._replaced import Replaced
 from ._sessions import Account, Session
+from ._task_creation import TaskCreation
 from ._victims import QueuesOfLoop
-
-TaskFactory = Callable[..., Any]
 
 HANDLE_RUN: CodeType = asyncio.Handle._run.__code__
 
@@ -60,18 +61,20 @@ class AsyncioHook(LoopHook):
         """Task to session, where steps are not metered."""
         self._adopted = AdoptedTasks(loop, ledger)
         self._attached = False
-        self._previous: TaskFactory | None = None
-        self._factory: TaskFactory | None = None
-        self._unwrap: list[Callable[[], bool]] = []
+        self._creation = TaskCreation(loop, ledger, meter=meter, created=None if meter else self._tag)
+        self._greenlets = GreenletSteps(ledger, on_fault)
+        self._replaced: list[Replaced] = []
+        self._selector: Any = None
         self._heartbeat: Heartbeat | None = None
+        ledger.on_fault = on_fault
 
     # --- attaching -------------------------------------------------------------------------------
 
     def attach(self) -> None:
-        self._previous = self.loop.get_task_factory()
-        self._factory = self._task_factory()
-        self.loop.set_task_factory(self._factory)
         self._attached = True
+        self._creation.attach()
+        if self.meters:
+            self._greenlets.trace()
         selector = getattr(self.loop, "_selector", None)
         if hasattr(selector, "select") and hasattr(selector, "__dict__") and hasattr(self.loop, "__dict__"):
             self._time_iterations(selector)
@@ -83,28 +86,21 @@ class AsyncioHook(LoopHook):
         if not self._attached:
             return
         self._attached = False
-        if not self.loop.is_closed() and self.loop.get_task_factory() is self._factory:
-            self.loop.set_task_factory(self._previous)
-        for unwrap in self._unwrap:
-            unwrap()
-        self._unwrap.clear()
+        self._creation.detach()
+        for each in self._replaced:
+            each.put_back()
+        self._replaced.clear()
         self._adopted.clear()
-        self._on_its_thread(self._heartbeat.stop if self._heartbeat is not None else None)
+        self._on_its_thread(self._detach_here)
 
-    def replaced_factory(self) -> bool:
-        """Whether another task factory was set since. It may still call ours; another hook's does.
+    def _detach_here(self) -> None:
+        self._greenlets.stop()
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
 
-        From any thread.
-        """
-        if self.loop.is_closed():
-            return False
-        current = self.loop.get_task_factory()
+    def loses_tasks(self) -> bool:
         # Asked last: another thread may have detached meanwhile, and what it gave back is no replacement.
-        return (
-            current is not self._factory
-            and not isinstance(getattr(current, "hook", None), AsyncioHook)
-            and self._attached
-        )
+        return not self.loop.is_closed() and self._creation.replaced() and self._attached
 
     def is_loop(self, loop: Any) -> bool:
         return self.loop is loop
@@ -128,38 +124,12 @@ class AsyncioHook(LoopHook):
 
     # --- tasks -----------------------------------------------------------------------------------
 
-    def _task_factory(self) -> TaskFactory:
-        """The factory to set, chained to the one that is set now. A closure: every task pays for it."""
-        previous = self.loop.get_task_factory()
-        ledger, meter = self.ledger, self.meters
-        binding, untagged, account_of = ledger.binding, ledger.untagged, ledger.account_of
-        bound_here = binding.get
-
-        def create_task(loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **kwargs: Any) -> Any:
-            context: Context | None = kwargs.get("context") if kwargs else None
-            tag = bound_here(None) if context is None else context.get(binding)
-            driven: Any = coro
-            if meter and self._attached:
-                try:
-                    driven = Metered(coro, ledger, account_of(tag) if tag is not None else untagged)
-                except Exception:  # not a coroutine: the task itself says so better
-                    driven = coro
-            task: Any
-            if previous is None:  # the class that is there now, as without us: some put asyncio's in Python there
-                task = asyncio.tasks.Task(driven, loop=loop, **kwargs)
-            else:
-                task = previous(loop, driven, **kwargs)
-            if getattr(task, "_source_traceback", None):
-                _hide_our_frame(task._source_traceback, chained=previous is not None)
-            if tag is not None and not meter and self._attached:
-                self._tag(task, tag)
-            return task
-
-        create_task.hook = self  # type: ignore[attr-defined]
-        return create_task
-
-    def _tag(self, task: asyncio.Future[Any], session: Session) -> None:
+    def _tag(self, task: asyncio.Future[Any], context: Context | None) -> None:
         try:
+            binding = self.ledger.binding
+            session = binding.get(None) if context is None else context.get(binding)
+            if session is None or not self._attached:
+                return
             self.tags[task] = session
             account = self.ledger.account_of(session)
             account.tasks += 1
@@ -171,6 +141,8 @@ class AsyncioHook(LoopHook):
 
     def enter_scope(self, session: Session) -> asyncio.Task[Any] | None:
         account = self.ledger.account_of(session)
+        if self.meters:
+            self._greenlets.trace()
         task = asyncio.current_task(self.loop)
         if task is None:
             return None
@@ -209,7 +181,7 @@ class AsyncioHook(LoopHook):
         account.tasks += 1
         if not self.meters:
             self.tags[task] = session
-        elif type(task.get_coro()) is not Metered:
+        elif not is_metered(task.get_coro()):
             self._adopted.adopt_waiting(task, account)
         task.add_done_callback(lambda ended: self._let_go_of(ended, account), context=Context())
 
@@ -248,7 +220,7 @@ class AsyncioHook(LoopHook):
             session: Session | None = task.get_context().get(self.ledger.binding)
             return session
         coro: Any = task.get_coro()
-        return coro.tag.session if type(coro) is Metered else None
+        return coro.tag.session if is_metered(coro) else None
 
     def sessions_live(self, some: bool) -> None:
         if self._heartbeat is not None:
@@ -260,59 +232,95 @@ class AsyncioHook(LoopHook):
     # --- iterations ------------------------------------------------------------------------------
 
     def _time_iterations(self, selector: Any) -> None:
-        ledger = self.ledger
-        clock = ledger.clock
-        ledger.idle = 0.0
-        select = selector.select
-        run_forever = self.loop.run_forever
-        self.busy_since = clock()
+        self.ledger.idle = 0.0
+        self.busy_since = self.ledger.clock()
         self.times_iterations = True
+        self._selector = selector
+        self._replaced.append(Replaced(selector, "select", self._timing_select))
+        self._replaced.append(Replaced(self.loop, "run_forever", self._timing_run_forever))
 
-        steps, limit = ledger.steps, ledger.limit
+    def _timing_select(self, before: Callable[..., Any] | None) -> Callable[..., Any]:
+        ledger = self.ledger
+        clock, steps, limit = ledger.clock, ledger.steps, ledger.limit
+        kind = type(self._selector)
 
-        def timed_select(timeout: float | None = None) -> Any:
-            began = clock()
-            self._between_steps()
-            since = self.busy_since
-            if since is not None and began - since > LONG_S:
-                self._iterated(since, began)
-            if steps:
-                steps.clear()
-            self.waiting_since = began
-            self.busy_since = None
+        def select(selector: Any, timeout: float | None = None) -> Any:
+            suspended = began = None
             try:
-                ready = select(timeout)
+                began = clock()
+                if ledger.running is not None:
+                    suspended = self._between_steps(began)
+                since = self.busy_since
+                if since is not None and began - since > LONG_S:
+                    self._iterated(since, began)
+                if steps:
+                    steps.clear()
+                self.waiting_since = began
+                self.busy_since = None
+            except Exception as error:
+                self._iterations_failed(error)
+            try:
+                ready = kind.select(selector, timeout) if before is None else before(timeout)
             finally:
-                woke = clock()
-                waited = woke - began
-                ledger.idle += waited  # type: ignore[operator]  # a float since 0.0 above
-                self.busy_since = woke
-                if self.wakes_watchdog:
-                    self.on_wake()
-            if waited > limit and timeout is not None and waited - timeout > limit:
-                self._overslept(began + timeout, woke)
+                if began is not None:
+                    try:
+                        woke = clock()
+                        waited = woke - began
+                        ledger.idle += waited  # type: ignore[operator]  # a float while iterations are timed
+                        ledger.since = self.busy_since = woke
+                        if suspended is not None:
+                            ledger.resume(suspended, woke)
+                        if self.wakes_watchdog:
+                            self.on_wake()
+                        if waited > limit and timeout is not None and waited - timeout > limit:
+                            self._overslept(began + timeout, woke)
+                    except Exception as error:
+                        self._iterations_failed(error)
             if self.after_block is not None:
                 self._call_after_block(ready)
             return ready
 
-        def timed_run_forever() -> None:
-            # The loop was stopped until now: that was no iteration, and blocked nobody.
-            now = clock()
-            ledger.idle += now - (self.waiting_since if self.busy_since is None else self.busy_since)  # type: ignore[operator]
-            self.busy_since = now
-            if self.thread_id != threading.get_ident():
-                self._moved_here()
-            try:
-                run_forever()
-            finally:
-                self._stopped(clock())
+        return select
 
-        self._unwrap.append(replace(selector, "select", timed_select))
-        self._unwrap.append(replace(self.loop, "run_forever", timed_run_forever))
+    def _iterations_failed(self, error: Exception) -> None:
+        """Iterations are not timed any more: of idle time and lag nothing is known from now on."""
+        self.times_iterations = False
+        for each in self._replaced:
+            each.put_back()
+        self.busy_since = self.ledger.idle = None
+        self._on_fault(f"iterations of the loop are not timed any more: {error!r}", error)
+
+    def _timing_run_forever(self, before: Callable[..., Any] | None) -> Callable[..., Any]:
+        def run_forever(loop: Any) -> None:
+            run = before or MethodType(type(loop).run_forever, loop)
+            if loop.is_running() or not self.times_iterations:  # refused, or nested: the iterations tell
+                run()
+                return
+            try:
+                self._starts(self.ledger.clock())
+            except Exception as error:
+                self._iterations_failed(error)
+            try:
+                run()
+            finally:
+                try:
+                    self._stopped(self.ledger.clock())
+                except Exception as error:
+                    self._iterations_failed(error)
+
+        return run_forever
+
+    def _starts(self, now: float) -> None:
+        """The loop runs: it was stopped until now, which was no iteration, and blocked nobody."""
+        ledger = self.ledger
+        ledger.idle += now - (self.waiting_since if self.busy_since is None else self.busy_since)  # type: ignore[operator]
+        self.busy_since = now
+        if self.thread_id != threading.get_ident():
+            self._moved_here()
 
     def _stopped(self, now: float) -> None:
         """The loop runs no more: its last iteration ends without a wait. Until it runs again, it idles."""
-        self._between_steps()
+        self._between_steps(now)
         if self.busy_since is not None and now - self.busy_since > LONG_S:
             self._iterated(self.busy_since, now)
         self.ledger.steps.clear()
@@ -321,8 +329,8 @@ class AsyncioHook(LoopHook):
 
     def beat(self, due: float, now: float) -> None:
         """The heartbeat fired at `now` and was due at `due`."""
-        self._between_steps()
         try:
+            self._between_steps(now)
             self.long_waits.append((now, max(0.0, now - due)))
             if now - due > self.ledger.limit:
                 self._on_stall(due, now)
@@ -330,12 +338,29 @@ class AsyncioHook(LoopHook):
         except Exception as error:
             self._on_fault(f"a heartbeat could not be booked: {error!r}", error)
 
-    def _between_steps(self) -> None:
-        """No step runs now. Heals the books should an interrupt have come in mid-switch."""
+    def _between_steps(self, now: float) -> Suspended | None:
+        """The loop has come to the end of an iteration. Returns the step that runs the iteration; None: none does.
+
+        Any other step that is open now was left in its middle: by its greenlet, or by an interrupt while our code ran.
+        """
         ledger = self.ledger
-        if ledger.running is not None and ledger.running is not ledger.quiet:
-            self._adopted.end_step()
-            ledger.running = None
+        if ledger.running is None or ledger.running is ledger.quiet:
+            return None
+        if self._heartbeat is None and self._runs_in_callback():
+            return ledger.suspend(now)
+        self._adopted.end_steps()
+        ledger.suspend(now)
+        self._greenlets.trace()
+        return None
+
+    def _runs_in_callback(self) -> bool:
+        """Whether one of the loop's callbacks is further out on this stack: then this iteration is nested in it."""
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None:
+            if frame.f_code is HANDLE_RUN and getattr(frame.f_locals.get("self"), "_loop", None) is self.loop:
+                return True
+            frame = frame.f_back
+        return False
 
     def _wake(self) -> None:
         self.on_wake()
@@ -361,13 +386,3 @@ def loop_name(loop: asyncio.AbstractEventLoop) -> str:
 
 def _count_down(account: Account) -> None:
     account.tasks -= 1
-
-
-def _hide_our_frame(frames: list[Any], *, chained: bool) -> None:
-    """In debug mode a task remembers where it was created: not in here."""
-    ours = [index for index, frame in enumerate(frames) if frame.filename == __file__]
-    if not ours:
-        return
-    first = ours[0]
-    # Without a factory the loop takes its own create_task off too; with one it leaves it.
-    del frames[first if chained or first == 0 else first - 1 : ours[-1] + 1]

@@ -83,8 +83,8 @@ class LoopHook(ABC):
         """Gives back what was touched. From any thread."""
 
     @abstractmethod
-    def replaced_factory(self) -> bool:
-        """Whether what tags tasks was replaced by someone else's. From any thread."""
+    def loses_tasks(self) -> bool:
+        """Whether what sees tasks being created was replaced by someone else's. From any thread."""
 
     @abstractmethod
     def is_loop(self, loop: Any) -> bool:

@@ -70,7 +70,7 @@ class Introspector:
 
     While it is attached a loop runs the step meter (and, on uvloop, a heartbeat while sessions
     live); all else happens on a daemon thread. On exit nothing is left: no thread, no socket, no
-    task factory. No error of its own reaches a session: a probe that fails is switched off, logged
+    changed method. No error of its own reaches a session: a probe that fails is switched off, logged
     once, and named in the snapshot's notes.
 
     cpu: "exact" times every task step; "sampled" looks 1 / `sample_interval_s` times a second who
@@ -146,7 +146,7 @@ class Introspector:
         self._attached = 0
         """How many there have been."""
         self._collections = Collections(clock, self._ledger_of)
-        self._thread_work = ThreadWork(clock)
+        self._thread_work = ThreadWork(clock, partial(self._notes.add, "threads"))
         self._heap: Heap | None = None
         self._threads: list[ParkingThread] = []
         self._sampler: Sampler | None = None
@@ -479,10 +479,10 @@ class Introspector:
         reporter.service_cpu_s = self._service.cpu_s
         reporter.tick(now)
         for loop in tuple(self._loops):
-            if loop.hook.replaced_factory():
+            if loop.hook.loses_tasks():
                 self._notes.add(
-                    "task factory",
-                    "the task factory was replaced while introspection runs: unless the new one calls the old, "
+                    "create_task",
+                    "the loop's create_task was replaced while introspection runs: unless the new one calls the old, "
                     "tasks created since are not seen",
                 )
             if loop.hook.ended():

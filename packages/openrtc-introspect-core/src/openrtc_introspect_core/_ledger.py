@@ -12,6 +12,8 @@ scope entered in mid-step, a garbage collection) are never counted twice.
     a step ends          the meter charges running and restores the holder outside
     nothing happens      running is `quiet`: the next step to begin calls `on_wake` first
     a step is left out   running is `left_out`: it is not timed, and what begins inside of it is not either
+    a step lets others   `suspend()` where it runs an iteration of the loop, or its greenlet is left; `resume()`
+        run              where it goes on: running is a `Suspended`, which passes its charges on to the holder
 
 The meter inlines these few lines for its own steps (see _meter.py); the slow ways are here. Only
 the loop's thread writes. Other threads read while it writes: `standing` reads twice and takes what
@@ -29,6 +31,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from math import log, log1p
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -76,13 +79,33 @@ class Standing(NamedTuple):
     """Seconds charged to `running`, the span in progress included."""
 
 
+class Suspended(Account):
+    """Stands in as `running` for a step that has let others run in its middle, since it went on.
+
+    The meter charges it like any holder, and the ledger's `end_special` passes that on. What the step did before is a
+    span of its own, so a block of it began at the ledger's `since`.
+    """
+
+    __slots__ = ("holder", "weight")
+
+    def __init__(self, holder: Account, weight: int) -> None:
+        super().__init__(holder.session)
+        self.holder = holder
+        self.weight = weight
+        """What the step counts for; 1 where every step is timed."""
+
+
+NEVER = 1 << 62
+"""Steps that no loop takes: so many are left out once metering is switched off."""
+
+
 class Ledger(LedgerFields):
     """The books of one event loop."""
 
     __slots__ = (
         "_in_use", "_random", "_scale", "accounts", "added", "binding", "drawn", "gc", "heap_at", "heap_booked",
-        "heap_elsewhere", "idle", "left", "limit", "on_overrun", "on_wake", "one_in", "parts", "quiet", "retired",
-        "skipped", "steps", "untagged", "weight",
+        "heap_elsewhere", "idle", "left", "limit", "on_fault", "on_overrun", "on_wake", "one_in", "parts", "quiet",
+        "retired", "skipped", "steps", "untagged", "weight",
     )  # fmt: skip
 
     def __init__(
@@ -97,6 +120,8 @@ class Ledger(LedgerFields):
         self.on_overrun = on_overrun
         self.on_wake: Callable[[], None] = lambda: None
         """Called when a step begins while the books are quiet."""
+        self.on_fault: Callable[[str, BaseException], None] = lambda problem, error: None
+        """Takes what went wrong in metering, in words, and the error."""
         self.accounts: dict[Session, Account] = {}
         """Of the sessions that have held this loop, until they are retired."""
         self.retired = Account()
@@ -174,9 +199,17 @@ class Ledger(LedgerFields):
                 self.skipped += gap
             else:
                 self.special = self._in_use is not None
+        elif type(outside) is Suspended:  # an iteration's own step, in the middle of another
+            self.weight = 1
 
     def end_special(self, running: Account, seconds: float) -> None:
         """A special step ends that was booked as any, `running` having had it last, for so long."""
+        if type(running) is Suspended:
+            holder, self.weight = running.holder, running.weight
+            holder.busy += running.busy
+            holder.steps += running.steps
+            running.busy, running.steps = 0.0, 0
+            running = holder
         if self.weight > 1:
             running.steps += self.weight - 1
             if seconds <= self.limit:  # a block is found and charged in any case: once
@@ -246,16 +279,26 @@ class Ledger(LedgerFields):
         """Whether it is no holder, and is charged with nothing."""
         return running is self.quiet or running is self.left_out
 
+    def _charge(self, running: Account, now: float) -> Account:
+        """Charges whoever `running` stands for with the time since the last switch. Returns that holder."""
+        holder, weight = (running.holder, running.weight) if type(running) is Suspended else (running, self.weight)
+        holder.busy += weight * (now - self.since)
+        self.book_heap(holder)
+        return holder
+
     def switch(self, holder: Account) -> None:
         """In mid-step: the loop is `holder`'s from now on."""
         running = self.running
         if running is None or running is holder or self._stands_in(running):
             return
         now = self.clock()
-        running.busy += self.weight * (now - self.since)
-        self.parts.append(Span(running, self.since, now))
-        self.book_heap(running)
-        self.running = holder
+        before = self._charge(running, now)
+        if type(running) is not Suspended:
+            self.parts.append(Span(before, self.since, now))
+            self.running = holder
+        elif before is not holder and before is not self.left_out:
+            self.note(running, None, self.since, self.since, now)
+            self.running = Suspended(holder, running.weight)
         self.since = now
 
     def interrupt(self, outside: Account, now: float) -> Account | None:
@@ -265,12 +308,41 @@ class Ledger(LedgerFields):
             self.weight = 1
             self.on_wake()
             return None
-        outside.busy += self.weight * (now - self.since)
-        self.book_heap(outside)
+        if type(outside) is Suspended:
+            self._charge(outside, now)
+        else:  # written out: each step of an eager task comes here
+            outside.busy += self.weight * (now - self.since)
+            if self._in_use is not None:
+                self.book_heap(outside)
         return outside
+
+    def suspend(self, now: float) -> Suspended | None:
+        """In mid-step: others run from now on. Returns what `resume` wants back, None where no step is under way."""
+        running = self.running
+        if running is None or running is self.quiet:
+            return None
+        self.running = None
+        if running is self.left_out:
+            return Suspended(running, 1)
+        holder = self._charge(running, now)
+        weight = running.weight if type(running) is Suspended else self.weight
+        if now - self.since > NOTABLE_S and holder is not self.left_out:
+            self.note(running, None, self._began(), self.since, now)
+        self.since = now
+        return Suspended(holder, weight)
+
+    def resume(self, suspended: Suspended, now: float) -> None:
+        """A step goes on in the middle of which others have run. It is no other step's until its end."""
+        self.running = suspended
+        self.since = now
+        self.special = True
+        if (in_use := self._in_use) is not None:
+            self.heap_at = in_use() - self.heap_elsewhere
 
     def begin(self, holder: Account) -> tuple[Account | None, float]:
         """A step begins that is timed in any case. Returns what `end` wants back."""
+        if type(self.running) is Suspended:
+            self.weight = 1
         self.open_heap()
         now = self.clock()
         outside = self.running
@@ -282,23 +354,82 @@ class Ledger(LedgerFields):
         self.since = now
         return outside, now
 
-    def end(self, outside: Account | None, start: float | None, now: float | None = None) -> None:
-        """A step that began at `start` ends: at `now`, if the clock has been read already. None: it was left out."""
+    def end(
+        self, outside: Account | None, start: float | None, holder: Account | None = None, now: float | None = None
+    ) -> None:
+        """A step that began at `start` ends: at `now`, if the clock has been read already. None: it was left out.
+
+        holder: whose it was when it began. Raises no Exception.
+        """
         if start is None:
             self.running = outside
             return
-        if now is None:
-            now = self.clock()
-        running, since = self.running, self.since
-        if running is not None:
+        try:
+            if now is None:
+                now = self.clock()
+            running, since = self.running, self.since
+            if running is None:
+                self._end_suspended(outside, holder, now)
+                return
             running.busy += now - since
             running.steps += 1
             if self.special:
                 self.end_special(running, now - since)
+            self.running = outside
+            self.since = now
+            if now - start > NOTABLE_S:
+                self.note(running, outside, start, since, now)
+        except Exception as error:
+            self.failed(error)
+            self.running = outside
+
+    def end_failed(
+        self, error: Exception | None, running: Account | None, outside: Account | None, holder: Account
+    ) -> None:
+        """The end of a step that `running` had last could not be booked. Raises no Exception.
+
+        running: None where the step was suspended and nobody has seen it go on: that alone is no fault.
+        """
+        try:
+            if running is None:
+                self._end_suspended(outside, holder, self.clock())
+                return
+        except Exception as another:
+            error = another
+        if error is not None:
+            self.failed(error)
         self.running = outside
-        self.since = now
-        if running is not None and now - start > NOTABLE_S:
-            self.note(running, outside, start, since, now)
+
+    def _end_suspended(self, outside: Account | None, holder: Account | None, now: float) -> None:
+        """A step ends that was suspended and went on unseen: when anything was last booked, at the earliest.
+
+        So it is where a greenlet was left in the step's middle, and its switches are not traced.
+        """
+        since, self.running, self.since = self.since, outside, now
+        if holder is not None and outside is None:
+            holder.busy += now - since
+            holder.steps += 1
+            if now - since > NOTABLE_S:
+                self.note(holder, None, since, since, now)
+
+    def begin_failed(self, error: Exception) -> tuple[Account | None, None]:
+        """A step could not be begun, and goes on untimed. Returns what `end` wants back. Raises nothing."""
+        self.failed(error)
+        return self.running, None
+
+    def failed(self, error: Exception) -> None:
+        """Metering of this loop is switched off: no step is timed any more. Raises no Exception.
+
+        A stack that is full and memory that is used up are the host's, and pass: only this step is not timed.
+        """
+        if isinstance(error, RecursionError | MemoryError):
+            return
+        self.gap = NEVER
+        self.special = True
+        if self.running is self.quiet:
+            self.running = None
+        with suppress(Exception):
+            self.on_fault(f"steps are not metered any more: {error!r}", error)
 
     def collected(self, start: float, end: float) -> None:
         """A garbage collection ran on the loop's thread from `start` to `end`, in the middle of whatever holds it."""
@@ -307,14 +438,21 @@ class Ledger(LedgerFields):
         if running is None or self._stands_in(running):
             self.steps.append(Span(self.gc, start, end))
             return
-        running.busy += self.weight * (start - self.since)
-        self.parts.append(Span(running, self.since, start))
-        self.parts.append(Span(self.gc, start, end))
+        holder = self._charge(running, start)
+        if type(running) is Suspended:  # its spans are no parts of one step
+            self.steps.append(Span(self.gc, start, end))
+        else:
+            self.parts.append(Span(holder, self.since, start))
+            self.parts.append(Span(self.gc, start, end))
         self.since = end
 
     def note(self, running: Account, outside: Account | None, start: float, since: float, end: float) -> None:
         """A notable step has ended and is booked; its last holder, `running`, had it since `since`."""
-        if outside is not None:  # it ran inside another's step: that one reports, once, for both
+        if type(running) is Suspended:
+            running, start = running.holder, since
+        if (
+            outside is not None and type(outside) is not Suspended
+        ):  # it ran inside another's step: that one reports, once, for both
             self.parts.append(Span(running, since, end))
             return
         shares: dict[Account, float] | None = None
@@ -340,18 +478,25 @@ class Ledger(LedgerFields):
         """The holder and its unbooked time now, readable from any thread."""
         for _ in range(8):
             running, since = self.running, self.since
-            booked = running.busy if running is not None else 0.0
+            suspended = running if type(running) is Suspended else None
+            holder = suspended.holder if suspended is not None else running
+            booked = holder.busy if holder is not None else 0.0
             now = self.clock()
             if running is self.running and since == self.since:
                 break
-        if running is None or self._stands_in(running):
+        if holder is None or self._stands_in(holder):
             return Standing(now, None, now, 0.0)
-        began = since
+        began, weight = (since, suspended.weight) if suspended is not None else (self._began(), self.weight)
+        return Standing(now, holder, began, booked + weight * max(0.0, now - since))
+
+    def _began(self) -> float:
+        """When the step under way began, as far as its parts tell."""
+        began = self.since
         for part in reversed(copied(self.parts)):
             if part.end != began:
                 break
             began = part.start
-        return Standing(now, running, began, booked + self.weight * max(0.0, now - since))
+        return began
 
     def busy_of(self, account: Account, standing: Standing) -> float:
         """Seconds charged to `account`, the span in progress included."""

@@ -36,7 +36,7 @@ class AgentPool:
 
     isolation: "coroutine": sessions are tasks of one loop. "process": each is a process of its own, and
         introspection is skipped; entrypoints and metadata must be picklable.
-    enable_introspection: False starts no thread, no socket, no task factory.
+    enable_introspection: False starts no thread, no socket, and replaces no method.
     slow_session_threshold_ms: see Introspector.
     memory_limit_mb: MiB of RSS at which the pool drains, with a warning at 80 %; 0: none. In process mode
         it is that of all processes together.

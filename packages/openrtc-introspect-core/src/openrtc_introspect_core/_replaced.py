@@ -1,26 +1,61 @@
-"""A method of an object that belongs to someone else, replaced for a while."""
+"""A method of an object that belongs to someone else, replaced on the instance for a while."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import update_wrapper
+from types import MethodType
 from typing import Any
 
+Method = Callable[..., Any]
 
-def replace(owner: Any, name: str, replacement: Any) -> Callable[[], bool]:
-    """Sets it on the instance. Returns what puts back what stood there.
 
-    That tells whether it could: it does nothing where someone has replaced it again since. Raises AttributeError
-    where the object does not let us.
+class Replaced:
+    """One method's replacement, in place until `put_back`.
+
+    `make` is given what stood on the instance before, and returns the function that is called from now on, with the
+    instance as its first argument. It is given None where nothing stood there: its function then calls the method of
+    the instance's class by that class at each call, so that whoever patches the class meanwhile is heard.
+    To whoever asks for its name, signature or docstring, the replacement is the original.
+
+    Raises AttributeError where the instance has no such method, or does not let us.
     """
-    before = getattr(owner, "__dict__", {}).get(name)
-    setattr(owner, name, replacement)
 
-    def put_back() -> bool:
-        if vars(owner).get(name) is not replacement:
+    def __init__(self, owner: Any, name: str, make: Callable[[Method | None], Method]) -> None:
+        self._owner = owner
+        self.name = name
+        self._before: Method | None = getattr(owner, "__dict__", {}).get(name)
+        self._over = False
+        shown = getattr(type(owner), name, self._before) or getattr(owner, name)
+        # Without annotations, which __wrapped__ has anyway: a function that was given some is called more slowly.
+        function = update_wrapper(make(self._before), shown, ("__module__", "__name__", "__qualname__", "__doc__"), ())
+        function.openrtc_replaced = self  # type: ignore[attr-defined]
+        self._method = MethodType(function, owner)
+        setattr(owner, name, self._method)
+
+    def is_reached(self) -> bool:
+        """Whether a call comes to this one: at once, or through others of ours. From any thread."""
+        method = vars(self._owner).get(self.name)
+        while method is not None and method is not self._method:
+            above = _ours(method)
+            method = above._before if above is not None else None
+        return method is not None
+
+    def put_back(self) -> bool:
+        """Put back what stood there before. False: someone has replaced ours since, and theirs stays."""
+        self._over = True
+        if vars(self._owner).get(self.name) is not self._method:
             return False
-        delattr(owner, name)
-        if before is not None:
-            setattr(owner, name, before)
+        below = self._before
+        while below is not None and (other := _ours(below)) is not None and other._over:
+            below = other._before  # one of ours that could not be put back when its time was over
+        delattr(self._owner, self.name)
+        if below is not None:
+            setattr(self._owner, self.name, below)
         return True
 
-    return put_back
+
+def _ours(method: Any) -> Replaced | None:
+    """What put this method in its place, if that was one of us."""
+    found = getattr(method, "openrtc_replaced", None)
+    return found if isinstance(found, Replaced) else None

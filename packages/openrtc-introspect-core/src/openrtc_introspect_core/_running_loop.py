@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 from ._asyncio import AsyncioHook
@@ -24,7 +25,11 @@ def loop_to_attach(loop: Loop | None) -> Loop:
     if loop is None and running is None:
         raise StateError("no event loop is running here: attach inside asyncio or Trio, or name the loop to attach to")
     if isinstance(loop, asyncio.AbstractEventLoop) and loop is not running and loop.is_running():
-        raise StateError(f"{loop!r} runs in another thread: attach from its own, by loop.call_soon_threadsafe")
+        thread_id = getattr(loop, "_thread_id", None)
+        if thread_id is None:
+            raise StateError(f"{loop!r} runs, and does not run this code: attach from a callback or a task of its own")
+        if thread_id != threading.get_ident():
+            raise StateError(f"{loop!r} runs in another thread: attach from its own, by loop.call_soon_threadsafe")
     target = loop if loop is not None else running
     assert target is not None
     return target

@@ -27,7 +27,8 @@
 
 static PyTypeObject *account_type, *ledger_type;
 static PyObject *perf_counter, *args_of_none;
-static PyObject *name_account_of, *name_begin_special, *name_close, *name_interrupt, *name_throw;
+static PyObject *name_account_of, *name_begin_special, *name_close, *name_end_failed, *name_failed, *name_interrupt,
+    *name_throw;
 static int perf_counter_is_monotonic; /* what time.perf_counter reads, clock_gettime(CLOCK_MONOTONIC) does, for less */
 
 /* --- what a step reads and writes, for the Python classes to inherit ------------------------------------------- */
@@ -172,7 +173,7 @@ static int find_holder(Metered *self)
 }
 
 /* 0, or -1 with an error set and nothing begun. */
-static int begin(Metered *self, Step *step)
+static int try_to_begin(Metered *self, Step *step)
 {
     Ledger *ledger = self->ledger;
     PyObject *outside = ledger->running;
@@ -217,19 +218,55 @@ static int begin(Metered *self, Step *step)
     return 0;
 }
 
+/* Takes the error that is set: the ledger is told of a fault of ours, which is nobody else's business. Returns NULL, or
+   what was an interrupt of the user's that came while our code ran. */
+static PyObject *take_fault(Ledger *ledger)
+{
+    PyObject *type, *error, *traceback;
+    PyErr_Fetch(&type, &error, &traceback);
+    PyErr_NormalizeException(&type, &error, &traceback);
+    if (error != NULL && traceback != NULL)
+        PyException_SetTraceback(error, traceback);
+    Py_XDECREF(type);
+    Py_XDECREF(traceback);
+    if (error != NULL && !PyErr_GivenExceptionMatches(error, PyExc_Exception))
+        return error;
+    PyObject *none = error == NULL ? NULL : PyObject_CallMethodObjArgs((PyObject *)ledger, name_failed, error, NULL);
+    if (none == NULL)
+        PyErr_Clear();
+    Py_XDECREF(none);
+    Py_XDECREF(error);
+    return NULL;
+}
+
+/* NULL, or the interrupt that the coroutine is to get instead of what it was sent. The step goes on in any case. */
+static PyObject *begin(Metered *self, Step *step)
+{
+    if (try_to_begin(self, step) == 0)
+        return NULL;
+    PyObject *interrupt = take_fault(self->ledger);
+    step->timed = 0;
+    step->outside = Py_XNewRef(self->ledger->running);
+    return interrupt;
+}
+
 /* What goes wrong in the ledger's own methods is no error of the session's. An interrupt comes again. */
-static void swallow(PyObject *result)
+static void swallow(Ledger *ledger, PyObject *result)
 {
     if (result != NULL) {
         Py_DECREF(result);
         return;
     }
-    if (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
-        PyErr_Clear();
+    PyObject *interrupt = take_fault(ledger);
+    if (interrupt == NULL)
+        return;
+    if (PyErr_GivenExceptionMatches(interrupt, PyExc_KeyboardInterrupt)) {
         PyErr_SetInterrupt();
     } else {
+        PyErr_SetObject((PyObject *)TYPE(interrupt), interrupt);
         PyErr_WriteUnraisable(NULL);
     }
+    Py_DECREF(interrupt);
 }
 
 /* Whether an error of the user's is set or not, it still is afterwards. */
@@ -243,20 +280,34 @@ static void end(Metered *self, Step *step)
         return;
     }
     PyErr_Fetch(&type, &value, &traceback);
+    PyObject *outside = IS_NONE(step->outside) ? Py_None : step->outside;
+    PyObject *running = ledger->running; /* its holder, or who took over from it */
+    if (running == NULL || !PyObject_TypeCheck(running, account_type)) {
+        swallow(ledger, PyObject_CallMethodObjArgs((PyObject *)ledger, name_end_failed, Py_None, Py_None, outside,
+                                                   (PyObject *)self->holder, NULL));
+        REPLACE(ledger->running, step->outside);
+        PyErr_Restore(type, value, traceback);
+        return;
+    }
+    Py_INCREF(running);
     double now = read_clock(ledger), since = ledger->since;
-    PyObject *running = ledger->running; /* ours from here on: its holder, or who took over from it */
-    if (running != NULL && PyObject_TypeCheck(running, account_type)) {
+    if (now == -1.0 && PyErr_Occurred()) {
+        swallow(ledger, NULL);
+        REPLACE(ledger->running, step->outside);
+    } else {
         ((Account *)running)->busy += now - since;
         ((Account *)running)->steps++;
         if (ledger->special)
-            swallow(PyObject_CallMethod((PyObject *)ledger, "end_special", "Od", running, now - since));
+            swallow(ledger, PyObject_CallMethod((PyObject *)ledger, "end_special", "Od", running, now - since));
+        Py_INCREF(outside);
+        REPLACE(ledger->running, step->outside);
+        ledger->since = now;
+        if (now - step->start > NOTABLE_S)
+            swallow(ledger, PyObject_CallMethod((PyObject *)ledger, "note", "OOddd", running, outside, step->start,
+                                                since, now));
+        Py_DECREF(outside);
     }
-    ledger->running = step->outside;
-    ledger->since = now;
-    if (now - step->start > NOTABLE_S && running != NULL && PyObject_TypeCheck(running, account_type))
-        swallow(PyObject_CallMethod((PyObject *)ledger, "note", "OOddd", running,
-                                    IS_NONE(ledger->running) ? Py_None : ledger->running, step->start, since, now));
-    Py_XDECREF(running);
+    Py_DECREF(running);
     PyErr_Restore(type, value, traceback);
 }
 
@@ -278,13 +329,34 @@ static int is_cleared(Metered *self)
     return self->coro == NULL;
 }
 
+/* As `throw` of the user's coroutine. */
+static PySendResult throw_into(PyObject *coro, PyObject *error, PyObject **result)
+{
+    PyObject *type, *value, *traceback;
+    *result = PyObject_CallMethodObjArgs(coro, name_throw, error, NULL);
+    Py_DECREF(error);
+    if (*result != NULL)
+        return PYGEN_NEXT;
+    if (!PyErr_ExceptionMatches(PyExc_StopIteration))
+        return PYGEN_ERROR;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    *result = value != NULL ? PyObject_GetAttrString(value, "value") : NULL;
+    Py_XDECREF(type);
+    Py_XDECREF(value);
+    Py_XDECREF(traceback);
+    return *result != NULL ? PYGEN_RETURN : PYGEN_ERROR;
+}
+
 static PySendResult metered_am_send(Metered *self, PyObject *value, PyObject **result)
 {
     Step step;
     *result = NULL;
-    if (is_cleared(self) || begin(self, &step) < 0)
+    if (is_cleared(self))
         return PYGEN_ERROR;
-    PySendResult status = PyIter_Send(self->coro, value, result);
+    PyObject *interrupt = begin(self, &step);
+    PySendResult status = interrupt == NULL ? PyIter_Send(self->coro, value, result)
+                                            : throw_into(self->coro, interrupt, result);
     end(self, &step);
     if (status != PYGEN_NEXT)
         count_down(self);
@@ -308,11 +380,12 @@ static PyObject *call_as_step(Metered *self, PyObject *name, PyObject *args)
 {
     Step step;
     PyObject *method = is_cleared(self) ? NULL : PyObject_GetAttr(self->coro, name);
-    if (method == NULL || begin(self, &step) < 0) {
-        Py_XDECREF(method);
+    if (method == NULL)
         return NULL;
-    }
-    PyObject *result = PyObject_Call(method, args, NULL);
+    PyObject *interrupt = begin(self, &step); /* takes the place of what is thrown, as it would without us */
+    PyObject *result = interrupt == NULL ? PyObject_Call(method, args, NULL)
+                                         : PyObject_CallMethodObjArgs(self->coro, name_throw, interrupt, NULL);
+    Py_XDECREF(interrupt);
     Py_DECREF(method);
     end(self, &step);
     if (result == NULL)
@@ -478,7 +551,7 @@ static PyType_Spec ledger_spec = {
 };
 
 static PyType_Spec metered_spec = {
-    "openrtc_introspect_core._step_meter.MeteredCoroutine", sizeof(Metered), 0, FLAGS,
+    "openrtc_introspect_core._step_meter.MeteredCoroutine", sizeof(Metered), 0, FLAGS | Py_TPFLAGS_BASETYPE,
     (PyType_Slot[]){
         {Py_tp_new, metered_new},
         {Py_tp_members, metered_members},
@@ -535,6 +608,8 @@ PyMODINIT_FUNC PyInit__step_meter(void)
     name_account_of = PyUnicode_InternFromString("account_of");
     name_begin_special = PyUnicode_InternFromString("begin_special");
     name_close = PyUnicode_InternFromString("close");
+    name_end_failed = PyUnicode_InternFromString("end_failed");
+    name_failed = PyUnicode_InternFromString("failed");
     name_interrupt = PyUnicode_InternFromString("interrupt");
     name_throw = PyUnicode_InternFromString("throw");
     if (PyErr_Occurred()

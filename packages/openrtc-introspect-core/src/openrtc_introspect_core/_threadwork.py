@@ -15,13 +15,14 @@ from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from inspect import iscoroutinefunction
+from types import MethodType
 from typing import Any, NamedTuple
 
 from ._clock import Clock
 from ._gil import copied
 from ._ledger import Ledger
 from ._meter import without_our_frame
-from ._replaced import replace
+from ._replaced import Replaced
 from ._sessions import Session
 
 COMPETES = 0.25
@@ -99,7 +100,7 @@ class Call:
             without_our_frame(error)
             raise
         finally:
-            self._work.end(self)
+            self._work.end(self)  # like `begin`, it raises no Exception
 
     def cpu_s_seen(self) -> float:
         """CPU seconds so far, from another thread; 0 where the platform has no clock of another thread."""
@@ -112,33 +113,43 @@ class Call:
 class ThreadWork:
     """The calls in threads that sessions make, from whatever loop."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(
+        self, clock: Clock, on_fault: Callable[[str, BaseException], None] = lambda problem, error: None
+    ) -> None:
         self._clock = clock
+        self._on_fault = on_fault
+        self._on = True
         self._lock = threading.Lock()
         self._running: set[Call] = set()
         self._recent: deque[Done] = deque(maxlen=64)
 
     def wrap(self, loop: Any, ledger: Ledger) -> Callable[[], None] | None:
         """Sees the calls of `loop` from now on. Returns what undoes it; None: this loop does not let us."""
-        original = getattr(loop, "run_in_executor", None)
-        if original is None:
+        if getattr(loop, "run_in_executor", None) is None:
             return None
         bound = ledger.binding.get
         wrapped = True
 
-        def run_in_executor(executor: Executor | None, func: Callable[..., Any], *args: Any) -> Any:
-            session = bound(None)
-            if session is not None and wrapped and _can_wrap(executor, func):
-                func = Call(func, session, ledger, self)
-            return original(executor, func, *args)
+        def seeing_calls(before: Callable[..., Any] | None) -> Callable[..., Any]:
+            def run_in_executor(loop: Any, executor: Executor | None, func: Callable[..., Any], *args: Any) -> Any:
+                try:
+                    session = bound(None)
+                    if session is not None and wrapped and self._on and _can_wrap(executor, func):
+                        func = Call(func, session, ledger, self)
+                except Exception as error:
+                    self._failed(error)
+                run = before or MethodType(type(loop).run_in_executor, loop)
+                return run(executor, func, *args)
+
+            return run_in_executor
 
         def unwrap() -> None:
             nonlocal wrapped
             wrapped = False
-            put_back()
+            replaced.put_back()
 
         try:
-            put_back = replace(loop, "run_in_executor", run_in_executor)
+            replaced = Replaced(loop, "run_in_executor", seeing_calls)
         except AttributeError:  # a loop that is all C
             return None
         return unwrap
@@ -146,22 +157,35 @@ class ThreadWork:
     # --- on the thread of the call ---------------------------------------------------------------
 
     def begin(self, call: Call) -> None:
-        call.start = self._clock()
-        with suppress(AttributeError, OSError):  # not on macOS
-            call.cpu_clock = time.pthread_getcpuclockid(threading.get_ident())
-        call.began_cpu = time.thread_time()
-        with self._lock:
-            call.heap = _heap_mark(call.ledger)
-            self._running.add(call)
+        try:
+            call.start = self._clock()
+            with suppress(AttributeError, OSError):  # not on macOS
+                call.cpu_clock = time.pthread_getcpuclockid(threading.get_ident())
+            call.began_cpu = time.thread_time()
+            with self._lock:
+                call.heap = _heap_mark(call.ledger)
+                self._running.add(call)
+        except Exception as error:
+            self._failed(error)
 
     def end(self, call: Call) -> None:
-        cpu_s = time.thread_time() - call.began_cpu
-        with self._lock:
-            self._running.discard(call)
-            heap = _allocated(call.heap, _heap_mark(call.ledger))
-            call.ledger.heap_elsewhere += heap
-        call.session.has_computed(cpu_s, heap)
-        self._recent.append(Done(call.session, call.start, self._clock(), cpu_s))
+        try:
+            cpu_s = time.thread_time() - call.began_cpu
+            with self._lock:
+                if call not in self._running:  # its beginning has failed
+                    return
+                self._running.discard(call)
+                heap = _allocated(call.heap, _heap_mark(call.ledger))
+                call.ledger.heap_elsewhere += heap
+            call.session.has_computed(cpu_s, heap)
+            self._recent.append(Done(call.session, call.start, self._clock(), cpu_s))
+        except Exception as error:
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        self._on = False
+        with suppress(Exception):
+            self._on_fault(f"calls in threads are not seen any more: {error!r}", error)
 
     # --- from any thread -------------------------------------------------------------------------
 

@@ -97,7 +97,7 @@ class TrioHook(LoopHook):
             with suppress(trio.RunFinishedError):
                 self.token.run_sync_soon(change)
 
-    def replaced_factory(self) -> bool:
+    def loses_tasks(self) -> bool:
         return False
 
     def is_loop(self, loop: Any) -> bool:
@@ -143,7 +143,7 @@ class TrioHook(LoopHook):
     def _end_step(self, now: float | None = None) -> None:
         began, self._began = self._began, None
         if began is not None:
-            self.ledger.end(None, began, now)
+            self.ledger.end(None, began, now=now)
         elif self.ledger.running is self.ledger.left_out:
             self.ledger.running = None
 

@@ -20,19 +20,19 @@ BUSY_PCT = 85.0
 UNTAGGED_PCT = 25.0
 UNSEEN_PCT = 20.0
 
-_FACTORY_NOTE = "task factory was replaced"  # as Introspector notes it
+_REPLACED_NOTE = "create_task was replaced"  # as Introspector notes it
 _NOT_THEIRS = ("descheduled", "gil-contention", "gc")
 
 
 def tagging_lost(evidence: Evidence, found: Sequence[Finding]) -> Iterator[Finding]:
     """It cannot be told whose the work is: sessions run no steps, while the loop is busy with something.
 
-    Of all sessions together that says it by itself. Where the task factory was replaced, which does no harm if the
-    new one calls the old, one session or the loop's time is enough.
+    Of all sessions together that says it by itself. Where the loop's `create_task` was replaced, which does no harm
+    if the new one calls the old, one session or the loop's time is enough.
     """
     if not evidence.enough:
         return
-    noted = any(_FACTORY_NOTE in note for note in evidence.worker.notes)
+    noted = any(_REPLACED_NOTE in note for note in evidence.worker.notes)
     still = [row.steps == old.steps for old, row in evidence.stayed if row.steps is not None]
     beside = _beside_sessions(evidence)
     blocked = evidence.going_on_s() > 0.0  # then nobody takes a step
@@ -46,10 +46,10 @@ def tagging_lost(evidence: Evidence, found: Sequence[Finding]) -> Iterator[Findi
         "tagging-lost",
         "warning",
         title="what sessions do is not seen as theirs",
-        seen=("the task factory was replaced; " if noted else "")
+        seen=("the loop's create_task was replaced; " if noted else "")
         + f"{sum(still)} of {count(len(still), 'session')} without a step, {beside:.0f} % of the loop is no session's",
         threshold=f"no session takes a step, while {UNSEEN_PCT:g} % of the loop is no session's; "
-        "with a replaced task factory, either of one",
+        "with a replaced create_task, either of one",
         value=beside,
         limit=UNSEEN_PCT,
         unit="%",

@@ -306,7 +306,7 @@ class WorkerInfo(Struct, frozen=True, kw_only=True):
     first, at most ten. Empty: none, or the memory method does not measure it."""
     host: Host = Host()
     notes: list[str] = []
-    """What the reader of these numbers must know: a probe switched off, a replaced task factory."""
+    """What the reader of these numbers must know: a probe switched off, a replaced `create_task`."""
     loops: list[LoopInfo] = []
     """The event loops, where there are several, in the order in which they were attached. Empty: there
     is one at most, and the worker's own fields tell of it."""

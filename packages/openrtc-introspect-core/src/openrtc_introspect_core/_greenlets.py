@@ -1,0 +1,103 @@
+"""Steps that a greenlet is left in the middle of.
+
+greenback and its like run a task's coroutine in a greenlet of its own, and leave it in mid-step where synchronous code
+awaits something: the loop goes on, and a later step of the task comes back into the middle of the first. greenlet tells
+of each switch on a thread (`settrace`), so a step is suspended where its greenlet is left, and goes on where that is
+entered again.
+
+A switch into a child is a call, as SQLAlchemy's `greenlet_spawn` makes it: whoever holds the loop goes on holding
+it. A switch to a parent, or to a greenlet elsewhere, leaves the greenlet; a step that was begun inside of it and is
+not over waits there.
+
+The trace function costs each switch of the thread 0.5 µs. It is there from the first moment that greenlet is found
+loaded while a scope is entered on the loop.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from ._ledger import Ledger, Suspended
+from ._sessions import Account
+
+
+class GreenletSteps:
+    """The steps of one loop that wait in greenlets. All of it runs on the loop's thread."""
+
+    def __init__(self, ledger: Ledger, on_fault: Callable[[str, BaseException], None]) -> None:
+        self._ledger = ledger
+        self._on_fault = on_fault
+        self._greenlet: Any = None
+        """The module; None: not traced."""
+        self._before: Callable[..., Any] | None = None
+        """The trace function that was there before."""
+        self._waiting: WeakKeyDictionary[Any, Suspended] = WeakKeyDictionary()
+        """By greenlet: the step that was begun inside of it, and was left."""
+        self._outside: WeakKeyDictionary[Any, Account | None] = WeakKeyDictionary()
+        """By greenlet that was entered: who held the loop then."""
+        self._on = True
+
+    def trace(self) -> None:
+        """Follow the switches of this thread, if greenlet is loaded, from now on."""
+        greenlet: Any = sys.modules.get("greenlet")
+        if self._greenlet is None and self._on and hasattr(greenlet, "settrace"):
+            self._greenlet = greenlet
+            self._before = greenlet.settrace(self._traced)
+
+    def stop(self) -> None:
+        """Follow them no more. A trace function that someone has set since stays."""
+        self._on = False
+        greenlet, self._greenlet = self._greenlet, None
+        if greenlet is not None and greenlet.gettrace() == self._traced:
+            greenlet.settrace(self._before)
+
+    def _traced(self, event: str, switch: tuple[Any, Any]) -> None:
+        if self._on:
+            try:
+                origin, target = switch
+                inwards = _is_parent(origin, target)
+                if not inwards:
+                    self._leave(origin)
+                if inwards or not _is_parent(target, origin):
+                    self._enter(target)
+            except Exception as error:
+                self._on = False
+                self._on_fault(f"switches of greenlets are not followed any more: {error!r}", error)
+        if self._before is not None:
+            self._before(event, switch)
+
+    def _leave(self, origin: Any) -> None:
+        if origin not in self._outside:
+            return
+        ledger = self._ledger
+        outside = self._outside.pop(origin)
+        if ledger.running is outside:
+            return
+        now = ledger.clock()
+        suspended = ledger.suspend(now)
+        if suspended is not None:
+            self._waiting[origin] = suspended
+        ledger.running = outside
+        ledger.since = now
+
+    def _enter(self, target: Any) -> None:
+        ledger = self._ledger
+        outside = ledger.running
+        suspended = self._waiting.pop(target, None)
+        if suspended is not None:
+            now = ledger.clock()
+            if outside is not None:
+                outside = ledger.interrupt(outside, now)
+            ledger.resume(suspended, now)
+        self._outside[target] = outside
+
+
+def _is_parent(parent: Any, child: Any) -> bool:
+    """Whether `child` is somewhere below `parent`."""
+    above = child.parent
+    while above is not None and above is not parent:
+        above = above.parent
+    return above is not None
