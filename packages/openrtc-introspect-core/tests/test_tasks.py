@@ -83,6 +83,31 @@ def test_a_task_waits_at_the_line_its_chain_ends_at(run: Run) -> None:
 
 
 @pytest.mark.gil
+def test_a_coroutine_around_the_metered_one_is_seen_through(run: Run) -> None:
+    """A task factory may put one there, as Sentry's does: the meter in between is not shown."""
+
+    async def session(look: Look) -> Any:
+        async def listen() -> None:
+            await forever()
+
+        def wrapping(loop: Any, coro: Any, **options: Any) -> Any:
+            async def wrapper() -> Any:
+                return await coro
+
+            return asyncio.Task(wrapper(), loop=loop, **options)
+
+        asyncio.get_running_loop().set_task_factory(wrapping)
+        task = asyncio.create_task(listen(), name="listen")
+        await settle()
+        seen = (await look())["listen"]
+        asyncio.get_running_loop().set_task_factory(None)
+        await cancel(task)
+        return seen
+
+    assert functions(seen_in(run, session)) == ["wrapper", "listen", "forever"]
+
+
+@pytest.mark.gil
 def test_a_sleep_says_for_how_long(run: Run) -> None:
     """asyncio.sleep is where most tasks wait."""
 

@@ -26,6 +26,7 @@ from typing import Any
 from ._asyncio import AsyncioHook, name_of
 from ._gil import has_gil
 from ._hook import LoopHook
+from ._meter import drive
 from ._sessions import Session
 from ._stacks import MAX_FRAMES, Call, Places, frames_now, take
 from .wire._messages import MAX_TASKS, TaskInfo, TaskState
@@ -123,6 +124,11 @@ def await_chain(awaitable: Any) -> tuple[list[Call], str | None]:
                 frame = getattr(awaitable, frame_of)
                 if frame is None:  # it has ended meanwhile
                     return calls, None
+                if (
+                    frame.f_code is drive.__code__
+                ):  # the meter's, where someone has put a coroutine around the metered one
+                    awaitable = frame.f_locals.get("coro")
+                    break
                 calls.append(Call(frame.f_code, frame.f_lineno or frame.f_code.co_firstlineno))
                 awaitable = getattr(awaitable, awaits)
                 break
