@@ -79,7 +79,9 @@ class AsyncioHook(LoopHook):
         if hasattr(selector, "select") and hasattr(selector, "__dict__") and hasattr(self.loop, "__dict__"):
             self._time_iterations(selector)
         else:
-            self._heartbeat = Heartbeat(self.loop, self.ledger, beat=self.beat, on_start=self._wake, parks=self.meters)
+            self._heartbeat = Heartbeat(
+                self.loop, self.ledger, beat=self.beat, on_start=self._wake, on_fault=self._on_fault, parks=self.meters
+            )
 
     def detach(self) -> None:
         """Gives back what was touched; what someone has wrapped since stays, and does nothing more."""

@@ -30,8 +30,14 @@ class Collection(NamedTuple):
 class Collections:
     """Books notable collections to the `gc` account of the ledger whose thread they ran on, while attached."""
 
-    def __init__(self, clock: Clock, ledger_of: Callable[[int], Ledger | None]) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        ledger_of: Callable[[int], Ledger | None],
+        on_fault: Callable[[str, BaseException], None] = lambda problem, error: None,
+    ) -> None:
         self._clock = clock
+        self._on_fault = on_fault
         self._ledger_of = ledger_of
         """The ledger of the loop that runs on this thread."""
         self._began: dict[int, float] = {}
@@ -45,6 +51,13 @@ class Collections:
             gc.callbacks.remove(self._called)
 
     def _called(self, phase: str, info: dict[str, Any]) -> None:
+        try:
+            self._note(phase, info)
+        except Exception as error:
+            self.detach()
+            self._on_fault(f"garbage collections are not seen any more: {error!r}", error)
+
+    def _note(self, phase: str, info: dict[str, Any]) -> None:
         now, thread_id = self._clock(), threading.get_ident()
         if phase == "start":
             self._began[thread_id] = now

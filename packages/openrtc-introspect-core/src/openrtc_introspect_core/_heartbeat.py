@@ -23,12 +23,14 @@ class Heartbeat:
         *,
         beat: Callable[[float, float], None],
         on_start: Callable[[], None],
+        on_fault: Callable[[str, BaseException], None],
         parks: bool,
     ) -> None:
         self._loop = loop
         self._ledger = ledger
         self._beat = beat
         self._on_start = on_start
+        self._on_fault = on_fault
         self._parks = parks
         self.interval = min(0.025, max(0.005, ledger.limit / 2))
         """Seconds: half the threshold, 5–25 ms."""
@@ -56,10 +58,14 @@ class Heartbeat:
         due, self._timer = self.due, None
         if due is None:
             return
-        self._beat(due, self._ledger.clock())
-        self.due = None
-        if self._ledger.since == self._last_step and self._parks:
-            self._ledger.running = self._ledger.quiet
-        else:
-            self._last_step = self._ledger.since
-            self.start()
+        try:
+            self._beat(due, self._ledger.clock())
+            self.due = None
+            if self._ledger.since == self._last_step and self._parks:
+                self._ledger.running = self._ledger.quiet
+            else:
+                self._last_step = self._ledger.since
+                self.start()
+        except Exception as error:
+            self.due = None
+            self._on_fault(f"the heartbeat has stopped: {error!r}", error)

@@ -145,7 +145,7 @@ class Introspector:
         """By kind of loop, as far as they were measured."""
         self._attached = 0
         """How many there have been."""
-        self._collections = Collections(clock, self._ledger_of)
+        self._collections = Collections(clock, self._ledger_of, partial(self._notes.add, "collections"))
         self._thread_work = ThreadWork(clock, partial(self._notes.add, "threads"))
         self._heap: Heap | None = None
         self._threads: list[ParkingThread] = []
