@@ -90,3 +90,17 @@ def test_what_does_not_let_us_is_an_error() -> None:
     """As an object without a dictionary of its own."""
     with pytest.raises(AttributeError):
         Replaced([], "append", lambda before: lambda *_: None)
+
+
+def test_an_object_that_hands_its_attributes_on() -> None:
+    """Such as a proxy around a selector: its class has no such method."""
+
+    class Proxy:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(Thing(), name)
+
+    proxy: Any = Proxy()
+    replaced = Replaced(proxy, "greet", marking("1 "))
+    assert proxy.greet("you") == "1 hello you"
+    assert replaced.put_back()
+    assert proxy.greet("you") == "hello you"

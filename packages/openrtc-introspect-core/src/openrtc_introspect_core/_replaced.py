@@ -14,8 +14,8 @@ class Replaced:
     """One method's replacement, in place until `put_back`.
 
     `make` is given what stood on the instance before, and returns the function that is called from now on, with the
-    instance as its first argument. It is given None where nothing stood there: its function then calls the method of
-    the instance's class by that class at each call, so that whoever patches the class meanwhile is heard.
+    instance as its first argument. It is given None where only the instance's class has the method: its function then
+    calls that by the class at each call, so that whoever patches the class meanwhile is heard.
     To whoever asks for its name, signature or docstring, the replacement is the original.
 
     Raises AttributeError where the instance has no such method, or does not let us.
@@ -26,9 +26,13 @@ class Replaced:
         self.name = name
         self._before: Method | None = getattr(owner, "__dict__", {}).get(name)
         self._over = False
-        shown = getattr(type(owner), name, self._before) or getattr(owner, name)
+        own: Any = getattr(type(owner), name, None)
+        below = self._before
+        if below is None and own is None:  # its class has none, and hands attributes on to some other object
+            below = getattr(owner, name)
+        shown: Any = own or below
         # Without annotations, which __wrapped__ has anyway: a function that was given some is called more slowly.
-        function = update_wrapper(make(self._before), shown, ("__module__", "__name__", "__qualname__", "__doc__"), ())
+        function = update_wrapper(make(below), shown, ("__module__", "__name__", "__qualname__", "__doc__"), ())
         function.openrtc_replaced = self  # type: ignore[attr-defined]
         self._method = MethodType(function, owner)
         setattr(owner, name, self._method)
