@@ -95,8 +95,8 @@ PROMISES: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
     (
         "a client's loss ends the service",
         "wire/_server.py",
-        "        except* OSError:\n            pass  # the client's loss\n        except* Exception:\n",
-        "        except* ZeroDivisionError:\n            pass\n        except* ZeroDivisionError:\n",
+        "        except* OSError:\n            pass  # the client's loss\n        except* Exception as errors:\n",
+        "        except* ZeroDivisionError:\n            pass\n        except* ZeroDivisionError as errors:\n",
         (
             f"{_ADVERSARIES}::test_a_hostile_peer_costs_its_own_connection_only",
             f"{_ADVERSARIES}::test_all_of_them_together_cost_no_more",
@@ -290,5 +290,47 @@ PROMISES: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
         'for suffix in ("", *(f".{n}" for n in range(2, 100)))]',
         'for suffix in ("",)]',
         (f"{_FAULTS}::test_a_process_that_replaces_itself_is_found_once",),
+    ),
+    (
+        "log records are handled where they are made",
+        "_log.py",
+        "                _writer.add(logger, record)",
+        "                logger.handle(record)",
+        ("test_log.py::test_a_stuck_handler_holds_no_loop_and_blames_nobody",),
+    ),
+    (
+        "who closes waits for a log handler for ever",
+        "_serving.py",
+        "    _log.flush(max(0.0, deadline - time.monotonic()))",
+        "    _log.flush(3600.0)",
+        ("test_log.py::test_a_stuck_handler_does_not_keep_whoever_closes",),
+    ),
+    (
+        "a record that comes while the log's thread ends waits for another",
+        "_log.py",
+        "        if not self._queue.empty():\n            self._see_to_it()",
+        "",
+        ("test_log.py::test_a_record_that_comes_while_the_thread_ends_is_handled",),
+    ),
+    (
+        "the interpreter's exit forgets records",
+        "_log.py",
+        "        self._over = True\n        self._handle_here()",
+        "        self._over = True",
+        ("test_log.py::test_a_program_that_ends_without_closing_loses_no_record",),
+    ),
+    (
+        "dropped records are not counted",
+        "_log.py",
+        "                self._dropped += 1",
+        "                pass",
+        ("test_log.py::test_what_finds_no_room_is_dropped_and_the_next_line_tells_how_many",),
+    ),
+    (
+        "a forked child keeps its parent's log",
+        "_fork.py",
+        "    _log.abandon_after_fork()",
+        "    pass",
+        ("test_log.py::test_a_forked_child_logs_its_own_records_only",),
     ),
 )

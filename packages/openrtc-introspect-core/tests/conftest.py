@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
 
 from openrtc_introspect_core import _introspector
 from openrtc_introspect_core._gil import has_gil
+from openrtc_introspect_core._log import flush
 from openrtc_introspect_testing._backends import REAL, VIRTUAL, Backend
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -26,6 +27,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def no_standing_note(monkeypatch: pytest.MonkeyPatch) -> None:
     """The note that there is no GIL is tested by itself: elsewhere notes are of what went wrong."""
     monkeypatch.setattr(_introspector, "has_gil", lambda: True)
+
+
+@pytest.fixture(autouse=True)
+def no_record_is_another_test_s() -> Iterator[None]:
+    """What a test logged is handled before the next one begins."""
+    yield
+    assert flush(60.0)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import pytest
 from openrtc_introspect_core import Introspector, StateError
 from openrtc_introspect_core._asyncio import AsyncioHook
 from openrtc_introspect_core._ledger import Ledger
+from openrtc_introspect_core._log import flush
 from openrtc_introspect_core._replaced import Replaced
 from openrtc_introspect_testing._backends import Backend, in_task
 from openrtc_introspect_testing._clock import FakeClock
@@ -138,6 +139,7 @@ def test_a_create_task_on_top_is_left_alone_and_told_of(run_virtually: Run, capl
 
     notes, left, result, busy = run_virtually(main())
     assert [note for note in notes if "create_task was replaced" in note]
+    assert flush(60.0)
     assert sum("create_task was replaced" in record.message for record in caplog.records) == 1
     assert (left, result) == (True, "still works")
     assert busy == pytest.approx(0.02)

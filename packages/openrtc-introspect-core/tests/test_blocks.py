@@ -5,6 +5,7 @@ import pytest
 from openrtc_introspect_core import Location
 from openrtc_introspect_core._blocks import KEPT, BlockLog
 from openrtc_introspect_core._clock import WallTime
+from openrtc_introspect_core._log import flush
 from openrtc_introspect_core._sessions import Session
 from openrtc_introspect_testing._clock import FakeClock
 
@@ -35,6 +36,7 @@ def test_a_block_carries_its_session_and_the_session_its_block() -> None:
 def test_the_log_line_starts_like_the_documented_one(caplog: pytest.LogCaptureFixture) -> None:
     """`[slow-session] session_id=… blocked event loop for …ms`, WARNING, on openrtc.introspect."""
     log().record(session(), 1.0, 1.32)
+    assert flush(60.0)
     (record,) = caplog.records
     assert record.getMessage() == "[slow-session] session_id=job-c1d550 blocked event loop for 320ms"
     assert (record.name, record.levelname) == ("openrtc.introspect", "WARNING")
@@ -46,6 +48,7 @@ def test_the_log_line_goes_on_with_where_and_why(caplog: pytest.LogCaptureFixtur
     where = Location("agents/restaurant.py", 42, "lookup_menu")
     blocks.record(session(), 1.0, 1.32, cause="sync-call", location=where)
     blocks.record(session("other"), 1.0, 1.32, cause="import", detail="numpy")
+    assert flush(60.0)
     assert [record.getMessage() for record in caplog.records] == [
         "[slow-session] session_id=job-c1d550 blocked event loop for 320ms"
         " at agents/restaurant.py:42 in lookup_menu (sync-call)",
@@ -57,6 +60,7 @@ def test_a_block_of_no_session_names_none(caplog: pytest.LogCaptureFixture) -> N
     """Its line has another start, so that nobody greps for a culprit there."""
     block = log().record(None, 1.0, 1.1)
     assert (block.session_id, block.agent_name, block.tenant) == (None, None, None)
+    assert flush(60.0)
     assert caplog.records[0].getMessage() == "[slow-loop] event loop blocked for 100ms by no session"
 
 
@@ -67,6 +71,7 @@ def test_lines_are_limited_per_session_and_the_next_tells_how_many(caplog: pytes
         blocks.record(one, 1.0 + n / 10, 1.1 + n / 10)
     blocks.record(session("other"), 1.5, 1.6)
     blocks.record(one, 3.0, 3.1)
+    assert flush(60.0)
     assert [record.getMessage() for record in caplog.records] == [
         "[slow-session] session_id=job-c1d550 blocked event loop for 100ms",
         "[slow-session] session_id=other blocked event loop for 100ms",
@@ -95,4 +100,5 @@ def test_ids_of_sessions_long_gone_are_forgotten() -> None:
 def test_what_a_terminal_would_act_upon_is_written_out(caplog: pytest.LogCaptureFixture) -> None:
     """An id with an escape in it does not reach the log raw."""
     log().record(session("a\x1b[31mb"), 1.0, 1.1)
+    assert flush(60.0)
     assert caplog.records[0].getMessage() == "[slow-session] session_id=a\\x1b[31mb blocked event loop for 100ms"

@@ -15,6 +15,7 @@ from openrtc_introspect_core import ArgumentError, Introspector
 from openrtc_introspect_core import _heap as heap_module
 from openrtc_introspect_core._gil import FREE_THREADED_BUILD
 from openrtc_introspect_core._heap import Heap, Malloc
+from openrtc_introspect_core._log import flush
 from openrtc_introspect_core._sessions import MIB
 from openrtc_introspect_core.wire import LeftBehind, SessionRow, Snapshot
 from openrtc_introspect_testing._backends import Backend, in_task
@@ -383,6 +384,7 @@ def test_what_is_too_dear_to_read_is_switched_off(
     assert (before.sessions[0].heap_mb, after.sessions[0].heap_mb) == (0.0, None)
     assert before.worker.notes == ["much"]
     assert [note for note in after.worker.notes if "heap_mb is switched off" in note] == after.worker.notes
+    assert flush(60.0)
     assert sum("heap_mb is switched off" in record.message for record in caplog.records) == 1
 
 

@@ -26,6 +26,7 @@ from openrtc_introspect_core import (
     read_blocks,
     read_snapshot,
 )
+from openrtc_introspect_core._log import flush
 from openrtc_introspect_testing._backends import Backend, in_task
 from openrtc_introspect_testing._clock import FakeClock
 
@@ -275,6 +276,7 @@ def test_exceptions_inside_our_own_never_reach_a_session(
 
     results, notes = virtually(main())
     assert results == ["done"] * 3
+    assert flush(60.0)
     assert len(notes) == len(caplog.records) == 2
     assert all("broken probe" in note for note in notes)
 
@@ -300,6 +302,7 @@ def test_failing_samples_switch_sampling_off_and_it_still_serves(
     snapshot = on_timed_loops(main())
     assert snapshot.worker.notes == ["sampling is switched off: OSError('no /proc')"]
     assert [row.session_id for row in snapshot.sessions] == ["a"]
+    assert flush(60.0)
     assert len(caplog.records) == 1
 
 

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from openrtc_introspect_core import AgentPool, PoolSession, Snapshot, StateError, read_snapshot
+from openrtc_introspect_core._log import flush
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 WITHIN_S = 60.0
@@ -63,6 +64,7 @@ def test_at_its_memory_limit_it_drains(
     snapshot = run_virtually(main())
     assert (snapshot.worker.draining, snapshot.sessions[0].status) == (True, "draining")
     assert snapshot.worker.notes == ["draining: memory reached 100 MiB, the limit is 100"]
+    assert flush(WITHIN_S)
     assert caplog.messages == ["pool worker drains: RSS is 100 MiB, memory_limit_mb is 100; it waits for 1 session"]
     assert (memory.pool.started, memory.pool.failed, memory.pool.active) == (1, 0, 0)
 
@@ -85,6 +87,7 @@ def test_at_80_percent_it_warns_once(
         return notes
 
     assert run_virtually(main()) == [0, 1, 1, 0, 1]
+    assert flush(WITHIN_S)
     assert caplog.messages == [
         "pool worker: RSS is 80 MiB, 80 % of memory_limit_mb, which is 100: it drains at the limit"
     ]
@@ -100,6 +103,7 @@ def test_the_memory_that_counts_is_the_process_s_own(run_virtually: Run, caplog:
     pool.add("agent", work, sessions=1)
     run_virtually(pool.serve())
     assert pool.started == 1
+    assert flush(WITHIN_S)
     assert [message for message in caplog.messages if "memory_limit_mb is 1;" in message]
 
 

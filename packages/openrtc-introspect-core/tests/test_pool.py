@@ -15,6 +15,7 @@ import anyio
 import pytest
 
 from openrtc_introspect_core import AgentPool, ArgumentError, PoolSession, StateError, _fork, current_session
+from openrtc_introspect_core._log import flush
 from openrtc_introspect_testing._backends import Backend
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -87,9 +88,29 @@ def test_a_failure_is_the_session_s_own(on_any_loop: Backend, caplog: pytest.Log
     good, bad, errored = on_any_loop(serving(pool, use))
     assert (good.state, bad.state, repr(bad.error)) == ("done", "errored", "ValueError('mine')")
     assert (pool.failed, errored) == (1, 1)
+    assert flush(60.0)
     (record,) = [record for record in caplog.records if record.name == "openrtc.pool"]
     assert "session job-bad of agent bad failed" in record.getMessage()
     assert record.exc_info
+
+
+@pytest.mark.parametrize("introspected", [True, False])
+def test_when_it_has_served_its_log_lines_are_out(
+    introspected: bool, on_any_loop: Backend, caplog: pytest.LogCaptureFixture
+) -> None:
+    """So that they stand before what its caller prints."""
+
+    async def fail(session: PoolSession) -> None:
+        pool.drain()
+        raise ValueError("mine")
+
+    async def main() -> Any:
+        await pool.serve()
+        return [message for message in caplog.messages if "agent bad failed" in message]
+
+    pool = AgentPool(enable_introspection=introspected, introspection={"socket_path": False})
+    pool.add("bad", fail, sessions=1)
+    assert len(on_any_loop(main())) == 1
 
 
 def test_sessions_asked_for_before_serving_start_with_it(virtually: Backend) -> None:
@@ -227,6 +248,7 @@ def test_what_does_not_end_in_time_while_it_drains_is_cancelled(
 
     states, took = run_virtually(main())
     assert (states, took) == (["done", "cancelled"], pytest.approx(6))
+    assert flush(60.0)
     assert "pool worker cancels 1 session, which did not end within 5 s" in caplog.text
 
 

@@ -33,6 +33,7 @@ from openrtc_introspect_core import (
     connect,
     read_snapshot,
 )
+from openrtc_introspect_core._log import flush
 
 pytestmark = pytest.mark.slow
 
@@ -186,6 +187,7 @@ def test_how_it_ended_is_told(run: Run, agents: Any, caplog: pytest.LogCaptureFi
     assert pool.failed == 3
     assert {row.error for row in snapshot.sessions} == {"ValueError: mine", "exit code 3", "killed by SIGKILL"}
     assert (snapshot.worker.started, snapshot.worker.errored, snapshot.worker.sessions) == (4, 3, 0)
+    assert flush(WITHIN_S)
     (record,) = [message for message in caplog.messages if "job-fail" in message]
     assert record.startswith("session job-fail of agent fail failed: ValueError: mine\nTraceback")
     assert 'in fail\n    raise ValueError("mine")' in record
@@ -253,6 +255,7 @@ def test_a_session_that_does_not_end_is_killed(
         return session.state, gone(pid)
 
     assert run_on_asyncio(serving(pool, use)) == ("cancelled", True)
+    assert flush(WITHIN_S)
     assert "session job-1 of agent hold did not end within 0.2 s of SIGTERM: its process is killed" in caplog.messages
 
 
@@ -288,6 +291,7 @@ def test_the_worker_says_that_it_is_in_process_mode(
     assert row.peak_mb >= row.mem_mb
     (note,) = worker.notes
     assert note.startswith("process mode: each session is a process of its own, so introspection is skipped")
+    assert flush(WITHIN_S)
     assert caplog.messages.count(f"pool apart: {note}") == 1
     assert (draining.worker.draining, draining.sessions[0].status) == (True, "draining")
 
@@ -322,6 +326,7 @@ def test_without_introspection_process_mode_serves_nothing(
         return session.state, pool.socket_path, list(runtime_dir.iterdir()), "openrtc-introspect" in names
 
     assert run_on_asyncio(serving(pool, use)) == ("done", None, [], False)
+    assert flush(WITHIN_S)
     assert caplog.messages == []
 
 

@@ -9,6 +9,7 @@ import anyio
 import pytest
 
 from openrtc_introspect_core import Introspector
+from openrtc_introspect_core._log import flush
 from openrtc_introspect_testing._backends import Backend, in_task
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -91,6 +92,7 @@ def test_a_failing_sampler_is_switched_off_and_told_once(
 
     (note,) = on_timed_loops(main())
     assert "the sampler is switched off: OSError('no')" in note
+    assert flush(60.0)
     assert len(caplog.records) == 1
 
 

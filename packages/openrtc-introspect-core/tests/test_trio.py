@@ -15,6 +15,7 @@ import trio
 from trio.testing import MockClock
 
 from openrtc_introspect_core import Introspector, StateError
+from openrtc_introspect_core._log import flush
 from openrtc_introspect_core.wire import TaskInfo
 
 DEADLINE_S = 30.0
@@ -111,6 +112,7 @@ def test_a_fault_of_ours_ends_the_metering_and_is_told(caplog: pytest.LogCapture
     notes, left = trio.run(main)
     assert notes == ["a Trio run is measured no more: OSError('no books')"]
     assert left == []
+    assert flush(60.0)
     assert [record.name for record in caplog.records] == ["openrtc.introspect"]
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import deque
 
 from ._clock import WallTime
+from ._log import QueuedLogger
 from ._sessions import Session
 from .wire._messages import Block, Delayed, Location
 
@@ -16,7 +16,7 @@ KEPT = 256
 LOG_INTERVAL_S = 1.0
 """At most one line per session in this time; the next one tells how many were left out."""
 
-logger = logging.getLogger("openrtc.introspect")
+logger = QueuedLogger("openrtc.introspect")
 
 
 class BlockLog:
@@ -29,6 +29,8 @@ class BlockLog:
         self._lock = threading.Lock()
         self._lines: dict[str | None, tuple[float, int]] = {}
         self.last_seq = 0
+        self.logged = True
+        """Whether each block has its line."""
 
     def record(
         self,
@@ -66,7 +68,8 @@ class BlockLog:
             )
             self._kept.append(block)
             self.last_seq = block.seq
-        self._log(block, end)
+        if self.logged:
+            self._log(block, end)
         return block
 
     def since(self, seq: int) -> list[Block]:
@@ -80,7 +83,7 @@ class BlockLog:
             self._lines[block.session_id] = (last, left_out + 1)
             return
         if len(self._lines) >= KEPT:  # ids of sessions long gone
-            self._lines = {key: line for key, line in self._lines.items() if now - line[0] < LOG_INTERVAL_S}
+            self._lines = {key: line for key, line in list(self._lines.items()) if now - line[0] < LOG_INTERVAL_S}
         self._lines[block.session_id] = (now, 0)
         where = _printable(f" at {block.location}") if block.location is not None else ""
         told = f"{block.cause}: {block.detail}" if block.detail else block.cause
@@ -96,4 +99,6 @@ class BlockLog:
 
 def _printable(text: str) -> str:
     """The text with what a terminal would act upon written out."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

@@ -6,6 +6,8 @@ import os
 import weakref
 from typing import Protocol
 
+from . import _log
+
 
 class Attached(Protocol):
     """Something that lets go of everything in a forked child."""
@@ -18,6 +20,7 @@ attached: weakref.WeakSet[Attached] = weakref.WeakSet()
 
 
 def _in_child() -> None:
+    _log.abandon_after_fork()  # first: the others may have something to log
     for each in list(attached):
         each.abandon_after_fork()
 

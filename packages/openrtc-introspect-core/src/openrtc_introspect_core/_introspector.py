@@ -32,7 +32,7 @@ from ._report import Reporter
 from ._running_loop import Loop, loop_to_attach, told
 from ._sampler import Sampler
 from ._scope import SessionScope
-from ._serving import CLOSE_WITHIN_S, OwnSocket, until_ended
+from ._serving import OwnSocket, until_ended, wait_until_ended
 from ._sessions import (
     Binding,
     SessionTable,
@@ -332,10 +332,13 @@ class Introspector:
         _fork.attached.add(self)
 
     def close(self) -> None:
-        """Detaches and leaves no trace. Waits for its threads, at most two seconds. Idempotent."""
+        """Detaches and leaves no trace. Idempotent.
+
+        Waits for its threads, and for what it logged to be handled, at most two seconds in all.
+        """
         threads = self._begin_closing()
-        for thread in threads:
-            thread.join(CLOSE_WITHIN_S)
+        if threads:
+            wait_until_ended(threads)
         self._close_usage()
 
     async def aclose(self) -> None:

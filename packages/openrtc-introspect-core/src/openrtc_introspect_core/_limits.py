@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 from collections.abc import Callable
 from typing import Protocol
@@ -10,7 +9,9 @@ from typing import Protocol
 import anyio
 import anyio.abc
 
-logger = logging.getLogger("openrtc.pool")
+from ._log import QueuedLogger
+
+logger = QueuedLogger("openrtc.pool")
 
 WARN_AT = 0.8
 """Of the memory limit."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
+from ._log import QueuedLogger
 
-logger = logging.getLogger("openrtc.introspect")
+logger = QueuedLogger("openrtc.introspect")
 
 
 class Notes:

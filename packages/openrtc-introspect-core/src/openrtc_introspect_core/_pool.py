@@ -8,7 +8,6 @@ await pool.serve()                           # or pool.run(), which brings loop 
 
 from __future__ import annotations
 
-import logging
 import signal
 import threading
 import uuid
@@ -25,10 +24,12 @@ from ._errors import ArgumentError, SessionFailed, StateError
 from ._hosting import Agent, Entrypoint, InLoop, Place, PoolSession
 from ._introspector import Introspector
 from ._limits import end_on_signals, keep_memory_limit, sessions
+from ._log import QueuedLogger
+from ._serving import until_ended
 from ._sessions import check_metadata, check_text
 from .wire._messages import Isolation
 
-logger = logging.getLogger("openrtc.pool")
+logger = QueuedLogger("openrtc.pool")
 
 
 class AgentPool:
@@ -36,7 +37,8 @@ class AgentPool:
 
     isolation: "coroutine": sessions are tasks of one loop. "process": each is a process of its own, and
         introspection is skipped; entrypoints and metadata must be picklable.
-    enable_introspection: False starts no thread, no socket, and replaces no method.
+    enable_introspection: False starts no thread, no socket, and replaces no method; only a log line leaves
+        from a thread of its own.
     slow_session_threshold_ms: see Introspector.
     memory_limit_mb: MiB of RSS at which the pool drains, with a warning at 80 %; 0: none. In process mode
         it is that of all processes together.
@@ -196,6 +198,7 @@ class AgentPool:
         finally:
             self._draining = True
             self._abandon_waiting()
+        await until_ended(())  # what it logged is out before its caller goes on
 
     async def _serve(self, handle_signals: bool, task_status: anyio.abc.TaskStatus[None]) -> None:
         async with anyio.create_task_group() as watchers:

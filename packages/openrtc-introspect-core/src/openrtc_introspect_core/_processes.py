@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import multiprocessing
 import os
 import pickle
@@ -32,10 +31,11 @@ from . import _child
 from ._child import HELD_BACK, Order, Outcome
 from ._errors import ArgumentError, SessionFailed
 from ._hosting import Entrypoint, PoolSession, check_entrypoint
+from ._log import QueuedLogger
 from ._process_report import ProcessReport
 from ._sessions import MIB
 
-logger = logging.getLogger("openrtc.pool")
+logger = QueuedLogger("openrtc.pool")
 
 NOTE = "process mode: each session is a process of its own, so introspection is skipped; cpu and mem are its process's"
 

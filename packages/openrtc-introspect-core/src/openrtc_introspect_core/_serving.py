@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from . import _log
 from .wire._endpoint import file_identity, open_listener
 
 CLOSE_WITHIN_S = 2.0
@@ -34,12 +35,27 @@ class Ending(Protocol):
 
     def is_alive(self) -> bool: ...
 
+    def join(self, timeout_s: float) -> None: ...
+
+
+def wait_until_ended(threads: Sequence[Ending]) -> None:
+    """Waits for them, and for what was logged until then to be handled: at most two seconds in all."""
+    deadline = time.monotonic() + CLOSE_WITHIN_S
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    _log.flush(max(0.0, deadline - time.monotonic()))
+
 
 async def until_ended(threads: Sequence[Ending]) -> None:
-    """Waits for them, at most two seconds, without holding the loop meanwhile."""
+    """As `wait_until_ended`, without holding the loop meanwhile."""
     import anyio
 
     deadline = time.monotonic() + CLOSE_WITHIN_S
-    with anyio.CancelScope(shield=True):
-        while any(thread.is_alive() for thread in threads) and time.monotonic() < deadline:  # noqa: ASYNC110
+
+    async def until(pending: Sequence[Ending]) -> None:
+        while any(each.is_alive() for each in pending) and time.monotonic() < deadline:  # noqa: ASYNC110
             await anyio.sleep(0.001)  # threads end without telling a loop
+
+    with anyio.CancelScope(shield=True):
+        await until(threads)
+        await until([_log.flushing()])

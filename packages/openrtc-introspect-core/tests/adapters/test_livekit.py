@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from openrtc_introspect_core import ArgumentError, SessionRow, current_session
+from openrtc_introspect_core._log import flush
 from openrtc_introspect_core.adapters.livekit import Jobs, introspected, metadata_of
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -166,6 +167,7 @@ def test_a_job_that_cannot_be_measured_runs(run_on_asyncio: Run, caplog: pytest.
     with caplog.at_level(logging.WARNING):
         run_on_asyncio(entrypoint(FakeContext("")))  # no id that a session could have
     assert ran == [""]
+    assert flush(60.0)
     assert "introspection of voice: job  runs unmeasured: session_id must have 1 to 256 characters" in caplog.text
 
 

@@ -19,16 +19,16 @@ from __future__ import annotations
 
 import functools
 import json
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any, Protocol
 
+from .._log import QueuedLogger
 from .._scope import SessionScope
 from .._sessions import MAX_NAME, Session
 from ._process import ProcessIntrospector
 
-logger = logging.getLogger("openrtc.introspect")
+logger = QueuedLogger("openrtc.introspect")
 
 
 class Job(Protocol):

@@ -13,16 +13,16 @@ everything they create later is bound with them. What they did before that is of
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from .._log import QueuedLogger
 from .._scope import SessionScope
 from .._sessions import MAX_NAME
 from .._tasks import context_of
 from ._process import ProcessIntrospector
 
-logger = logging.getLogger("openrtc.introspect")
+logger = QueuedLogger("openrtc.introspect")
 
 
 class Observer:

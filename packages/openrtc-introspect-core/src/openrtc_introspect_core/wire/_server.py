@@ -17,7 +17,6 @@ What a client does costs its own connection only:
 from __future__ import annotations
 
 import contextlib
-import logging
 import math
 import select
 import socket
@@ -29,6 +28,7 @@ from typing import TypeVar
 import anyio
 import anyio.abc
 
+from .._log import QueuedLogger
 from ._endpoint import may_connect, peer_uid, unread_bytes
 from ._framing import LineBuffer, LineTooLong, RequestError, decode_request, encode
 from ._messages import (
@@ -48,7 +48,7 @@ from ._messages import (
 )
 from ._source import REST, Message, SharedSnapshot, Source
 
-logger = logging.getLogger("openrtc.introspect")
+logger = QueuedLogger("openrtc.introspect")
 
 _TURN_S = 0.0001
 """What a turn costs beside its work: waking up, system calls."""
@@ -138,8 +138,8 @@ class Server:
             await connection.run()
         except* OSError:
             pass  # the client's loss
-        except* Exception:
-            logger.exception("introspection of %s: a client's connection failed", self.hello.worker)
+        except* Exception as errors:
+            logger.error("introspection of %s: a client's connection failed", self.hello.worker, exc_info=errors)
         finally:
             self._connections.pop(connection, None)
 

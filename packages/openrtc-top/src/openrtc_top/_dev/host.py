@@ -81,6 +81,8 @@ class DevHost:
         self._agents: dict[str, FileAgent] = {}
         self._stamps = found.stamps
         self._numbers = count()
+        self._ended = False
+        """Whether all sessions have, and none will come."""
         for name, (path, entrypoint) in found.agents.items():
             self._add(path, name, entrypoint)
 
@@ -103,6 +105,8 @@ class DevHost:
 
     async def _serve(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
         await self.pool.serve(handle_signals=True, task_status=task_status)
+        if self._ended:  # told here, behind what the pool has logged of them
+            self._tell(f"all sessions have ended: {self.pool.started} started, {self.pool.failed} failed")
         self._group.cancel_scope.cancel()
 
     # --- sessions ---------------------------------------------------------------------------------
@@ -137,7 +141,7 @@ class DevHost:
         if self.plan.reload:
             self._tell("all sessions have ended; a change of a file starts its agent again")
         else:
-            self._tell(f"all sessions have ended: {self.pool.started} started, {self.pool.failed} failed")
+            self._ended = True
             self.pool.drain()
 
     async def _keep_one(self, agent: FileAgent, tenant: str | None) -> None:
