@@ -8,6 +8,7 @@ import sys
 import tempfile
 import textwrap
 import threading
+import tracemalloc
 from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
 from pathlib import Path
@@ -455,3 +456,63 @@ def test_blocks_are_read_from_another_thread_too(on_any_loop: Backend, runtime_d
     assert ([block.seq for block in newer.blocks], newer.last_seq) == ([3], 3)
     with pytest.raises(ArgumentError, match="since must be 0 or more, got -1"):
         read_blocks("/nowhere", since=-1)
+
+
+def broken(*arguments: Any, **options: Any) -> None:
+    raise LookupError("not today")
+
+
+PARTS: dict[str, Callable[[Introspector, Any], tuple[Any, str]]] = {
+    "the loop's factory": lambda introspector, loop: (loop, "set_task_factory"),
+    "the loop itself": lambda introspector, loop: (loop, "is_closed"),
+    "the hook": lambda introspector, loop: (introspector._loops[0].hook, "detach"),
+    "what older tasks' steps go through": lambda introspector, loop: (introspector._loops[0].hook._adopted, "clear"),
+    "the executor": lambda introspector, loop: (introspector._loops[0], "_unwrap_executor"),
+    "the watchdog": lambda introspector, loop: (introspector._watchdog, "unwatch"),
+    "collections": lambda introspector, loop: (introspector._collections, "detach"),
+    "memory": lambda introspector, loop: (introspector._heap, "stop"),
+    "the socket": lambda introspector, loop: (introspector._socket, "remove"),
+    "a thread's usage": lambda introspector, loop: (introspector._loops[0]._usage, "close"),
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_what_cannot_be_let_go_of_keeps_the_rest_from_nothing(
+    part: str, runtime_dir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Closing goes on, raises nothing, notes it once with its traceback, and can be called again."""
+
+    async def main() -> Any:
+        loop: Any = asyncio.get_running_loop()
+        introspector = Introspector(memory="traced", slow_session_threshold_ms=60_000)
+        introspector.attach()
+        with introspector.session("job-1", agent_name="test"):
+            await asyncio.create_task(asyncio.sleep(0))
+        owner, name = PARTS[part](introspector, loop)
+        monkeypatch.setattr(owner, name, broken)
+        await introspector.aclose()
+        introspector.close()
+        monkeypatch.undo()
+        touched = {name for name in ("run_forever", "run_in_executor", "call_soon") if name in vars(loop)}
+        if "select" in vars(loop._selector):
+            touched.add("select")
+        if loop.get_task_factory() is not None:
+            touched.add("factory")
+        return touched, introspector.snapshot().worker.notes
+
+    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+        touched, notes = runner.run(main())
+    tracing = tracemalloc.is_tracing()
+    tracemalloc.stop()
+    assert touched == {
+        "the loop's factory": {"factory"},
+        "the loop itself": {"factory"},
+        "the hook": {"factory", "run_forever", "select"},
+        "the executor": {"run_in_executor"},
+    }.get(part, set())
+    assert tracing == (part == "memory")
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("openrtc")]
+    assert (list(runtime_dir.iterdir()) == []) == (part != "the socket")
+    assert [note for note in notes if "could not be let go of altogether: LookupError('not today')" in note]
+    logged = [record for record in caplog.records if "let go of" in record.message]
+    assert [record.exc_info is not None for record in logged] == [True]

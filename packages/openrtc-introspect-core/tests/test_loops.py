@@ -7,6 +7,7 @@ import gc
 import tempfile
 import threading
 import time
+import weakref
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -329,6 +330,44 @@ def test_nothing_is_kept_of_a_loop_that_was_let_go_of(run_on_asyncio: Run) -> No
             return before, closed == [gone], len(introspector._gone)
 
     assert run_on_asyncio(main()) == ([], True, 0)
+
+
+@pytest.mark.parametrize("cpu", ["exact", "sampled"])
+def test_the_tasks_of_a_closed_loop_are_freed_at_once_and_the_loop_once_it_is_let_go_of(cpu: Any) -> None:
+    """While the introspector lives, and although the watchdog has seen them block the loop."""
+
+    class Thing:
+        pass
+
+    introspector = Introspector(socket_path=False, cpu=cpu, slow_session_threshold_ms=5)
+    left: list[weakref.ref[Any]] = []
+
+    async def main() -> None:
+        introspector.attach()
+        thing = Thing()
+
+        async def blocks() -> None:
+            held = thing
+            time.sleep(0.05)
+            del held
+
+        def called(held: Thing) -> None:
+            time.sleep(0.05)
+
+        with introspector.session("a", agent_name="test"):
+            task = asyncio.create_task(blocks())
+            never_done = asyncio.create_task(asyncio.Event().wait())
+            await task
+        asyncio.get_running_loop().call_soon(called, thing)
+        await asyncio.sleep(0.001)
+        left.extend(map(weakref.ref, (thing, task, never_done, asyncio.current_task(), asyncio.get_running_loop())))
+
+    asyncio.run(main())
+    gc.collect()
+    assert [each() for each in left[:-1]] == [None] * 4
+    assert len(introspector.blocks()) >= 2
+    wait_until(lambda: gc.collect() >= 0 and left[-1]() is None)
+    introspector.close()
 
 
 def test_what_a_step_costs_is_measured_once_for_a_kind_of_loop(

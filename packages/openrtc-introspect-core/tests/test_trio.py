@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import queue
 import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import Callable, Coroutine
+import weakref
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
@@ -175,6 +178,230 @@ def test_a_run_is_detached_from_by_its_token_and_from_another_thread() -> None:
             return session.busy, session.loop
 
     assert trio.run(main) == (0.0, None)
+
+
+# --- how a run ends ----------------------------------------------------------------------------------
+
+
+class Guest:
+    """A Trio run whose host is a queue of what to call: one that can drop it."""
+
+    def __init__(self, main: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        self.outcome: Any = None
+        self._todo: queue.Queue[Callable[[], object]] = queue.Queue()
+        trio.lowlevel.start_guest_run(main, run_sync_soon_threadsafe=self._todo.put, done_callback=self._done)
+
+    def _done(self, outcome: Any) -> None:
+        self.outcome = outcome
+
+    def run(self, until: Callable[[], bool]) -> None:
+        while not until():
+            self._todo.get(timeout=DEADLINE_S)()
+
+
+wrecks = pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning", "ignore:Trio guest run got abandoned"
+)
+
+
+async def turn_for_ever() -> None:
+    """Its host always has the run's next turn: none waits for events in a thread, which would keep the run."""
+    while True:
+        await trio.sleep(0)
+
+
+@pytest.fixture
+def wreck() -> Iterator[None]:
+    """What a run that crashed or was dropped leaves is freed right here: its tasks complain, as without us."""
+    yield
+    collect()
+
+
+def collect() -> None:
+    """A run that is freed in its middle takes several rounds: its generator, then its tasks, then what they held."""
+    for _ in range(5):
+        gc.collect()
+
+
+def our_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("openrtc")]
+
+
+@wrecks
+def test_closing_after_a_guest_run_that_crashed_ends_everything(wreck: None, caplog: pytest.LogCaptureFixture) -> None:
+    """Trio has closed what wakes the run by then, and its token was not told. No fault of ours, so none is noted."""
+    introspector = Introspector(socket_path=False)
+    sessions: list[Any] = []
+
+    async def main() -> None:
+        introspector.attach()
+        with introspector.session("a", agent_name="test") as session:
+            sessions.append(session)
+            trio._core._run.GLOBAL_RUN_CONTEXT.runner.runq = "no queue"  # type: ignore[assignment]
+            await trio.sleep(1)
+
+    guest = Guest(main)
+    guest.run(until=lambda: guest.outcome is not None)
+    with pytest.raises(trio.TrioInternalError):
+        guest.outcome.unwrap()
+    introspector.close()
+    assert our_threads() == []
+    introspector.close()
+    assert sessions[0].steps >= 1
+    assert (introspector.snapshot().worker.notes, caplog.records) == ([], [])
+
+
+@wrecks
+def test_closing_after_a_guest_run_that_was_dropped_ends_everything(wreck: None) -> None:
+    """By its host, in the middle: the run ends once nobody has it any more."""
+    introspector = Introspector(socket_path=False)
+    attached: list[bool] = []
+
+    async def main() -> None:
+        introspector.attach()
+        attached.append(True)
+        with introspector.session("a", agent_name="test"):
+            await turn_for_ever()
+
+    guest = Guest(main)
+    guest.run(until=lambda: bool(attached))
+    del guest
+    collect()
+    ended = introspector._loops[0].hook.ended()
+    introspector.close()
+    introspector.close()
+    assert (ended, our_threads()) == (True, [])
+
+
+@wrecks
+def test_closing_while_a_guest_run_is_stuck_ends_everything(wreck: None) -> None:
+    """Its host has it yet, and does not continue it."""
+    introspector = Introspector(socket_path=False)
+    attached: list[bool] = []
+
+    async def main() -> None:
+        introspector.attach()
+        attached.append(True)
+        await turn_for_ever()
+
+    guest = Guest(main)
+    guest.run(until=lambda: bool(attached))
+    closing = threading.Thread(target=introspector.close)
+    closing.start()
+    closing.join(DEADLINE_S)
+    assert (closing.is_alive(), our_threads()) == (False, [])
+
+
+def test_what_a_token_raises_keeps_nobody_from_closing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it is, and from whatever thread: the threads end, the scope is left, nothing is raised."""
+
+    def broken(*arguments: Any, **options: Any) -> None:
+        raise OSError(9, "Bad file descriptor")
+
+    async def main() -> Any:
+        introspector = Introspector(socket_path=False)
+        introspector.attach()
+        scope = introspector.session("a", agent_name="test")
+        session = scope.__enter__()
+        monkeypatch.setattr(trio.lowlevel.TrioToken, "run_sync_soon", broken)
+
+        def elsewhere() -> None:
+            scope.__exit__(None, None, None)
+            introspector.close()
+            introspector.close()
+
+        thread = threading.Thread(target=elsewhere)
+        thread.start()
+        thread.join(DEADLINE_S)
+        monkeypatch.undo()
+        return thread.is_alive(), session.tasks, session.ended
+
+    assert trio.run(main) == (False, 0, True)
+    assert our_threads() == []
+
+
+def test_what_cannot_be_let_go_of_from_elsewhere_never_reaches_the_run(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Trio would cancel all tasks for an error of what it was asked to call. It is noted, with its traceback."""
+
+    def broken(self: Any) -> None:
+        raise LookupError("no books")
+
+    async def main() -> Any:
+        introspector = Introspector(socket_path=False)
+        introspector.attach()
+        monkeypatch.setattr(type(introspector._loops[0].hook), "_forget_tasks", broken)
+        await trio.to_thread.run_sync(introspector.close)
+        with trio.fail_after(DEADLINE_S):
+            while not caplog.records:
+                await trio.sleep(0.001)
+        monkeypatch.undo()  # after the run it is called as well
+        return instruments(), introspector.snapshot().worker.notes
+
+    left, notes = trio.run(main)
+    assert left == []
+    assert [note for note in notes if "LookupError('no books')" in note] == notes != []
+    assert [record.exc_info is not None for record in caplog.records] == [True] * len(caplog.records)
+
+
+def test_a_finished_run_and_its_tasks_are_freed_while_the_introspector_lives() -> None:
+    """As without us; what the run's sessions did can be read on."""
+
+    class Thing:
+        pass
+
+    introspector = Introspector(socket_path=False)
+    left: list[weakref.ref[Any]] = []
+
+    async def main() -> None:
+        introspector.attach()
+        thing = Thing()
+
+        async def system() -> None:
+            held = thing
+            await trio.sleep(0)
+            del held
+
+        trio.lowlevel.spawn_system_task(system)
+        with introspector.session("a", agent_name="test"):
+            await trio.sleep(0.01)
+        runner = trio._core._run.GLOBAL_RUN_CONTEXT.runner
+        left.extend(map(weakref.ref, (thing, runner, trio.lowlevel.current_root_task(), trio.lowlevel.current_task())))
+        trio.lowlevel.current_task().custom_sleep_data = thing
+
+    trio.run(main)
+    gc.collect()
+    alive = [each() for each in left]
+    steps = introspector._loops[0].ledger.totals(introspector._loops[0].ledger.standing())[1]
+    introspector._tick(introspector._clock())
+    worker = introspector.snapshot().worker
+    introspector.close()
+    assert alive == [None] * 4
+    assert (steps >= 1, worker.started, worker.notes) == (True, 1, [])
+
+
+@wrecks
+def test_tasks_that_never_end_since_their_run_crashed_are_counted_no_more(wreck: None) -> None:
+    """A session that lives on elsewhere has none of them."""
+    introspector = Introspector(socket_path=False)
+    sessions: list[Any] = []
+
+    async def main() -> None:
+        introspector.attach()
+        sessions.append(introspector.session("a", agent_name="test").__enter__())
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            await trio.sleep(0)
+            sessions.append(sessions[0].tasks)
+            trio._core._run.GLOBAL_RUN_CONTEXT.runner.runq = "no queue"  # type: ignore[assignment]
+            await trio.sleep(1)
+
+    with pytest.raises(trio.TrioInternalError):
+        trio.run(main)
+    gc.collect()
+    introspector.close()
+    assert (sessions[1], sessions[0].tasks) == (2, 1)  # the scope's own is counted until it is left
 
 
 def test_what_is_no_loop_of_this_thread_is_refused() -> None:

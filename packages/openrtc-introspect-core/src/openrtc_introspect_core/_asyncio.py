@@ -15,6 +15,7 @@ import asyncio
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from contextvars import Context
 from types import CodeType, FrameType, MethodType
 from typing import Any
@@ -88,12 +89,14 @@ class AsyncioHook(LoopHook):
         if not self._attached:
             return
         self._attached = False
-        self._creation.detach()
-        for each in self._replaced:
-            each.put_back()
-        self._replaced.clear()
-        self._adopted.clear()
-        self._on_its_thread(self._detach_here)
+        with ExitStack() as parts:  # each is given back, whatever the others raise
+            parts.callback(self._on_its_thread, self._detach_here)
+            parts.callback(self._greenlets.stop)
+            parts.callback(self._adopted.clear)
+            for each in self._replaced:
+                parts.callback(each.put_back)
+            self._replaced.clear()
+            parts.callback(self._creation.detach)
 
     def _detach_here(self) -> None:
         self._greenlets.stop()
@@ -122,7 +125,11 @@ class AsyncioHook(LoopHook):
         if threading.get_ident() == self.thread_id or not self.loop.is_running():
             change()
         else:
-            self.loop.call_soon_threadsafe(change, context=Context())
+            try:
+                self.loop.call_soon_threadsafe(self._safely, change, context=Context())
+            except RuntimeError:
+                if not self.loop.is_closed():  # closed meanwhile, it has nothing left to change
+                    raise
 
     # --- tasks -----------------------------------------------------------------------------------
 
@@ -199,16 +206,17 @@ class AsyncioHook(LoopHook):
         task = asyncio.current_task(self.loop)
         return self.tags.get(task) if task is not None else None
 
-    def seen_running(self, end: FrameType | None) -> Any:
+    def seen_running(self, end: FrameType | None) -> tuple[Session | None, str | None]:
         running, left_out = self.ledger.running, self.ledger.left_out
         if running is None or running is left_out:  # or another introspector has metered it, or has left it metered
             while end is not None and end.f_code is not HANDLE_RUN:
                 end = end.f_back
         if end is not None and end.f_code is HANDLE_RUN:
-            return end.f_locals.get("self")
-        return asyncio.current_task(self.loop) if running is left_out else None
+            return self._whose(end.f_locals.get("self"))
+        return self._whose(asyncio.current_task(self.loop) if running is left_out else None)
 
-    def whose(self, seen: Any) -> tuple[Session | None, str | None]:
+    def _whose(self, seen: Any) -> tuple[Session | None, str | None]:
+        """(session, task's name) of a task, or of a loop's handle."""
         if isinstance(seen, asyncio.Task):
             return self._session_of(seen), name_of(seen)
         context = getattr(seen, "_context", None)

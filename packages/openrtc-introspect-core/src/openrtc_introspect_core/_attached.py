@@ -68,7 +68,6 @@ class AttachedLoop:
             on_stall=self._loop_stalled,
             on_fault=lambda problem, error: notes.add("tagging", problem, error),
         )
-        self._loop = loop
         self._heap = heap
         self._reader: Reader | None = None
         self._thread_work = thread_work
@@ -122,30 +121,33 @@ class AttachedLoop:
         """Seconds that metering has cost here, where steps count for `steps`."""
         return spent(self.ledger, steps, self.step_cost)
 
-    def attach(self) -> None:
+    def attach(self, loop: Loop) -> None:
+        """Attaches to the loop that it was made for, of which nothing but the hook knows otherwise."""
         if self._heap is not None and self._heap.on:
             self.ledger.in_use = self._reader = self._heap.reader()
         self.hook.attach()
-        self._unwrap_executor = self._thread_work.wrap(self._loop, self.ledger)
+        self._unwrap_executor = self._thread_work.wrap(loop, self.ledger)
         self.times.begin()
 
     def detach(self) -> None:
-        """Gives back what was touched; nobody watches it any more. From any thread. Idempotent."""
-        self.hook.detach()
-        self.ledger.in_use = None
-        if self._heap is not None and self._reader is not None:
-            self._heap.retire(self._reader)
-        unwrap, self._unwrap_executor = self._unwrap_executor, None
-        if unwrap is not None:
-            unwrap()
-        if self._sampler is not None:
-            self._sampler.unwatch(self.hook)
-        if self._watchdog is not None and self.watch is not None:
-            self._watchdog.unwatch(self.watch)
+        """Gives back what was touched; nobody watches it any more. From any thread. Idempotent. Raises nothing."""
+        with self._notes.letting_go(self.name) as parts:
+            if self._watchdog is not None and self.watch is not None:
+                parts.callback(self._watchdog.unwatch, self.watch)
+            if self._sampler is not None:
+                parts.callback(self._sampler.unwatch, self.hook)
+            unwrap, self._unwrap_executor = self._unwrap_executor, None
+            if unwrap is not None:
+                parts.callback(unwrap)
+            if self._heap is not None and self._reader is not None:
+                parts.callback(self._heap.retire, self._reader)
+            parts.callback(setattr, self.ledger, "in_use", None)
+            parts.callback(self.hook.detach)
 
     def close(self) -> None:
-        """Once nobody reads its thread's usage any more."""
-        self._usage.close()
+        """Once nobody reads its thread's usage any more. Idempotent. Raises nothing."""
+        with self._notes.letting_go(self.name) as parts:
+            parts.callback(self._usage.close)
 
     def cpu_s(self) -> float | None:
         """CPU seconds of its thread since it was attached, or until that ended. None: not to be had."""

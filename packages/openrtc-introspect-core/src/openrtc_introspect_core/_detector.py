@@ -183,7 +183,7 @@ class Detector:
         """(session, task's name) of what most looks found running outside of metered steps."""
         if incident is None or not incident.running:
             return None, None
-        owners = [self._hook.whose(seen) for seen in incident.running]
+        owners = list(incident.running)
         most = max(owners, key=owners.count)
         return most if owners.count(most) >= MOST * len(owners) else (None, None)
 

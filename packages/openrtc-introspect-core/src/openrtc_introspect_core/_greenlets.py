@@ -48,11 +48,15 @@ class GreenletSteps:
             self._before = greenlet.settrace(self._traced)
 
     def stop(self) -> None:
-        """Follow them no more. A trace function that someone has set since stays."""
+        """Follow them no more. From any thread; from the loop's own, the trace function goes as well.
+
+        One that someone has set since stays.
+        """
         self._on = False
-        greenlet, self._greenlet = self._greenlet, None
+        greenlet = self._greenlet
         if greenlet is not None and greenlet.gettrace() == self._traced:
             greenlet.settrace(self._before)
+            self._greenlet = None
 
     def _traced(self, event: str, switch: tuple[Any, Any]) -> None:
         if self._on:

@@ -80,7 +80,7 @@ class LoopHook(ABC):
 
     @abstractmethod
     def detach(self) -> None:
-        """Gives back what was touched. From any thread."""
+        """Gives back each thing that was touched, and then raises what kept it from that. From any thread."""
 
     @abstractmethod
     def loses_tasks(self) -> bool:
@@ -121,12 +121,11 @@ class LoopHook(ABC):
         """The session whose task runs, where steps are not metered. From any thread."""
 
     @abstractmethod
-    def seen_running(self, end: FrameType | None) -> Any:
-        """What runs now, for `whose`; `end` is the frame of one of `ends`. Cheap, and from any thread."""
+    def seen_running(self, end: FrameType | None) -> tuple[Session | None, str | None]:
+        """(session, task's name) of what runs now outside of metered steps; `end` is the frame of one of `ends`.
 
-    @abstractmethod
-    def whose(self, seen: Any) -> tuple[Session | None, str | None]:
-        """(session, task's name) of what `seen_running` has seen."""
+        Cheap, and from any thread. Not the task itself: what is seen is kept, and would keep the task alive.
+        """
 
     @abstractmethod
     def sessions_live(self, some: bool) -> None:
@@ -181,6 +180,13 @@ class LoopHook(ABC):
                 then(found)
         except Exception as error:
             self._on_fault(f"what waited for a block could not be booked: {error!r}", error)
+
+    def _safely(self, change: Callable[[], None]) -> None:
+        """Called by the loop: what it raises is no error of the loop's."""
+        try:
+            change()
+        except Exception as error:
+            self._on_fault(f"what was to be changed on the loop's thread could not be: {error!r}", error)
 
     def _moved_here(self) -> None:
         self.thread, self.thread_id = threading.current_thread(), threading.get_ident()

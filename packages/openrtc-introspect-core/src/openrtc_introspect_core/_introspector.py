@@ -227,7 +227,7 @@ class Introspector:
             notes=self._notes,
         )
         try:
-            loop.attach()
+            loop.attach(target)
         except BaseException:
             loop.detach()
             loop.close()
@@ -353,19 +353,21 @@ class Introspector:
             return []
         self._closed = True
         _fork.attached.discard(self)
-        self._detach_all()
         threads = [*self._threads, self._service]
-        for thread in threads:
-            thread.stop()
-        self._close_socket()
+        with self._notes.letting_go(self.name) as parts:
+            parts.callback(self._close_socket)
+            for thread in threads:
+                parts.callback(thread.stop)
+            parts.callback(self._detach_all)
         return threads
 
     def _detach_all(self) -> None:
-        for loop in tuple(self._loops):
-            loop.detach()
-        if self._heap is not None:
-            self._heap.stop()
-        self._collections.detach()
+        with self._notes.letting_go(self.name) as parts:
+            parts.callback(self._collections.detach)
+            if self._heap is not None:
+                parts.callback(self._heap.stop)
+            for loop in reversed(self._loops):
+                parts.callback(loop.detach)
 
     def _close_usage(self) -> None:
         for loop in (*self._loops, *(loop for _, loop in self._gone)):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
 from ._log import QueuedLogger
 
 logger = QueuedLogger("openrtc.introspect")
@@ -33,6 +36,18 @@ class Notes:
         if probe not in self._notes:
             self._notes[probe] = problem
             logger.warning("introspection of %s: %s", self._worker, problem, exc_info=error)
+
+    @contextmanager
+    def letting_go(self, whose: str) -> Iterator[ExitStack]:
+        """Let go of parts of `whose`, the last added first, each whatever the others raise.
+
+        What they raise is noted with its traceback, and raised no further.
+        """
+        try:
+            with ExitStack() as parts:
+                yield parts
+        except Exception as error:
+            self.add("detach", f"{whose} could not be let go of altogether: {error!r}", error)
 
     def told(self) -> list[str]:
         limits = (text for probe, text in self._limits.items() if probe not in self._notes)

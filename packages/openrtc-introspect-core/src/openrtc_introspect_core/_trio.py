@@ -5,15 +5,20 @@ its context: that is all that exact books need, so nothing is wrapped and no tim
 that raises is removed by Trio; this one never raises: its fault is noted, and it takes itself off.
 
 What Trio does not tell is read from its run loop, as asyncio's queues are: which tasks wait their turn.
+
+A run that is over is freed as without us, while its accounts stay readable: the run, its token and its root
+task are referenced weakly, and no task is kept beyond the run.
 """
 
 from __future__ import annotations
 
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from types import CodeType, FrameType
+from contextlib import ExitStack, suppress
+from contextvars import Context
+from types import CodeType, FrameType, SimpleNamespace
 from typing import Any
 
 import trio
@@ -48,11 +53,12 @@ class TrioHook(LoopHook):
         if not _runs_in(token):
             raise StateError("this token is of a Trio run in another thread, or of one that is over: attach inside")
         super().__init__(ledger, meter=meter, on_stall=on_stall, on_fault=on_fault)
-        self.token = token
-        self.root = trio.lowlevel.current_root_task()
+        self._token = weakref.ref(token)
+        root = trio.lowlevel.current_root_task()
+        self._root: Callable[[], Task | None] = weakref.ref(root) if root is not None else _none
         runner = getattr(trio_run.GLOBAL_RUN_CONTEXT, "runner", None)
-        self.victims = self._tasks_of_run = TasksOfRun(runner, ledger.binding)
-        self._runner: Any = runner
+        self._runner: Callable[[], Any] = weakref.ref(runner) if runner is not None else _none
+        self.victims = self._tasks_of_run = TasksOfRun(self._runner, ledger.binding)
         self.stepping: Task | None = None
         """The task whose step runs."""
         self._binding = ledger.binding
@@ -85,32 +91,52 @@ class TrioHook(LoopHook):
         self._on_its_thread(self._remove)
 
     def _remove(self) -> None:
-        self._end_step()
-        self.stepping = None
+        with ExitStack() as parts:  # each is let go of, whatever the others raise
+            parts.callback(self._forget_tasks)
+            if not self._over:
+                parts.callback(self._remove_instrument)
+            parts.callback(self._end_step)
+
+    def _remove_instrument(self) -> None:
         with suppress(KeyError):
             trio.lowlevel.remove_instrument(self)  # type: ignore[arg-type]
 
+    def _forget_tasks(self) -> None:
+        self.stepping = None
+        self.after_block = None
+        self._tagged.clear()
+        self._ready_before.clear()
+
     def _on_its_thread(self, change: Callable[[], None]) -> None:
-        if self.runs_here():
-            change()
-        else:
-            with suppress(trio.RunFinishedError):
-                self.token.run_sync_soon(change)
+        """Does it now, where the run is over or runs here, or else as soon as the run gets to it."""
+        token = self._token()
+        if token is None:
+            self._over = True
+        elif not self._over and not self.runs_here():
+            try:
+                token.run_sync_soon(self._safely, change)
+                return
+            except Exception:
+                # The run has ended, and not always as its token knows: an error of Trio's own closes the
+                # socket that wakes the run, and the token is told nothing.
+                self._over = True
+        change()
 
     def loses_tasks(self) -> bool:
         return False
 
     def is_loop(self, loop: Any) -> bool:
-        return self.token is loop
+        return self._token() is loop
 
     def runs(self) -> bool:
         return not self._over
 
     def ended(self) -> bool:
-        return self._over or not self.thread.is_alive()
+        return self._over or self._token() is None or not self.thread.is_alive()
 
     def runs_here(self) -> bool:
-        return threading.get_ident() == self.thread_id and _runs_in(self.token)
+        token = self._token()
+        return threading.get_ident() == self.thread_id and token is not None and _runs_in(token)
 
     # --- what Trio calls -------------------------------------------------------------------------
 
@@ -199,14 +225,20 @@ class TrioHook(LoopHook):
             self._fail(error)
 
     def after_run(self) -> None:
-        self._end_step()
+        """The run is over, maybe by an error of Trio's own, or dropped by its host in the middle."""
         self._over = True
-        self.busy_since = None
-        self.waiting_since = self.ledger.clock()
+        try:
+            self.waiting_since = self.ledger.clock()
+            self.busy_since = None
+            for account in self._tagged.values():  # of tasks that will never end
+                account.tasks -= 1
+            self._remove()
+        except Exception as error:
+            self._fail(error)
 
     def _jumps(self) -> bool:
         """Whether this run's clock jumps where nothing happens: what passes then was waited for."""
-        return bool(getattr(self._runner, "clock_autojump_threshold", float("inf")) < float("inf"))
+        return bool(getattr(self._runner(), "clock_autojump_threshold", float("inf")) < float("inf"))
 
     def _fail(self, error: Exception) -> None:
         self._on_fault(f"a Trio run is measured no more: {error!r}", error)
@@ -227,7 +259,7 @@ class TrioHook(LoopHook):
     def leave_scope(self, session: Session, entered: Task | None) -> None:
         if entered is None:
             return
-        if not self.runs_here():
+        if not self.runs_here() and not self._over:
             self._on_its_thread(lambda: self.leave_scope(session, entered))
             return
         account = self.ledger.account_of(session)
@@ -249,12 +281,14 @@ class TrioHook(LoopHook):
         task = self.stepping
         return task.context.get(self._binding) if task is not None else None
 
-    def seen_running(self, end: FrameType | None) -> Task | None:
+    def seen_running(self, end: FrameType | None) -> tuple[Session | None, str | None]:
         # Metered steps have their own books: many of them in one iteration are no single task's block.
-        return self.stepping if self._began is None else None
+        task = self.stepping if self._began is None else None
+        return (task.context.get(self._binding), name_of(task)) if task is not None else (None, None)
 
-    def whose(self, seen: Task | None) -> tuple[Session | None, str | None]:
-        return (seen.context.get(self._binding), name_of(seen)) if seen is not None else (None, None)
+    def root(self) -> Task | None:
+        """The task that all others of the run are below. None: the run is over."""
+        return self._root()
 
     def sessions_live(self, some: bool) -> None:
         """Nothing runs only while sessions live."""
@@ -263,7 +297,7 @@ class TrioHook(LoopHook):
         """As Trio calls it: an instrument costs by the way it is called as well."""
         probe = _Stepper(books)
         instruments = Instruments([probe])
-        task: Any = self.root
+        task: Any = SimpleNamespace(context=Context())  # the run's own may be over
         clock = books.clock
         rounds = []
         for _ in range(7):
@@ -299,17 +333,21 @@ class TasksOfRun:
     the next look at the sockets schedules has waited for some unknown part of the block.
     """
 
-    def __init__(self, runner: Any, binding: Binding) -> None:
+    def __init__(self, runner: Callable[[], Any], binding: Binding) -> None:
         self._runner = runner
+        """A weak reference: None once the run is over."""
         self._binding = binding
-        self.known = all(hasattr(runner, name) for name in ("runq", "deadlines", "clock"))
+        self.known = all(hasattr(runner(), name) for name in ("runq", "deadlines", "clock"))
 
     def waiting(self, seconds: float) -> dict[Session, float]:
         waits: dict[Session, float] = {}
         for task in (*self.ready_now(), *_rest_of_batch()):
             self._note(waits, task, seconds)
-        now = self._runner.clock.current_time()
-        for deadline, scope in _overdue(self._runner.deadlines, now):
+        runner = self._runner()
+        if runner is None:
+            return waits
+        now = runner.clock.current_time()
+        for deadline, scope in _overdue(runner.deadlines, now):
             for task in _tasks_in(getattr(scope, "_cancel_status", None)):
                 if getattr(task, "_next_send_fn", None) is None and not _running(task):
                     self._note(waits, task, min(seconds, now - deadline))
@@ -317,7 +355,8 @@ class TasksOfRun:
 
     def ready_now(self) -> set[Task]:
         """The tasks that are scheduled to run."""
-        return set(self._runner.runq) if self.known else set()
+        runner = self._runner()
+        return set(runner.runq) if self.known and runner is not None else set()
 
     def ready(self, events: set[Task]) -> set[Session]:
         found: dict[Session, float] = {}
@@ -366,6 +405,10 @@ def _running(task: Task) -> bool:
 
 def _runs_in(token: trio.lowlevel.TrioToken) -> bool:
     return trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token() is token
+
+
+def _none() -> None:
+    return None
 
 
 def name_of(task: Task) -> str:

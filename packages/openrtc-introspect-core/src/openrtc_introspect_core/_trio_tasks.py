@@ -23,7 +23,7 @@ _TASKS_PER_BREATH = 500
 def tasks_of_run(session: Session, hook: LoopHook, places: Places, *, first_id: int) -> list[TaskInfo]:
     """The session's live tasks on this run, by name. From any thread."""
     assert isinstance(hook, TrioHook)
-    bound = [task for task in _all_below(hook.root) if task.context.get(hook.ledger.binding) is session]
+    bound = [task for task in _all_below(hook.root()) if task.context.get(hook.ledger.binding) is session]
     # One more than can be told of, so that it is known that there are more.
     tasks = sorted(bound, key=lambda task: natural(name_of(task)))[: MAX_TASKS + 1]
     numbers = {task: number for number, task in enumerate(tasks, start=first_id)}

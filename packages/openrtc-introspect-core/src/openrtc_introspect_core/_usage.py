@@ -57,9 +57,9 @@ class ThreadUsage:
 
     def close(self) -> None:
         """Reads no more waiting times."""
-        if self._schedstat is not None:
-            os.close(self._schedstat)
-            self._schedstat = None
+        schedstat, self._schedstat = self._schedstat, None
+        if schedstat is not None:
+            os.close(schedstat)
 
 
 class HostPressure:

@@ -25,6 +25,7 @@ from typing import Any
 from ._clock import Clock
 from ._hook import Fault, LoopHook
 from ._parking import ParkingThread
+from ._sessions import Session
 from ._stacks import Call, frames_now, take
 from ._usage import ThreadUsage, Usage
 
@@ -51,8 +52,8 @@ class Incident:
     """The loop thread's, right after the first look; None until it is read."""
     looks: list[list[Call]] = field(default_factory=list)
     """Each innermost first."""
-    running: list[Any] = field(default_factory=list)
-    """What each look found running, for the hook to say whose it is."""
+    running: list[tuple[Session | None, str | None]] = field(default_factory=list)
+    """(session, task's name) of what each look found running outside of metered steps."""
     late: list[float] = field(default_factory=list)
     """Seconds that each look came later than it should have."""
     dues: list[float] = field(default_factory=list)
