@@ -210,7 +210,7 @@ def test_where_memory_is_booked_with_each_step_each_is_timed(
     virtually: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A fraction of what is allocated would say nothing about what is held."""
-    monkeypatch.setattr(Heap, "too_dear", lambda self, reads_per_s: None)
+    monkeypatch.setattr(Heap, "keep_to_budget", lambda self, now: None)
 
     async def main() -> Any:
         dear = Dear(virtually, memory="traced")

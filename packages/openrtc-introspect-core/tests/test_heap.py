@@ -3,9 +3,11 @@ from __future__ import annotations
 import asyncio
 import collections
 import gc
+import random
 import sys
 import tracemalloc
 from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import ContextVar
 from typing import Any
 
 import anyio
@@ -14,9 +16,9 @@ import pytest
 from openrtc_introspect_core import ArgumentError, Introspector
 from openrtc_introspect_core import _heap as heap_module
 from openrtc_introspect_core._gil import FREE_THREADED_BUILD
-from openrtc_introspect_core._heap import Heap, Malloc
-from openrtc_introspect_core._log import flush
-from openrtc_introspect_core._sessions import MIB
+from openrtc_introspect_core._heap import Heap
+from openrtc_introspect_core._ledger import Ledger
+from openrtc_introspect_core._sessions import MIB, Account, Session
 from openrtc_introspect_core.wire import LeftBehind, SessionRow, Snapshot
 from openrtc_introspect_testing._backends import Backend, in_task
 from openrtc_introspect_testing._clock import FakeClock
@@ -30,9 +32,9 @@ METHODS = [pytest.param("heap", marks=glibc), "traced"]
 
 @pytest.fixture
 def tidy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reading is never too dear, whatever the tests before have made of the heap; what they left is not freed now."""
+    """Each step is read, whatever the tests before have made of the heap; what they left is not freed now."""
     gc.collect()
-    monkeypatch.setattr(Heap, "too_dear", lambda self, reads_per_s: None)
+    monkeypatch.setattr(Heap, "keep_to_budget", lambda self, now: None)
 
 
 def rows_while_held(run: Run, method: Any, **patterns: Pattern) -> dict[str, SessionRow]:
@@ -355,69 +357,301 @@ def test_a_platform_without_it_is_a_clear_error(run: Run, monkeypatch: pytest.Mo
     run(main())
 
 
+# --- what reading may cost ---------------------------------------------------------------------------
+
+
 class Dear(Heap):
+    """Each reading takes its time on the clock; what is in use is what the test says."""
+
     blind_to = "much"
+    cost = 0.0
+    in_use = 0
 
     def read(self) -> int:
-        return 0
-
-    def _time_to_read(self) -> float:
-        return 0.001
+        self.clock.advance(self.cost)  # type: ignore[attr-defined]
+        return self.in_use
 
 
-def test_what_is_too_dear_to_read_is_switched_off(
-    run_virtually: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """And said, once; the sessions go on, with null for a figure."""
+class Worker:
+    """A loop's ledger with such a heap, on a clock that its steps and their readings move on."""
+
+    def __init__(self, cost: float = 0.0, in_steps: float = 0.0) -> None:
+        self.clock = FakeClock(0.0)
+        self.heap = Dear(self.clock)
+        self.ledger = Ledger(ContextVar("binding"), self.clock, limit=60.0)
+        self.ledger.in_use = self.reader = self.heap.reader()
+        self.reader._random = random.Random(7).random
+        self.heap.cost = cost
+
+    def step(self, holder: Account, allocates: int = 0) -> bool:
+        """Whether it was read."""
+        outside, start = self.ledger.begin(holder)
+        self.heap.in_use += allocates
+        self.ledger.end(outside, start)
+        return self.reader.drawn
+
+    def run(self, seconds: int, steps_a_second: int, *, allocates: int = 0, holder: Account | None = None) -> None:
+        """So many steps in each second, evenly or as fast as readings let them, and what happens once a second."""
+        holder = holder or Account()
+        for _ in range(seconds):
+            ends = self.clock() + 1.0
+            for _ in range(steps_a_second):
+                self.step(holder, allocates)
+            self.clock.advance_to(ends)
+            self.heap.keep_to_budget(self.clock())
+
+
+def test_where_reading_is_cheap_every_step_is_read() -> None:
+    """A thousand steps with two readings of 9 µs are within the budget: nothing is said."""
+    worker = Worker(cost=9e-6)
+    worker.run(20, 1000)
+    assert (worker.heap.one_in, worker.heap.exact, worker.heap.told()) == (1, True, None)
+
+
+def test_where_reading_is_dear_so_few_steps_are_read_as_the_budget_allows() -> None:
+    """A thousand times two readings of 100 µs are a fifth of the loop: one in 16 is 1.25 %. It is said."""
+    worker = Worker(cost=100e-6)
+    worker.run(20, 1000)
+    began, due = worker.clock(), worker.reader.due
+    read = sum(worker.step(Account()) for _ in range(1000))
+    assert worker.heap.one_in == 16
+    assert worker.clock() - began == pytest.approx(read * 200e-6)
+    assert 0 < read < 100
+    assert worker.reader.due - due == 2000
+    assert worker.heap.told() == (
+        "one step in 16, drawn at random, has the bytes in use read, which takes 100 µs: "
+        "heap_mb is an estimate, and leaves out calls in threads"
+    )
+
+
+def test_what_is_read_counts_for_what_is_not() -> None:
+    """What a session holds is estimated without bias, and what nobody reads is put on nobody else."""
+    worker = Worker()
+    worker.heap.one_in = 16
+    estimates = []
+    for _ in range(100):
+        session, idler = Account(), Account()
+        for _ in range(200):
+            worker.step(session, allocates=1000)
+            worker.step(idler)
+        estimates.append(session.heap)
+        assert idler.heap == 0
+    mean = sum(estimates) / len(estimates)
+    assert mean == pytest.approx(200_000, rel=0.1)  # its standard error is 2.7 %
+    assert len(set(estimates)) > 10
+
+
+def test_all_of_a_step_is_read_or_nothing_of_it() -> None:
+    """Those that take over in its middle count for as much as the one that began it."""
+    worker = Worker()
+    worker.heap.one_in = 4
+    drawn = set()
+    for _ in range(50):
+        outer, inner, scope = Account(), Account(), Account()
+        outside, start = worker.ledger.begin(outer)
+        worker.heap.in_use += 1
+        nested_outside, nested_start = worker.ledger.begin(inner)
+        worker.heap.in_use += 10
+        worker.ledger.end(nested_outside, nested_start)
+        worker.ledger.switch(scope)
+        worker.heap.in_use += 100
+        worker.ledger.end(outside, start)
+        times = 4 if worker.reader.drawn else 0
+        assert (outer.heap, inner.heap, scope.heap) == (times, 10 * times, 100 * times)
+        drawn.add(times)
+    assert drawn == {0, 4}
+
+
+def test_one_busy_second_does_not_decide() -> None:
+    """A burst of steps among quiet seconds is within what five seconds may cost; one that lasts is not."""
+    worker = Worker(cost=9e-6)
+    worker.run(10, 100)
+    worker.run(1, 4000)
+    assert worker.heap.one_in == 1
+    worker.run(4, 4000)
+    assert worker.heap.one_in == 4
+
+
+def test_readings_that_the_host_interrupts_do_not_decide() -> None:
+    """A third of them takes a hundred times as long, as on a machine that is crowded."""
+    worker = Worker()
+    worker.run(5, 100)
+    for _ in range(20):
+        for step in range(1000):
+            worker.heap.cost = 0.0005 if step % 3 == 0 else 1e-6
+            worker.step(Account())
+        worker.clock.advance(0.1)
+        worker.heap.keep_to_budget(worker.clock())
+    assert worker.heap.one_in == 1
+
+
+def test_a_loop_that_readings_hold_does_not_wait_for_the_next_second() -> None:
+    """It reads less at once: nobody else may get to say so while it is held."""
+    worker = Worker(cost=0.004)
+    for _ in range(500):
+        worker.step(Account())
+    assert worker.heap.one_in > 1
+    assert worker.clock() < 1.0  # for a thousand readings of 4 ms
+
+
+def test_it_comes_back_once_readings_have_been_cheap_for_a_while() -> None:
+    """Ten seconds; then nothing is said any more, and what began before is known by estimates."""
+    worker = Worker(cost=100e-6)
+    worker.run(10, 1000)
+    before = Session("before", "test", {}, worker.clock())
+    worker.heap.cost = 1e-6
+    worker.run(8, 1000)
+    assert (worker.heap.one_in, worker.heap.exact_since) == (16, float("inf"))
+    worker.run(20, 1000)
+    after = Session("after", "test", {}, worker.clock())
+    assert (worker.heap.one_in, worker.heap.told()) == (1, None)
+    assert [worker.heap.knows(each) for each in (before, after)] == [True, True]
+    assert [worker.heap.knows_exactly(each) for each in (before, after)] == [False, True]
+
+
+def test_while_one_reading_takes_too_long_no_step_is_read() -> None:
+    """It is tried once a minute; of sessions that were there meanwhile nothing is told."""
+    worker = Worker(cost=0.02)
+    before = Session("before", "test", {}, worker.clock())
+    worker.run(5, 10)
+    assert (worker.heap.on, worker.heap.knows(before)) == (False, False)
+    assert worker.heap.told() == "reading the bytes in use takes 20 ms: heap_mb is not told for now"
+    began = worker.clock()
+    assert not any(worker.step(Account()) for _ in range(1000))
+    assert worker.clock() == began
+    worker.run(120, 10)
+    assert worker.clock() - began == pytest.approx(120.04, abs=0.03)  # two tries
+    worker.heap.cost = 1e-6
+    worker.run(80, 10)
+    after = Session("after", "test", {}, worker.clock())
+    assert (worker.heap.on, worker.heap.one_in, worker.heap.told()) == (True, 1, None)
+    assert [worker.heap.knows(each) for each in (before, after)] == [False, True]
+    assert worker.heap.knows_exactly(after)
+
+
+def test_the_loop_that_pays_most_decides_and_one_that_is_gone_does_not() -> None:
+    """Each loop has the budget for itself; the heap is one, and so is the factor."""
+    worker = Worker(cost=50e-6)
+    quiet = worker.heap.reader()
+    worker.run(10, 1000)
+    assert worker.heap.one_in == 8
+    assert not all(quiet.draw() for _ in range(100))
+    worker.heap.retire(worker.reader)
+    for _ in range(20):
+        worker.clock.advance(1.0)
+        worker.heap.keep_to_budget(worker.clock())
+    assert worker.heap.one_in == 1
+
+
+def test_what_is_given_back_is_worth_no_reading_where_nothing_is_certain() -> None:
+    """Sessions' ends and snapshots cost a dear heap nothing."""
+    worker = Worker(cost=0.001)
+    worker.heap.one_in = 4
+    began = worker.clock()
+    assert worker.heap.given_back() == 0
+    assert worker.clock() == began
+
+
+@pytest.mark.parametrize("during", ["all of it", "its middle"])
+def test_calls_in_threads_are_nobodys_while_not_every_step_is_read(run: Run, during: str) -> None:
+    """What they take cannot be told from what unread steps do: not where that was so for a part of the call, either."""
+
+    async def main() -> Any:
+        async with Introspector(memory="traced", socket_path=False, slow_session_threshold_ms=60_000) as introspector:
+            heap: Any = introspector._heap
+            heap.keep_to_budget = lambda now: None
+
+            def thin(one_in: int) -> None:
+                heap.one_in = one_in
+                heap.exact_since = float("inf") if one_in > 1 else introspector._clock()
+
+            def call() -> bytearray:
+                if during == "its middle":
+                    thin(10**9)
+                    thin(1)
+                return bytearray(MIB)
+
+            async def work() -> list[bytearray]:
+                return [await asyncio.to_thread(call) for _ in range(5)]
+
+            if during == "all of it":
+                thin(10**9)
+            with introspector.session("job-1", agent_name="test") as session:
+                kept = await asyncio.create_task(work())
+                return session.thread_heap, len(kept)
+
+    assert run(main()) == (0, 5)
+
+
+def test_the_snapshot_says_so_while_it_lasts(run_virtually: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And tells of what ended sessions left only what is certain. Loops that are attached later read as few."""
     monkeypatch.setattr(heap_module, "Traced", Dear)
 
     async def main(introspector: Introspector, loop: Any) -> Any:
+        heap: Any = introspector._heap
+        snapshots: list[Snapshot] = []
+
+        async def steps(seconds: int) -> None:
+            for _ in range(seconds):
+                for _ in range(100):
+                    await asyncio.sleep(0.01)
+                introspector._tick(loop.clock())
+            snapshots.append(introspector.snapshot())
+
+        async def leaves() -> None:
+            with introspector.session("left", agent_name="test"):
+                await asyncio.sleep(0)
+                heap.in_use += 64 * MIB
+
         with introspector.session("job-1", agent_name="test"):
+            await asyncio.create_task(steps(2))
+            heap.cost = 0.001
+            await asyncio.create_task(steps(8))
+            later = heap.reader()
+            drawn = [later.draw() for _ in range(200)]
+            heap.retire(later)
+            heap.one_in = 1  # this session's is read by chance only
+            await asyncio.create_task(leaves())
+            await asyncio.create_task(steps(1))
+            heap.cost = 0.0
+            await asyncio.create_task(steps(40))
+            await asyncio.create_task(leaves())
+            await asyncio.create_task(steps(1))
+        return snapshots, any(drawn), all(drawn)
+
+    (cheap, dear, left, back, last), some, every = virtually(run_virtually, main)
+    said = "one step in 16, drawn at random, has the bytes in use read"
+    assert [note.partition(", which")[0] for note in dear.worker.notes] == [said, "much"]
+    assert [snapshot.worker.notes for snapshot in (cheap, back, last)] == [["much"]] * 3
+    assert all(snapshot.sessions[0].heap_mb is not None for snapshot in (cheap, dear, left, back, last))
+    assert (some, every) == (True, False)
+    assert [len(snapshot.worker.left_behind) for snapshot in (dear, left, back, last)] == [0, 0, 0, 1]
+
+
+def test_a_reading_that_takes_too_long_is_told_and_no_figure_is(
+    run_virtually: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Null, not what it was before: nobody knows what it is now."""
+    monkeypatch.setattr(heap_module, "Traced", Dear)
+
+    async def main(introspector: Introspector, loop: Any) -> Any:
+        heap: Any = introspector._heap
+        heap.cost = 0.03
+        with introspector.session("job-1", agent_name="test"):
+
+            async def steps() -> None:
+                for _ in range(3):
+                    for _ in range(10):
+                        await asyncio.sleep(0.1)
+                    introspector._tick(loop.clock())
+
             before: Snapshot = introspector.snapshot()
-            await asyncio.sleep(1)
-            introspector._tick(loop.clock())
-            await asyncio.create_task(asyncio.sleep(1))
-            introspector._tick(loop.clock())
+            await asyncio.create_task(steps())
             return before, introspector.snapshot()
 
     before, after = virtually(run_virtually, main)
     assert (before.sessions[0].heap_mb, after.sessions[0].heap_mb) == (0.0, None)
-    assert before.worker.notes == ["much"]
-    assert [note for note in after.worker.notes if "heap_mb is switched off" in note] == after.worker.notes
-    assert flush(60.0)
-    assert sum("heap_mb is switched off" in record.message for record in caplog.records) == 1
-
-
-def test_what_is_switched_off_stays_off_on_later_loops(run_on_asyncio: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A loop that is attached afterwards does not read at each step what nobody shows."""
-    monkeypatch.setattr(heap_module, "Traced", Dear)
-
-    async def main() -> Any:
-        clock = FakeClock()
-        async with Introspector(memory="traced", socket_path=False, clock=clock) as introspector:
-            on_before = introspector._loops[0].ledger.in_use is not None
-            clock.advance(1.0)
-            introspector._tick(clock())
-            while introspector._loops[0].ledger.in_use is not None:  # the service thread is at it
-                await asyncio.sleep(0.001)
-
-            async def attached_later() -> bool:
-                introspector.attach()
-                return introspector._loops[-1].ledger.in_use is not None
-
-            on_later = await asyncio.to_thread(lambda: asyncio.run(attached_later()))
-            return on_before, introspector._loops[0].ledger.in_use is not None, on_later
-
-    assert run_on_asyncio(main()) == (True, False, False)
-
-
-@glibc
-def test_a_tidy_heap_is_cheap_to_read() -> None:
-    """A thousand reads a second are within the budget of a read that takes 20 µs."""
-    heap = Malloc()
-    heap._time_to_read = lambda: 20e-6  # type: ignore[method-assign]
-    assert heap.too_dear(1000) is None
-    assert heap.too_dear(1001) is not None
+    assert after.worker.notes == ["reading the bytes in use takes 30 ms: heap_mb is not told for now", "much"]
 
 
 def test_tracing_is_left_as_it_was_found(run: Run) -> None:

@@ -123,7 +123,7 @@ class AttachedLoop:
 
     def attach(self, loop: Loop) -> None:
         """Attaches to the loop that it was made for, of which nothing but the hook knows otherwise."""
-        if self._heap is not None and self._heap.on:
+        if self._heap is not None:
             self.ledger.in_use = self._reader = self._heap.reader()
         self.hook.attach()
         self._unwrap_executor = self._thread_work.wrap(loop, self.ledger)

@@ -262,7 +262,7 @@ class Introspector:
         from ._memory import ShareOfRss
         from ._service import Served, Service, hello
 
-        self._heap = heap_for(self._settings.memory)
+        self._heap = heap_for(self._settings.memory, self._clock)
         if self._settings.socket_path is None and not sockets_available():
             self._notes.add("socket", "this platform has no Unix sockets: sessions are metered, and nothing is served")
         elif self._settings.socket_path is not False:

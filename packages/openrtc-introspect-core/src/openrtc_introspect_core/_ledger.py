@@ -220,19 +220,19 @@ class Ledger(LedgerFields):
     def open_heap(self) -> None:
         """A step begins: what was allocated between steps is nobody's."""
         in_use = self.in_use  # read once: another thread may switch it off
-        if in_use is not None and (self.running is None or self.running is self.quiet):
+        if in_use is not None and (self.running is None or self.running is self.quiet) and in_use.draw():
             self.heap_at = in_use() - self.heap_elsewhere
 
     def book_heap(self, holder: Account) -> None:
-        """What was allocated since the last switch is `holder`'s."""
+        """What was allocated since the last switch is `holder`'s; nobody's, where this step is not read."""
         in_use = self.in_use
-        if in_use is None:
+        if in_use is None or not in_use.drawn:
             return
         now = in_use() - self.heap_elsewhere
         change = now - self.heap_at
         self.heap_at = now
         self.heap_booked += change
-        (self.left if self.left is not None and change < 0 else holder).heap += change
+        (self.left if self.left is not None and change < 0 else holder).heap += in_use.weight * change
 
     def close_heap(self, running: Account) -> None:
         """A step ends that `running` had last."""

@@ -92,7 +92,6 @@ class Reporter:
     _kind: str = ""
     _started: float = 0.0
     _spent: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
-    _heap_watched: tuple[float, int] = (0.0, 0)
     _taken: dict[str, tuple[float, int]] = field(default_factory=dict)
     _gone_cost_s: float = 0.0
     _gone_cpu_s: float = 0.0
@@ -103,7 +102,6 @@ class Reporter:
     def __post_init__(self) -> None:
         self._started = self.clock()
         self._spent = (self._started, 0.0, self._started, 0.0)
-        self._heap_watched = (self._started, 0)
 
     def moment(self) -> Moment:
         loops = []
@@ -113,11 +111,6 @@ class Reporter:
         now = loops[-1][1].now if loops else self.clock()
         holding = {standing.running: standing.busy for _, standing, _ in loops if standing.running is not None}
         return Moment(now, loops, holding)
-
-    @property
-    def tells_heap(self) -> bool:
-        """Whether what sessions have allocated is measured now."""
-        return self.heap is not None and self.heap.on
 
     def let_go(self, loop: AttachedLoop) -> None:
         """The loop is attached no more: what it has cost stays in the totals."""
@@ -148,9 +141,11 @@ class Reporter:
             self._spent = (*self._spent[2:], moment.now, self._cost(moment))
             for session in list(self.sessions.live.values()):
                 session.mark(moment.now, moment.busy_of(session))
-                if self.tells_heap:
+                if self.heap is not None:
                     session.mark_heap(moment.now)
-            self._watch_heap(moment)
+            if self.heap is not None:
+                self.heap.keep_to_budget(moment.now)
+                self.notes.of_host("heap", self.heap.told())
             self._keep_to_budget(moment)
 
     def _keep_to_budget(self, moment: Moment) -> None:
@@ -163,25 +158,10 @@ class Reporter:
             since, were = before.get(loop.name, (moment.now, steps))
             if moment.now - since >= MARK_INTERVAL_S / 2:
                 rates.append(((steps - were) / (moment.now - since), loop.step_cost))
-        one_in = self.budget.decide([] if self.tells_heap else rates)
+        one_in = self.budget.decide(rates if self.heap is None else [])
         for loop, _, _ in moment.loops:
             loop.ledger.thin(one_in)
         self.notes.of_host("metering", self.budget.told())
-
-    def _watch_heap(self, moment: Moment) -> None:
-        """Switches memory by session off, for good, where reading it has become too dear."""
-        since, before = self._heap_watched
-        if self.heap is None or not self.heap.on or moment.now - since < MARK_INTERVAL_S / 2:
-            return
-        steps = sum(mark.steps for _, _, mark in moment.loops)
-        self._heap_watched = (moment.now, steps)
-        # A loop that was let go of meanwhile takes its steps along.
-        problem = self.heap.too_dear(2 * max(0, steps - before) / (moment.now - since))
-        if problem is not None:
-            self.heap.on = False
-            for loop in tuple(self.loops):
-                loop.ledger.in_use = None
-            self.notes.add("heap", problem)
 
     def _accounted_cpu(self) -> float | None:
         """CPU seconds of the loops' threads and of our own; None where the platform does not tell."""
@@ -232,7 +212,6 @@ class Reporter:
         sees_threads = {loop.name for loop, _, _ in moment.loops if loop.sees_threads}
         in_progress_of = moment.in_progress.get
         at = self.wall.at
-        heap = self.tells_heap
         in_threads = self.thread_work.under_way()
         rows = []
         for index, session in enumerate(live):
@@ -243,6 +222,7 @@ class Reporter:
                 tasks += account.tasks
             if share > session.peak_mb:
                 session.peak_mb = share
+            heap = self.heap is not None and self.heap.knows(session)
             delays = tells_delays.get(session.loop or "", some_tells_delays)
             status: Status = "active"
             if session.session_id in blocked:
@@ -300,7 +280,7 @@ class Reporter:
             steps=session.steps if metered else None,
             tasks=session.tasks,
             peak_mb=session.peak_mb,
-            heap_mb=session.held / MIB if self.tells_heap else None,
+            heap_mb=session.held / MIB if self.heap is not None and self.heap.knows(session) else None,
             thread_cpu_s=session.thread_cpu if home is not None and home.sees_threads else None,
             status="errored",
             error=failure.error,
@@ -343,14 +323,16 @@ class Reporter:
             lag_method=lag.method,
             timed_one_in=self.budget.one_in,
             introspection_pct=percent(self._cost(moment) - spent, now - since) if now > since else None,
-            left_behind=self._left_behind(now, self.heap) if self.heap is not None and self.heap.on else [],
+            left_behind=self._left_behind(now, self.heap) if self.heap is not None and self.heap.exact else [],
             host=self.host.now(),
             notes=[*self.notes.told(), *filter(None, (self.memory.trouble, self.host.trouble))],
             loops=loops,
         )
 
     def _left_behind(self, now: float, heap: Heap) -> list[LeftBehind]:
+        """Those of which all is known: what they hold is certain, or nothing is said."""
         given_back = heap.given_back()
+        left = [session for session in self.sessions.holding(now - LEFT_BEHIND_S) if heap.knows_exactly(session)]
         return [
             LeftBehind(
                 session_id=session.session_id,
@@ -362,7 +344,7 @@ class Reporter:
                 tasks=session.tasks,
                 referenced=session.trace() is not None if session.trace is not None else None,
             )
-            for session in self.sessions.holding(now - LEFT_BEHIND_S)[:MAX_LEFT_BEHIND]
+            for session in left[:MAX_LEFT_BEHIND]
         ]
 
 

@@ -51,21 +51,23 @@ class HeapMark(NamedTuple):
     """To steps."""
     pending: int
     """By the step under way, so far."""
+    exact_since: float
+    """Since when every step is booked."""
 
 
 def _heap_mark(ledger: Ledger) -> HeapMark | None:
-    """Where the books stand. None: memory is not measured."""
+    """Where the books stand. None: memory is not measured, or not in every step, and what is not booked is anyone's."""
     in_use = ledger.in_use
-    if in_use is None:
+    if in_use is None or not in_use.exact:
         return None
     now = in_use.raw() - ledger.heap_elsewhere  # the account is the loop's thread's
     pending = 0 if ledger.running in (None, ledger.quiet) else now - ledger.heap_at
-    return HeapMark(now, ledger.heap_booked, pending)
+    return HeapMark(now, ledger.heap_booked, pending, in_use.exact_since)
 
 
 def _allocated(before: HeapMark | None, after: HeapMark | None) -> int:
     """What the bytes in use rose by, less what was booked to steps and other calls meanwhile."""
-    if before is None or after is None:
+    if before is None or after is None or before.exact_since != after.exact_since:
         return 0
     change = after.in_use - before.in_use
     if after.booked != before.booked:  # the step that the call began in is over: that had a part before it

@@ -154,7 +154,8 @@ class SessionRow(Struct, frozen=True, kw_only=True, gc=False):
     """The highest share seen while it lived, MiB."""
     heap_mb: float | None = None
     """Gauge: what its steps have allocated, less what they freed, MiB; below 0 where it freed others'.
-    Null: the memory method does not measure it, or is switched off."""
+    An estimate while a note says so. Null: the memory method does not measure it, or for a time since the session's
+    start nothing was read, as a note said."""
     heap_growth_mb_per_min: float | None = None
     """Gauge: how fast `heap_mb` rose over the last minute. Null: as `heap_mb`, or younger than ten seconds."""
     thread_cpu_s: float | None = None
