@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ import pytest
 
 from openrtc_introspect_testing._allowed import Allowed
 from openrtc_introspect_testing._findings import Finding, fix_of
+from openrtc_introspect_testing._watch import Watcher
 
 pytest_plugins = "pytester"
 
@@ -325,6 +327,110 @@ def test_a_loop_that_cannot_be_watched_is_told_of_and_the_test_goes_on(pytester:
     result = suite()
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["could not be watched: *.Loop: NotImplementedError()"])
+
+
+# --- faults of its own -------------------------------------------------------------------------------
+
+PARTS: dict[str, dict[str, int]] = {
+    "_watch.Watcher.__enter__": {"errors": 1},
+    "_watch.Watcher._mirror_scopes": {"errors": 1},
+    "_watch.Watcher.__exit__": {"passed": 1, "errors": 1},
+    "_watch._end": {"passed": 1, "errors": 1},
+    "_watch.Watcher.found": {"errors": 2},
+    "_watch.Watch.new_blocks": {"failed": 1, "errors": 1},
+    "_watch.Watch.begin": {"passed": 1},
+    "_watch.Watcher._mirror_of": {"passed": 1},
+    "plugin.allowing": {"failed": 1},
+    "plugin._add_findings": {"errors": 2},
+    "_suite.Finding": {"failed": 1},
+    "_suite.by_place": {"passed": 1},
+    "_suite.Suite._stale": {"passed": 1},
+    "_watch.wait_for_ends": {"passed": 1},
+}
+"""What is made to raise, and how the one test ends that it happens in."""
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_fault_of_the_plugins_own_is_one_tests_or_is_told_and_never_ends_the_run(
+    pytester: pytest.Pytester, suite: Run, part: str
+) -> None:
+    """What runs after it runs as without it, and all is as it was."""
+    module, _, name = part.partition(".")
+    pytester.makeconftest(
+        f"""
+    from operator import attrgetter
+    from openrtc_introspect_testing import {module} as module
+    from openrtc_introspect_testing import _suite, _watch
+
+    *owner, name = "{name}".split(".")
+    owner = attrgetter(*owner)(module) if owner else module
+    original = getattr(owner, name)
+
+    def broken(*arguments, **options):
+        raise LookupError("not today")
+
+    setattr(owner, name, broken)
+
+    def pytest_unconfigure():
+        setattr(owner, name, original)
+    """
+    )
+    before = [vars(asyncio.Runner)["run"], vars(asyncio.BaseEventLoop)["run_forever"], list(sys.meta_path)]
+    threshold_ms = 100 if part in ("plugin.allowing", "_suite.Finding") else 60_000
+    pytester.makepyfile(
+        BLOCKS
+        + """
+    from openrtc_introspect_core import Introspector
+
+    async def program():
+        async with Introspector(socket_path=False) as introspector:
+            with introspector.session("job-1", agent_name="test"):
+                await main()
+
+    @pytest.mark.no_slow_sessions(threshold_ms=THRESHOLD_MS)
+    def test_menu():
+        asyncio.run(program())
+
+    def test_next():
+        pass
+    """.replace("THRESHOLD_MS", str(threshold_ms))
+    )
+
+    options = ["--slow-sessions=100"] if part == "_suite.by_place" else []
+    lasting = part in ("_watch.Watcher.__exit__", "_watch._end", "_watch.wait_for_ends")  # what was begun does not end
+    result = run_suite(pytester.runpytest_subprocess, *options) if lasting else suite(*options)
+    assert before == [vars(asyncio.Runner)["run"], vars(asyncio.BaseEventLoop)["run_forever"], list(sys.meta_path)]
+    expected = {"passed": 0, "errors": 0, "failed": 0} | PARTS[part]
+    result.assert_outcomes(**{**expected, "passed": expected["passed"] + 1})
+    assert "INTERNALERROR" not in result.stdout.str() + result.stderr.str()
+    assert "not today" in result.stdout.str()
+
+
+def test_a_failure_of_the_tests_own_is_told_first_where_the_plugin_fails_as_well(
+    pytester: pytest.Pytester, suite: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the plugin's beside it."""
+    pytester.makepyfile(
+        """
+    import pytest
+
+    @pytest.mark.no_slow_sessions
+    def test_menu(request):
+        request.node.broken = True
+        raise ValueError("the test's own")
+    """
+    )
+    found = Watcher.found
+
+    def broken(watcher: Watcher) -> Any:
+        if sys.exc_info()[0] is not None:
+            raise LookupError("not today")
+        return found(watcher)
+
+    monkeypatch.setattr(Watcher, "found", broken)
+    result = suite()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["E * ValueError: the test's own", "*slow sessions*", "LookupError: not today"])
 
 
 # --- leaving no trace --------------------------------------------------------------------------------

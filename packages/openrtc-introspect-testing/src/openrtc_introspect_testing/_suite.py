@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+import functools
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
 
 import pytest
 
 from ._allowed import Allowed
 from ._findings import NOT_THE_TESTS, Finding, by_place
 
+Result = TypeVar("Result")
+
 _TESTS_SHOWN = 3
 _OUTPUT = "slow_sessions_deselected"
+
+
+def _reported(part: Callable[..., Result]) -> Callable[..., Result | None]:
+    """A part of a hook: what fails in it is told at the end, and ends nothing."""
+
+    @functools.wraps(part)
+    def guarded(suite: Suite, *given: Any, **named: Any) -> Result | None:
+        try:
+            return part(suite, *given, **named)
+        except Exception as error:
+            suite._faults[f"the plugin failed: {part.__name__}: {error!r}"] = None
+            return None
+
+    return guarded
 
 
 class Suite:
@@ -31,14 +49,16 @@ class Suite:
 
     # --- gathering -------------------------------------------------------------------------------
 
+    @_reported
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
         self._deselected += len(items)
 
+    @_reported
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         told: dict[str, Any] | None = getattr(report, "slow_sessions", None)
         if told is None or not told["told"]:
             return
-        self._faults.update(dict.fromkeys(told["faults"]))
+        self._faults.update(dict.fromkeys(f"could not be watched: {fault}" for fault in told["faults"]))
         self._found += [(report.nodeid, Finding(**each)) for each in told["found"]]
         if report.outcome == "skipped":
             self._watched.pop(report.nodeid, None)
@@ -46,6 +66,7 @@ class Suite:
             self._watched[report.nodeid] = told["loops"]
 
     @pytest.hookimpl(optionalhook=True)
+    @_reported
     def pytest_testnodedown(self, node: Any) -> None:
         self._deselected += getattr(node, "workeroutput", {}).get(_OUTPUT, 0)
 
@@ -53,6 +74,18 @@ class Suite:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        self._judge(session, exitstatus)
+        self._end_watches()
+
+    @_reported
+    def _end_watches(self) -> None:
+        if __package__ + "._watch" in sys.modules:
+            from ._watch import wait_for_ends
+
+            wait_for_ends()
+
+    @_reported
+    def _judge(self, session: pytest.Session, exitstatus: int) -> None:
         if self._is_worker:
             self._config.workeroutput[_OUTPUT] = self._deselected  # type: ignore[attr-defined]
             return
@@ -74,20 +107,25 @@ class Suite:
     # --- telling ---------------------------------------------------------------------------------
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        lines = self._lines() or []
+        lines += self._faults
+        if lines:
+            terminalreporter.section("slow sessions")
+            for line in lines:
+                terminalreporter.line(line)
+
+    @_reported
+    def _lines(self) -> list[str]:
         lines: list[str] = []
         if self._threshold_ms is not None:
             lines += self._report()
         unwatched = [nodeid for nodeid, loops in self._watched.items() if not loops]
         if unwatched and self._threshold_ms is None:
             lines.append(f"marked, but no event loop was watched in: {_shortened(unwatched)}")
-        lines += [f"could not be watched: {fault}" for fault in self._faults]
         for entry in self._stale():
             verdict = "fails the run" if self._config.getini("slow_sessions_strict") else "take it out"
             lines.append(f"slow_sessions_allow: nothing matched {entry.text!r}: {verdict}")
-        if lines:
-            terminalreporter.section("slow sessions")
-            for line in lines:
-                terminalreporter.line(line)
+        return lines
 
     def _report(self) -> list[str]:
         counting = [(nodeid, found) for nodeid, found in self._found if found.counts]

@@ -17,7 +17,7 @@ import contextlib
 import itertools
 import linecache
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -104,26 +104,30 @@ class Watcher:
         self._when_imported = (WhenImported("uvloop", self._see_uvloop), WhenImported("trio", self._see_trio))
 
     def __enter__(self) -> Watcher:
-        self._through(asyncio.Runner, "get_loop", after=True)
-        self._through(asyncio.Runner, "run")
-        self._see_loops(asyncio.BaseEventLoop)
-        for each in self._when_imported:
-            each.__enter__()
-        self._mirror_scopes()
+        with contextlib.ExitStack() as undo:
+            undo.push(self.__exit__)
+            self._through(asyncio.Runner, "get_loop", after=True)
+            self._through(asyncio.Runner, "run")
+            self._see_loops(asyncio.BaseEventLoop)
+            for each in self._when_imported:
+                each.__enter__()
+            self._mirror_scopes()
+            undo.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._over = True
-        for each in self._when_imported:
-            each.__exit__()
-        self._patch.undo()
         with self._lock:
             watches, self._watches = self._watches, []
             self._by_loop.clear()
-        for watch in watches:
-            _end(watch)
+        with contextlib.ExitStack() as parts:  # each ends, whatever the others raise
+            for watch in watches:
+                parts.callback(_end, watch)
+            parts.callback(self._patch.undo)
+            for each in self._when_imported:
+                parts.callback(each.__exit__)
 
     def introspector(self) -> Watch:
         """One that is attached to the running loop, or else to the first loop that runs from now on."""
@@ -152,12 +156,10 @@ class Watcher:
         self._see_loops(uvloop.Loop)
 
     def _see_trio(self) -> None:
-        try:
+        with self._told("Trio"):  # a version of Trio may have them elsewhere
             from ._trio_runs import see_runs
 
             see_runs(self._patch, self._watch)
-        except Exception as error:  # a version of Trio that has them elsewhere
-            self.faults.append(f"Trio: {error!r}")
 
     def _through(self, owner: Any, name: str, *, after: bool = False) -> None:
         """Calls of `owner.name` watch the loop first, or where it is only made by them, afterwards."""
@@ -181,20 +183,28 @@ class Watcher:
 
     def _watch(self, loop: Loop) -> bool:
         """Whether it is watched since now."""
-        waits = self._handed_out if self._handed_out is not None and self._handed_out.loop is None else None
-        if loop in self._by_loop and waits is None:
-            return False
-        # What was to be called before the test was over may be called only now: a guest run's next turn is.
-        if self._over or threading.current_thread().name.startswith(_OUR_THREADS):
-            return False
-        if isinstance(loop, asyncio.AbstractEventLoop) and (loop.is_closed() or loop.is_running()):
-            return False
         try:
+            waits = self._handed_out if self._handed_out is not None and self._handed_out.loop is None else None
+            if loop in self._by_loop and waits is None:
+                return False
+            # What was to be called before the test was over may be called only now: a guest run's next turn is.
+            if self._over or threading.current_thread().name.startswith(_OUR_THREADS):
+                return False
+            if isinstance(loop, asyncio.AbstractEventLoop) and (loop.is_closed() or loop.is_running()):
+                return False
             self._attach(waits or Watch(self.threshold_ms), loop)
         except Exception as error:  # the test is not to suffer from it
             self.faults.append(f"{type(loop).__module__}.{type(loop).__qualname__}: {error!r}")
             return False
         return True
+
+    @contextlib.contextmanager
+    def _told(self, what: str) -> Iterator[None]:
+        """What fails inside is no error of the code under test."""
+        try:
+            yield
+        except Exception as error:
+            self.faults.append(f"{what}: {error!r}")
 
     def _attach(self, watch: Watch, loop: Loop) -> None:
         before = self._by_loop.get(loop)
@@ -216,23 +226,27 @@ class Watcher:
         enter, leave = SessionScope.__enter__, SessionScope.__exit__
 
         def entered(scope: SessionScope) -> Any:
-            mirrored = self._mirror_of(scope)
-            if mirrored is None:
-                return enter(scope)
-            mirrored.__enter__()
+            mirrored = None
+            with self._told("a session's scope"):
+                mirrored = self._mirror_of(scope)
+                if mirrored is not None:
+                    mirrored.__enter__()
             try:
                 session = enter(scope)
             except BaseException:
-                mirrored.__exit__(None, None, None)
+                if mirrored is not None:
+                    mirrored.__exit__(None, None, None)
                 raise
-            self._mirrored[scope] = mirrored
+            if mirrored is not None:
+                self._mirrored[scope] = mirrored
             return session
 
         def left(scope: SessionScope, *error: Any) -> None:
             leave(scope, *error)
             mirrored = self._mirrored.pop(scope, None)
             if mirrored is not None:
-                mirrored.__exit__(*error)
+                with self._told("a session's scope"):
+                    mirrored.__exit__(*error)
 
         self._patch.setattr(SessionScope, "__enter__", entered)
         self._patch.setattr(SessionScope, "__exit__", left)
@@ -296,8 +310,8 @@ def _end(watch: Watch) -> None:
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(watch.close)
             return
-    watch._begin_closing()
     _ending.append(watch)
+    watch._begin_closing()
     for each in [each for each in _ending if not any(thread.is_alive() for thread in each.threads())]:
         each._close_usage()
         _ending.remove(each)

@@ -5,13 +5,19 @@
 - the fixture `introspector` measures the loop that the test runs.
 
 Where none of these is used, nothing of the core is imported and no method is touched.
+
+A fault of the plugin's own is an error of the test that it happened in, and never ends the run: a test is watched from
+inside its setup to inside its teardown, where pytest takes errors for the test's; what runs outside of a test's phases
+is in `Suite`, which reports its faults at the end.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import traceback
 from collections.abc import Generator, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +36,8 @@ MARKER = "no_slow_sessions"
 THRESHOLD_MS = 50.0
 
 _watcher = pytest.StashKey["Watcher"]()
+_watching = pytest.StashKey[ExitStack]()
+"""Ends the watching."""
 _found = pytest.StashKey[list[Finding]]()
 _allowed = pytest.StashKey[Sequence[Allowed]]()
 
@@ -81,21 +89,26 @@ def _milliseconds(text: str) -> float:
 # --- watching a test ---------------------------------------------------------------------------------
 
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
+def _watch(item: pytest.Item) -> None:
+    """Watches the test from now on, where that was asked for."""
     marker = item.get_closest_marker(MARKER)
     threshold = item.config.getoption("slow_sessions")
     if marker is None and threshold is None and "introspector" not in getattr(item, "fixturenames", ()):
-        return (yield)
+        return
     from ._watch import Watcher
 
     marked = _marked_ms(marker) if marker is not None else None
-    with Watcher(marked or threshold or THRESHOLD_MS, item.config.rootpath) as watcher:
-        item.stash[_watcher] = watcher
-        try:
-            return (yield)
-        finally:
-            del item.stash[_watcher]
+    watcher = Watcher(marked or threshold or THRESHOLD_MS, item.config.rootpath)
+    item.stash[_watching] = stack = ExitStack()
+    stack.enter_context(watcher)
+    item.stash[_watcher] = watcher
+
+
+def _unwatch(item: pytest.Item) -> None:
+    stack = item.stash.get(_watching, None)
+    if stack is not None:
+        del item.stash[_watching]
+        stack.close()
 
 
 def _marked_ms(marker: pytest.Mark) -> float | None:
@@ -108,7 +121,14 @@ def _marked_ms(marker: pytest.Mark) -> float | None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None, Any, Any]:
-    result = yield from _judged(item, "setup")
+    fault = None
+    try:
+        _watch(item)
+    except Exception as error:
+        fault = error
+    result = yield from _judged(item, "setup")  # in any case: what others begin here they end in the teardown
+    if fault is not None:
+        raise fault
     if (marker := item.get_closest_marker(MARKER)) is not None and _marked_ms(marker) is None:
         given = ", ".join([*map(repr, marker.args), *(f"{name}={value!r}" for name, value in marker.kwargs.items())])
         pytest.fail(
@@ -124,7 +144,10 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, Any, Any]:
-    return (yield from _judged(item, "teardown"))
+    try:
+        return (yield from _judged(item, "teardown"))
+    finally:
+        _unwatch(item)
 
 
 def _judged(item: pytest.Item, when: str) -> Generator[None, Any, Any]:
@@ -135,8 +158,13 @@ def _judged(item: pytest.Item, when: str) -> Generator[None, Any, Any]:
     try:
         result = yield
     except BaseException:
-        if counting := _take(item, watcher):
-            item.add_report_section(when, "slow sessions", failure_text(counting, watcher.threshold_ms))
+        try:
+            counting = _take(item, watcher)
+            beside = failure_text(counting, watcher.threshold_ms) if counting else ""
+        except Exception:
+            beside = traceback.format_exc()
+        if beside:
+            item.add_report_section(when, "slow sessions", beside)
         raise
     counting = _take(item, watcher)
     if counting and item.get_closest_marker(MARKER) is not None:
@@ -154,29 +182,41 @@ def _take(item: pytest.Item, watcher: Watcher) -> list[Finding]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
-    report = yield
+    report: pytest.TestReport = yield
     watcher = item.stash.get(_watcher, None)
-    if watcher is not None:
-        told = item.config.getoption("slow_sessions") is not None or item.get_closest_marker(MARKER) is not None
-        found = item.stash.get(_found, [])
-        item.stash[_found] = []
-        # An attribute of plain values travels with the report from pytest-xdist's workers.
-        report.slow_sessions = {
-            "found": [asdict(each) for each in found],
-            "loops": watcher.loops,
-            "faults": watcher.faults,
-            "told": told,
-        }
+    try:
+        if watcher is not None:
+            _add_findings(item, watcher, report)
+    except Exception:
+        if report.passed:
+            report.outcome, report.longrepr = "failed", traceback.format_exc()
+        else:
+            report.sections.append(("slow sessions", traceback.format_exc()))
     return report
 
 
-def pytest_sessionfinish() -> None:
-    import sys
+def _add_findings(item: pytest.Item, watcher: Watcher, report: Any) -> None:
+    told = item.config.getoption("slow_sessions") is not None or item.get_closest_marker(MARKER) is not None
+    found = item.stash.get(_found, [])
+    item.stash[_found] = []
+    # An attribute of plain values travels with the report from pytest-xdist's workers.
+    report.slow_sessions = {
+        "found": [asdict(each) for each in found],
+        "loops": watcher.loops,
+        "faults": watcher.faults,
+        "told": told,
+    }
 
-    if __package__ + "._watch" in sys.modules:
-        from ._watch import wait_for_ends
 
-        wait_for_ends()
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
+    try:
+        return (yield)
+    finally:
+        with suppress(Exception):
+            _unwatch(item)  # where the run is interrupted, there is no teardown
+        if item.stash.get(_watcher, None) is not None:
+            del item.stash[_watcher]
 
 
 @pytest.fixture
