@@ -336,7 +336,7 @@ class Ledger(LedgerFields):
         self.running = suspended
         self.since = now
         self.special = True
-        if (in_use := self._in_use) is not None:
+        if (in_use := self._in_use) is not None and in_use.draw():
             self.heap_at = in_use() - self.heap_elsewhere
 
     def begin(self, holder: Account) -> tuple[Account | None, float]:
