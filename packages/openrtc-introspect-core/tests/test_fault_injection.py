@@ -16,7 +16,7 @@ import time
 import traceback
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -210,8 +210,20 @@ def _on_asyncio(loop_factory: Callable[[], Any], settings: dict[str, Any], armed
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.run_until_complete(loop.shutdown_default_executor())
     finally:
+        armed.armed = False
+        _end_tasks(loop)
         loop.close()
     return result, odd
+
+
+def _end_tasks(loop: asyncio.AbstractEventLoop) -> None:
+    """Ends what a fault has left waiting, the introspector with it."""
+    waiting = asyncio.all_tasks(loop)
+    for task in waiting:
+        task.cancel()
+    if waiting:
+        with suppress(BaseException):
+            loop.run_until_complete(asyncio.wait(waiting, timeout=0.2))
 
 
 async def _trio_call(host: Host, name: str) -> list[Any]:
