@@ -300,6 +300,66 @@ def test_any_script_ends_as_without_us(script: Script, other_meter: OtherMeter |
     check(script, other_meter)
 
 
+LEFT_BEHIND = """
+import asyncio, contextlib, gc, sys
+from openrtc_introspect_core import Introspector
+
+metered = sys.argv[1] == "metered"
+
+class Dying(asyncio.SelectorEventLoop):
+    iterations = 0
+
+    def _process_events(self, events):
+        self.iterations += 1
+        if self.iterations == int(sys.argv[2]):
+            raise RuntimeError("the loop dies")
+        super()._process_events(events)
+
+async def pause():
+    await asyncio.sleep(0)
+
+async def call(introspector, name):
+    with introspector.session(name, agent_name="a") if metered else contextlib.nullcontext():
+        await asyncio.create_task(pause())
+
+async def calls(introspector):
+    first, second = asyncio.create_task(call(introspector, "a")), asyncio.create_task(call(introspector, "b"))
+    return await first, await second
+
+async def main():
+    introspector = Introspector(socket_path=False)
+    if metered:
+        introspector.attach()
+    await asyncio.wait([asyncio.create_task(calls(introspector))])
+
+for _ in range(3):
+    loop = Dying()
+    loop.set_exception_handler(lambda loop, context: None)
+    try:
+        loop.run_until_complete(main())
+    except RuntimeError:
+        pass
+    loop.close()
+    gc.collect()
+print("collected")
+"""
+
+
+@pytest.mark.parametrize("iteration", range(4, 8))
+@pytest.mark.parametrize("meter", ["python", "compiled"])
+def test_what_a_loop_that_died_leaves_behind_is_collected(meter: str, iteration: int) -> None:
+    """Tasks that wait in a session's scope, in whatever iteration their loop has died: as without us."""
+
+    def ended(*arguments: str) -> tuple[int, str, str]:
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        environment["OPENRTC_INTROSPECT_METER"] = meter
+        command = [sys.executable, "-W", "ignore", "-c", LEFT_BEHIND, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
+        return done.returncode, done.stdout, done.stderr
+
+    assert ended("metered", str(iteration)) == ended("plain", str(iteration)) == (0, "collected\n", "")
+
+
 def test_the_two_meters_are_compared(other_meter: OtherMeter | None) -> None:
     """Where the meter in C is installed, each script is played with both."""
     if other_meter is None:
