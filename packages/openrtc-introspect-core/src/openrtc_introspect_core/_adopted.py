@@ -6,10 +6,11 @@ scope, its steps are still the session's. The loop schedules each step of a task
 while the scope is open, `call_soon` on the loop's instance wraps the steps of the adopted tasks, and
 hands everything else on.
 
-The step in which the scope is opened is under way already. It is metered from that moment: its end
-is a marker callback that is put where it runs right after it (on loops that keep their ready queue
-to themselves, after what was ready already: then callbacks in between are charged with it). A marker
-that an iteration inside of the step meets comes too early, and the loop's next wait ends the step.
+The step in which the scope is opened is under way already. It is metered from that moment until the
+next callback that is ready begins, or the loop waits. On loops that keep their ready queue to
+themselves a callback of ours marks the end, after what was ready already: then callbacks in between
+are charged with the step. A mark that an iteration inside of the step meets comes too early, and the
+loop's next wait ends the step.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context
-from functools import partial
 from typing import Any
 
 from ._ledger import Ledger, Suspended
@@ -69,10 +69,14 @@ class AdoptedTasks:
         """`task` is in mid-step, has just opened the scope of a session, this loop's account of which is `account`."""
         self.adopt_waiting(task, account)
         step = self.begin_step(task, account)
-        marker = self._loop.call_soon(partial(self._marked, step), context=Context())
         ready = getattr(self._loop, "_ready", None)
-        if isinstance(ready, deque) and ready and ready[-1] is marker:
-            ready.rotate(1)
+        if not isinstance(ready, deque):
+            self._loop.call_soon(self._marked, step, context=Context())
+            return
+        # One more callback in the queue would put off the last that this iteration runs: the next one tells.
+        following = next((handle for handle in ready if not handle.cancelled()), None)
+        if following is not None:
+            following._callback = FollowingCallback(following._callback, self, step)
 
     def release(self, task: asyncio.Future[Any], account: Account, *, running: bool) -> bool:
         """The scope that adopted `task` is closed. False: another scope's adoption, or none."""
@@ -101,11 +105,11 @@ class AdoptedTasks:
 
     def end_step(self, step: OpenStep) -> None:
         """It is over, at the latest now."""
+        if self._step is step:
+            self._step = step.inside_of
         if step.began is not None:
             began, step.began = step.began, None
             self._ledger.end(step.outside, began, step.holder)
-        if self._step is step:
-            self._step = step.inside_of
 
     def end_steps(self) -> None:
         """None is under way: the loop waits."""
@@ -113,8 +117,12 @@ class AdoptedTasks:
             self.end_step(self._step)
 
     def _marked(self, step: OpenStep) -> None:
-        if type(self._ledger.running) is not Suspended:  # otherwise this iteration is a part of the step
-            self.end_step(step)
+        """Another callback begins: the step is over. Raises no Exception."""
+        try:
+            if type(self._ledger.running) is not Suspended:  # otherwise this iteration is a part of the step
+                self.end_step(step)
+        except Exception as error:
+            self._ledger.failed(error)
 
     def _wrapping_steps(self, before: Callable[..., Any] | None) -> Callable[..., Any]:
         tasks, kind = self._tasks, type(self._loop)
@@ -159,6 +167,36 @@ class AdoptedStep:
             adopted._ledger.failed(error)
         try:
             return self._callback(*args)
+        except BaseException as error:
+            error.__traceback__ = error.__traceback__.tb_next  # type: ignore[union-attr]  # this frame is not theirs
+            raise
         finally:
             if step is not None:
-                adopted.end_step(step)
+                try:
+                    adopted.end_step(step)
+                except Exception as error:
+                    adopted._ledger.failed(error)
+
+
+class FollowingCallback:
+    """The callback that runs right after a step which was adopted in its middle."""
+
+    __slots__ = ("_adopted", "_callback", "_step")
+
+    def __init__(self, callback: Callable[..., Any], adopted: AdoptedTasks, step: OpenStep) -> None:
+        self._callback = callback
+        self._adopted = adopted
+        self._step = step
+
+    @property
+    def __self__(self) -> Any:
+        """Whose it is: a task, where the callback is its step or its wake-up."""
+        return self._callback.__self__  # type: ignore[attr-defined]
+
+    def __call__(self, *args: Any) -> Any:
+        self._adopted._marked(self._step)
+        try:
+            return self._callback(*args)
+        except BaseException as error:
+            error.__traceback__ = error.__traceback__.tb_next  # type: ignore[union-attr]  # this frame is not theirs
+            raise

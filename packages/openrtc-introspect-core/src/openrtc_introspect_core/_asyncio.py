@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from contextvars import Context
+from functools import partial
 from types import CodeType, FrameType, MethodType
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -142,7 +143,7 @@ class AsyncioHook(LoopHook):
             self.tags[task] = session
             account = self.ledger.account_of(session)
             account.tasks += 1
-            task.add_done_callback(lambda _task: _count_down(account), context=Context())
+            task.add_done_callback(partial(_count_down, account), context=Context())
         except Exception as error:
             self._on_fault(f"a task could not be tagged: {error!r}", error)
 
@@ -287,7 +288,10 @@ class AsyncioHook(LoopHook):
                     except Exception as error:
                         self._iterations_failed(error)
             if self.after_block is not None:
-                self._call_after_block(ready)
+                try:
+                    self._call_after_block(ready)
+                except Exception as error:
+                    self._iterations_failed(error)
             return ready
 
         return select
@@ -394,5 +398,5 @@ def loop_name(loop: asyncio.AbstractEventLoop) -> str:
     return "uvloop" if type(loop).__module__.partition(".")[0] == "uvloop" else "asyncio"
 
 
-def _count_down(account: Account) -> None:
+def _count_down(account: Account, task: object) -> None:
     account.tasks -= 1

@@ -359,29 +359,25 @@ class Ledger(LedgerFields):
     ) -> None:
         """A step that began at `start` ends: at `now`, if the clock has been read already. None: it was left out.
 
-        holder: whose it was when it began. Raises no Exception.
+        holder: whose it was when it began.
         """
         if start is None:
             self.running = outside
             return
-        try:
-            if now is None:
-                now = self.clock()
-            running, since = self.running, self.since
-            if running is None:
-                self._end_suspended(outside, holder, now)
-                return
-            running.busy += now - since
-            running.steps += 1
-            if self.special:
-                self.end_special(running, now - since)
-            self.running = outside
-            self.since = now
-            if now - start > NOTABLE_S:
-                self.note(running, outside, start, since, now)
-        except Exception as error:
-            self.failed(error)
-            self.running = outside
+        if now is None:
+            now = self.clock()
+        running, since = self.running, self.since
+        if running is None:
+            self._end_suspended(outside, holder, now)
+            return
+        running.busy += now - since
+        running.steps += 1
+        if self.special:
+            self.end_special(running, now - since)
+        self.running = outside
+        self.since = now
+        if now - start > NOTABLE_S:
+            self.note(running, outside, start, since, now)
 
     def end_failed(
         self, error: Exception | None, running: Account | None, outside: Account | None, holder: Account

@@ -63,7 +63,7 @@ def drive(coro: Coroutine[Any, Any, Any], ledger: Ledger, tag: Account) -> Steps
             # Dropped before its first step: the coroutine's own finalizer warns, as without us.
             raise
         except BaseException as error:
-            thrown = without_our_frame(error)
+            thrown = error.with_traceback(error.__traceback__.tb_next)  # type: ignore[union-attr]
         while True:
             try:
                 outside = ledger.running
@@ -86,7 +86,7 @@ def drive(coro: Coroutine[Any, Any, Any], ledger: Ledger, tag: Account) -> Steps
             except Exception as error:
                 outside, start = ledger.begin_failed(error)
             except BaseException as error:  # an interrupt of the user's, which came while our code ran
-                start, thrown = None, without_our_frame(error)
+                start, thrown = None, error.with_traceback(error.__traceback__.tb_next)  # type: ignore[union-attr]
             try:
                 if thrown is None:
                     item = send(value)
@@ -97,11 +97,17 @@ def drive(coro: Coroutine[Any, Any, Any], ledger: Ledger, tag: Account) -> Steps
                     finally:
                         del raising  # it may come out again, with this frame in its traceback: a cycle
             except StopIteration as stop:
-                ledger.end(outside, start, holder)
+                try:
+                    ledger.end(outside, start, holder)
+                except Exception as error:
+                    ledger.end_failed(error, holder, outside, holder)
                 return stop.value
             except BaseException as error:
-                ledger.end(outside, start, holder)
-                without_our_frame(error)
+                try:
+                    ledger.end(outside, start, holder)
+                except Exception as fault:
+                    ledger.end_failed(fault, holder, outside, holder)
+                error.__traceback__ = error.__traceback__.tb_next  # type: ignore[union-attr]  # as everywhere here
                 raise
             try:
                 if start is None:
@@ -122,24 +128,22 @@ def drive(coro: Coroutine[Any, Any, Any], ledger: Ledger, tag: Account) -> Steps
                 ledger.end_failed(error, running, outside, holder)
             except BaseException as error:  # as above: the coroutine gets it where it waits now
                 ledger.running = outside
-                thrown, value = without_our_frame(error), None
+                thrown, value = error.with_traceback(error.__traceback__.tb_next), None  # type: ignore[union-attr]
                 continue
             try:
                 value = yield item
             except BaseException as error:
-                if type(error) is GeneratorExit and getattr(coro, "cr_frame", coro) is None:
-                    raise  # the collector has closed the user's coroutine before us
-                thrown = without_our_frame(error)
+                if type(error) is GeneratorExit and is_out_of_reach(coro):
+                    raise
+                thrown = error.with_traceback(error.__traceback__.tb_next)  # type: ignore[union-attr]
             item = None  # the future awaited lives no longer than it would without us
     finally:
         tag.tasks -= 1
 
 
-def without_our_frame(error: BaseException) -> BaseException:
-    """The error with the outermost traceback entry, the frame that caught it, taken off."""
-    if error.__traceback__ is not None:
-        error.__traceback__ = error.__traceback__.tb_next
-    return error
+def is_out_of_reach(coro: Any) -> bool:
+    """Whether the collector has closed the user's coroutine before us, or is at it: then it takes no exception."""
+    return getattr(coro, "cr_frame", coro) is None or getattr(coro, "cr_running", False)
 
 
 class MeteredCoroutine:

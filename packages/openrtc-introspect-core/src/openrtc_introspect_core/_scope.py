@@ -10,10 +10,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ._errors import StateError
-from ._sessions import Session, Trace, innermost, traces
+from ._sessions import Session, Trace, innermost, traces, unmeasured
 
 if TYPE_CHECKING:
+    from ._hook import LoopHook
     from ._introspector import Introspector
+    from ._notes import Guard
 
 
 class SessionScope:
@@ -39,44 +41,56 @@ class SessionScope:
         self._agent_name = agent_name
         self._metadata = metadata
         self._session: Session | None = None
+        """None: not entered yet, or not measured."""
+        self._hook: LoopHook | None = None
+        self._entered: Any = None
         self._trace: Trace | None = None
         self._tokens: tuple[Token[Any], ...] = ()
         """Empty where the scope was begun, and never entered."""
 
     def __enter__(self) -> Session:
-        introspector = self._introspector
         session = self.begin()
-        self._tokens = (introspector._binding.set(session), innermost.set(session))
-        if self._trace is not None:
-            self._tokens = (*self._tokens, traces.set(self._trace))
-        try:
+        if session is not self._session:
+            return session
+        with self._guarded():
+            introspector = self._introspector
+            self._tokens = (introspector._binding.set(session), innermost.set(session))
+            if self._trace is not None:
+                self._tokens = (*self._tokens, traces.set(self._trace))
             if self._hook is not None:
                 self._entered = self._hook.enter_scope(session)
-        except Exception as fault:
-            introspector._notes.add("scopes", f"a session's scope could not be metered: {fault!r}", fault)
         return session
 
     def begin(self) -> Session:
-        """Registers the session and binds it to nothing yet: for adapters, with `bind_to` and `__exit__`."""
+        """Registers the session and binds it to nothing yet: for adapters, with `bind_to` and `__exit__`.
+
+        Where a fault of ours keeps it from being registered, it is a session that is not measured.
+        """
+        with self._guarded():
+            self._register()
+        return self._session or unmeasured(self._session_id, self._agent_name, self._metadata)
+
+    def _register(self) -> None:
         introspector = self._introspector
         introspector._check_started()
         if self._session is not None:
             raise StateError(f"the scope of session {self._session_id!r} was entered already: make a new one")
         session = Session(self._session_id, self._agent_name, self._metadata, introspector._clock())
-        loop = introspector._loop_here()
-        session.loop = loop.name if loop is not None else None
         if introspector._heap is not None:
             self._trace = Trace()
             session.trace = weakref.ref(self._trace)
+        loop = introspector._loop_here()
+        session.loop = loop.name if loop is not None else None
+        self._hook = loop.hook if loop is not None else None
         sessions = introspector._sessions
         with sessions.lock:
             sessions.add(session)
+            self._session = session
             if len(sessions.live) == 1:
                 introspector._sessions_live(True)
-        self._session = session
-        self._hook = loop.hook if loop is not None else None
-        self._entered = None
-        return session
+
+    def _guarded(self) -> Guard:
+        return self._introspector._notes.guarded("scopes", "a session's scope could not be metered")
 
     def bind_to(self, context: Context, task: Any) -> None:
         """A task of the loop that was there before the scope, and runs in `context`, is the session's from now on.
@@ -90,8 +104,9 @@ class SessionScope:
         context.run(innermost.set, session)
         if self._trace is not None:
             context.run(traces.set, self._trace)
-        if self._hook is not None:
-            self._hook.adopt_task(task, session)
+        with self._guarded():
+            if self._hook is not None:
+                self._hook.adopt_task(task, session)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -100,24 +115,27 @@ class SessionScope:
         if session is None or session.ended:
             return
         introspector = self._introspector
-        session.ended_at = introspector._clock()
-        variables: tuple[ContextVar[Any], ...] = (introspector._binding, innermost, traces)
-        for variable, token in zip(variables, self._tokens, strict=False):
-            # Left in another context than it was entered in, as generators do: nothing is bound here.
-            with contextlib.suppress(ValueError):
-                variable.reset(token)
-        try:
+        with self._guarded():
+            variables: tuple[ContextVar[Any], ...] = (introspector._binding, innermost, traces)
+            for variable, token in zip(variables, self._tokens, strict=False):
+                # Left in another context than it was entered in, as generators do: nothing is bound here.
+                with contextlib.suppress(ValueError):
+                    variable.reset(token)
+        with self._guarded():
+            session.ended_at = introspector._clock()
+        with self._guarded():
             if self._hook is not None:
                 self._hook.leave_scope(session, self._entered)
-            self._trace = None
+        self._trace = None
+        with self._guarded():
             if introspector._heap is not None:
                 session.held_at_end, session.given_back_at_end = session.held, introspector._heap.given_back()
-        except Exception as fault:
-            introspector._notes.add("scopes", f"a session's scope could not be metered: {fault!r}", fault)
         sessions = introspector._sessions
-        with sessions.lock:
+        with self._guarded(), sessions.lock:
             sessions.remove(session, errored=isinstance(error, Exception))
-            if isinstance(error, Exception):  # a cancellation is none
-                introspector._failures.add(session, session.ended_at, error)
             if not sessions.live:
                 introspector._sessions_live(False)
+        session.ended = True
+        with self._guarded():
+            if isinstance(error, Exception):  # a cancellation is none
+                introspector._failures.add(session, session.ended_at, error)

@@ -281,6 +281,18 @@ def check_metadata(metadata: object) -> Mapping[str, Any]:
     return metadata
 
 
+def unmeasured(session_id: str, agent_name: str, metadata: Mapping[str, Any]) -> Session:
+    """A session that has its names and is no more than that: nobody books to it, and it counts as ended."""
+    session = Session.__new__(Session)
+    session.session_id, session.agent_name, session.metadata = session_id, agent_name, metadata
+    session.tenant = session.loop = session.trace = None
+    session.accounts = []
+    session.started = session.ended_at = session.thread_cpu = session.worst_block = session.worst_delay = 0.0
+    session.blocks = session.thread_heap = 0
+    session.ended = True
+    return session
+
+
 def tenant_of(metadata: Mapping[str, Any]) -> str | None:
     tenant: str | None = metadata.get("tenant")
     return tenant

@@ -561,8 +561,7 @@ static PyType_Spec metered_spec = {
         {Py_tp_repr, metered_repr},
         {Py_tp_richcompare, metered_richcompare},
         {Py_tp_hash, metered_hash},
-        {Py_tp_iter, metered_self},
-        {Py_tp_iternext, metered_next},
+        {Py_tp_iternext, metered_next}, /* `await` asks for it; without tp_iter it is no generator to isinstance */
         {Py_am_await, metered_self},
         {Py_am_send, metered_am_send},
         {Py_tp_traverse, metered_traverse},

@@ -16,7 +16,6 @@ import asyncio
 import sys
 from asyncio import coroutines
 from collections.abc import Callable
-from contextlib import suppress
 from contextvars import Context
 from types import CodeType, CoroutineType
 from typing import Any
@@ -88,21 +87,28 @@ class TaskCreation:
         bound_here = ledger.get
 
         def create_task(loop: Any, coro: Any, **kwargs: Any) -> Any:
-            if self._direct:
-                if type(coro) is CoroutineType:  # what `_driven` does, without its call
-                    try:
+            try:
+                if self._direct:
+                    if type(coro) is CoroutineType:  # what `_driven` does, without its call
                         context: Context | None = kwargs.get("context")
                         session = bound_here(None) if context is None else context.get(binding)
                         coro = Metered(coro, ledger, untagged if session is None else account_of(session))
-                    except Exception as error:
-                        ledger.failed(error)
-                else:
-                    coro = self._driven(coro, kwargs)
-            task = kind.create_task(loop, coro, **kwargs) if before is None else before(coro, **kwargs)
-            if created is not None:
-                created(task, kwargs.get("context"))
-            if getattr(task, "_source_traceback", None):
-                _hide_our_frames(task)
+                    else:
+                        coro = self._driven(coro, kwargs)
+            except Exception as error:
+                ledger.failed(error)
+            try:
+                task = kind.create_task(loop, coro, **kwargs) if before is None else before(coro, **kwargs)
+            except BaseException as error:
+                error.__traceback__ = error.__traceback__.tb_next  # type: ignore[union-attr]  # this frame is not theirs
+                raise
+            try:
+                if created is not None:
+                    created(task, kwargs.get("context"))
+                if getattr(task, "_source_traceback", None):
+                    _hide_our_frames(task)
+            except Exception as error:
+                ledger.failed(error)
             return task
 
         return create_task
@@ -141,26 +147,28 @@ class TaskCreation:
     # --- metering --------------------------------------------------------------------------------
 
     def _driven(self, coro: Any, kwargs: dict[str, Any]) -> Any:
-        """What the task is to drive in place of `coro`; `coro` itself where asyncio will refuse it. Raises nothing."""
-        if not (self._meter and self._attached):
+        """What the task is to drive in place of `coro`; `coro` itself where asyncio will refuse it."""
+        if not (self._meter and self._attached) or not coroutines.iscoroutine(coro):
             return coro
-        try:
-            if type(coro) is not CoroutineType and not coroutines.iscoroutine(coro):
-                return coro
-            ledger = self._ledger
-            context: Context | None = kwargs.get("context")
-            session = ledger.get(None) if context is None else context.get(ledger.binding)
-            return metered(coro, ledger, ledger.untagged if session is None else ledger.account_of(session))
-        except Exception as error:
-            self._ledger.failed(error)
-            return coro
+        ledger = self._ledger
+        context: Context | None = kwargs.get("context")
+        session = ledger.get(None) if context is None else context.get(ledger.binding)
+        return metered(coro, ledger, ledger.untagged if session is None else ledger.account_of(session))
 
     def _metering(self, factory: Any) -> Any:
         """An eager factory as `factory` is, whose tasks are metered."""
         constructor = factory.__closure__[0].cell_contents
 
         def metering_constructor(coro: Any, *args: Any, **kwargs: Any) -> Any:
-            task = constructor(self._driven(coro, kwargs), *args, **kwargs)
+            try:
+                coro = self._driven(coro, kwargs)
+            except Exception as error:
+                self._ledger.failed(error)
+            try:
+                task = constructor(coro, *args, **kwargs)
+            except BaseException as error:
+                error.__traceback__ = error.__traceback__.tb_next  # type: ignore[union-attr]  # this frame is not theirs
+                raise
             if getattr(task, "_source_traceback", None):
                 _hide_our_frames(task)
             return task
@@ -176,5 +184,4 @@ def _is_eager(factory: Any) -> bool:
 
 def _hide_our_frames(task: Any) -> None:
     """In debug mode a task remembers where it was created: not in here."""
-    with suppress(Exception):
-        task._source_traceback[:] = [frame for frame in task._source_traceback if frame.filename != __file__]
+    task._source_traceback[:] = [frame for frame in task._source_traceback if frame.filename != __file__]

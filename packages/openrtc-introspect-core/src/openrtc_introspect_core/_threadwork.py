@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 from ._clock import Clock
 from ._gil import copied
 from ._ledger import Ledger
-from ._meter import without_our_frame
 from ._replaced import Replaced
 from ._sessions import Session
 
@@ -99,7 +98,7 @@ class Call:
         try:
             return self._func(*args)
         except BaseException as error:
-            without_our_frame(error)
+            error.__traceback__ = error.__traceback__.tb_next  # type: ignore[union-attr]  # this frame is not theirs
             raise
         finally:
             self._work.end(self)  # like `begin`, it raises no Exception
