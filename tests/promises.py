@@ -207,7 +207,7 @@ PROMISES: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
     (
         "the service thread imports",
         "_service.py",
-        "import anyio._backends._asyncio  # noqa: F401\n",
+        "    import anyio._backends._asyncio  # noqa: F401\n",
         "",
         (f"{_FAULTS}::test_threads_of_ours_import_nothing",),
     ),
@@ -220,10 +220,39 @@ PROMISES: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
     ),
     (
         "the interpreter waits for the service thread",
-        "_service.py",
-        'name="openrtc-introspect", daemon=True)',
-        'name="openrtc-introspect", daemon=False)',
+        "_shared_thread.py",
+        "name=self.name, daemon=True)",
+        "name=self.name, daemon=False)",
         (f"{_FAULTS}::test_the_interpreter_ends_while_it_runs",),
+    ),
+    (
+        "threads of ours do not end",
+        "_shared_thread.py",
+        "                if time.monotonic() >= self._until:",
+        "                if False:",
+        ("test_shared_thread.py::test_it_runs_from_the_first_part_until_a_moment_after_the_last",),
+    ),
+    (
+        "threads of ours are kept for long",
+        "_shared_thread.py",
+        "KEEP_S = 0.5",
+        "KEEP_S = 5.0",
+        ("test_shared_thread.py::test_it_is_kept_for_less_than_a_second",),
+    ),
+    (
+        "a worker that was closed ticks on",
+        "_service.py",
+        "        if self._ticking.acquire(timeout=max(0.0, deadline - time.monotonic())):\n"
+        "            self._ticking.release()",
+        "        pass",
+        ("test_service.py::test_after_the_join_it_does_not_tick_any_more",),
+    ),
+    (
+        "the service's loop is the host's to change",
+        "_own_loop.py",
+        "    locals().update(_methods_of(asyncio.SelectorEventLoop))",
+        "    pass",
+        ("test_own_loop.py::test_the_socket_answers_whatever_a_host_has_put_in_asyncio_s_place",),
     ),
     (
         "a disk that is full is not told of",

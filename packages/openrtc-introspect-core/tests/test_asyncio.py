@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import threading
 import traceback
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -18,6 +17,7 @@ from openrtc_introspect_core._log import flush
 from openrtc_introspect_core._replaced import Replaced
 from openrtc_introspect_testing._backends import Backend, in_task
 from openrtc_introspect_testing._clock import FakeClock
+from openrtc_introspect_testing._threads import ours_end
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
@@ -39,7 +39,7 @@ def test_everything_touched_is_given_back(run: Run) -> None:
                 await asyncio.sleep(0)
         assert loop.get_task_factory() is factory
         assert (set(vars(loop)), set(vars(selector)) if selector is not None else None) == before
-        assert not [t for t in threading.enumerate() if t.name.startswith("openrtc")]
+        assert ours_end()
 
     run(main())
 
@@ -232,7 +232,7 @@ def test_a_closed_loop_is_refused() -> None:
     with pytest.raises(StateError, match="closed"):
         introspector.attach(loop)
     assert introspector.socket_path is None
-    assert not [t for t in threading.enumerate() if t.name.startswith("openrtc")]
+    assert ours_end()
 
 
 def test_a_loop_that_is_not_running_yet_can_be_attached_to() -> None:

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-import threading
 import tracemalloc
 from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
@@ -30,6 +29,7 @@ from openrtc_introspect_core import (
 from openrtc_introspect_core._log import flush
 from openrtc_introspect_testing._backends import Backend, in_task
 from openrtc_introspect_testing._clock import FakeClock
+from openrtc_introspect_testing._threads import ours_end
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
@@ -43,8 +43,8 @@ def runtime_dir(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def nothing_left(directory: Path) -> bool:
-    ours = [t.name for t in threading.enumerate() if t.name.startswith("openrtc")]
-    return not ours and not list(directory.iterdir())
+    """No file now, and soon no thread."""
+    return not list(directory.iterdir()) and ours_end()
 
 
 def test_the_five_lines_of_the_readme_work(on_any_loop: Backend, runtime_dir: Path) -> None:
@@ -361,9 +361,6 @@ def test_a_failure_late_in_the_start_takes_everything_back(
         with pytest.raises(RuntimeError, match="can't start new thread"):
             async with Introspector(cpu="sampled"):
                 pass
-        for thread in threading.enumerate():
-            if thread.name.startswith("openrtc"):
-                thread.join(5)
         return loop.get_task_factory(), set(vars(loop)) & {
             "call_soon",
             "create_task",

@@ -19,6 +19,7 @@ from openrtc_introspect_core import Introspector, SessionRow, Snapshot, StateErr
 from openrtc_introspect_core._asyncio import AsyncioHook
 from openrtc_introspect_core.wire import LoopInfo
 from openrtc_introspect_testing._clock import FakeClock
+from openrtc_introspect_testing._threads import ours_end
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 DEADLINE_S = 30.0
@@ -481,7 +482,7 @@ def test_attaching_one_loop_twice_is_refused_and_closing_ends_all() -> None:
             assert "run_forever" not in vars(each.loop)
         with pytest.raises(StateError, match="'worker' is closed: make a new one"):
             two.call(attach(introspector))
-    assert not [t for t in threading.enumerate() if t.name.startswith("openrtc")]
+    assert ours_end()
 
 
 def test_a_scope_left_on_another_loop_is_ended() -> None:
@@ -557,20 +558,20 @@ def test_the_watchdog_looks_first_where_a_look_is_due_first(monkeypatch: pytest.
     """And not at all at a loop that sleeps."""
     from openrtc_introspect_core._watchdog import Watchdog
 
-    monkeypatch.setattr(Watchdog, "_run", lambda self: None)
+    monkeypatch.setattr(Watchdog, "start", lambda self: None)
     with two_loops() as (introspector, _, _):
         watchdog = introspector._watchdog
         assert watchdog is not None
         first, second = (loop.watch for loop in introspector._loops)
         assert first is not None
         assert second is not None
-        asleep = watchdog._next()
+        asleep = watchdog.next()
         first.wake()
         second.wake()
         first.due, second.due = 2.0, 1.0
-        due_first = watchdog._next()
+        due_first = watchdog.next()
         second.sleep(until_the_next_iteration=True)
-        left = watchdog._next()
+        left = watchdog.next()
     assert (asleep, due_first, left) == (None, second, first)
 
 

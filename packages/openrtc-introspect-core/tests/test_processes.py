@@ -34,6 +34,7 @@ from openrtc_introspect_core import (
     read_snapshot,
 )
 from openrtc_introspect_core._log import flush
+from openrtc_introspect_testing._threads import ours, ours_end
 
 pytestmark = pytest.mark.slow
 
@@ -322,10 +323,10 @@ def test_without_introspection_process_mode_serves_nothing(
     async def use() -> Any:
         session = await pool.start_session("leave", metadata={"code": 0})
         await session.wait()
-        names = [thread.name for thread in threading.enumerate()]
-        return session.state, pool.socket_path, list(runtime_dir.iterdir()), "openrtc-introspect" in names
+        return session.state, pool.socket_path, list(runtime_dir.iterdir()), ours()
 
-    assert run_on_asyncio(serving(pool, use)) == ("done", None, [], False)
+    assert ours_end()
+    assert run_on_asyncio(serving(pool, use)) == ("done", None, [], [])
     assert flush(WITHIN_S)
     assert caplog.messages == []
 

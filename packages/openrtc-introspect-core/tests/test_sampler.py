@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -11,6 +10,7 @@ import pytest
 from openrtc_introspect_core import Introspector
 from openrtc_introspect_core._log import flush
 from openrtc_introspect_testing._backends import Backend, in_task
+from openrtc_introspect_testing._threads import ours_end
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
@@ -108,7 +108,7 @@ def test_it_sleeps_while_no_session_lives(on_timed_loops: Backend) -> None:
             return [len(seen) for seen in sampler.seen.values()]
 
     assert on_timed_loops(main()) == [0]
-    assert not [t for t in threading.enumerate() if t.name.startswith("openrtc")]
+    assert ours_end()
 
 
 def test_off_counts_tasks_and_memory_and_says_nothing_of_time(virtually: Backend) -> None:

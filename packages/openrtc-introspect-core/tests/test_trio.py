@@ -20,6 +20,7 @@ from trio.testing import MockClock
 from openrtc_introspect_core import Introspector, StateError
 from openrtc_introspect_core._log import flush
 from openrtc_introspect_core.wire import TaskInfo
+from openrtc_introspect_testing._threads import ours_end
 
 DEADLINE_S = 30.0
 
@@ -93,7 +94,7 @@ def test_the_run_is_given_back() -> None:
         return len(during) - len(before), instruments() == before
 
     assert trio.run(main) == (1, True)
-    assert not [t for t in threading.enumerate() if t.name.startswith("openrtc")]
+    assert ours_end()
 
 
 def test_a_fault_of_ours_ends_the_metering_and_is_told(caplog: pytest.LogCaptureFixture) -> None:
@@ -420,7 +421,7 @@ def test_what_is_no_loop_of_this_thread_is_refused() -> None:
             introspector.attach(7)  # type: ignore[arg-type]
 
     trio.run(main)
-    assert not [t for t in threading.enumerate() if t.name.startswith("openrtc")]
+    assert ours_end()
 
 
 def test_a_timeout_that_is_over_keeps_waiting_whom_it_is_for() -> None:

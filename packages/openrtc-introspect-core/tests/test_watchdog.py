@@ -14,6 +14,7 @@ from openrtc_introspect_core import Block, Introspector
 from openrtc_introspect_core._watchdog import MAX_LOOKS, PARK_AFTER_S, Watch, Watchdog
 from openrtc_introspect_testing._backends import Backend, in_task
 from openrtc_introspect_testing._clock import FakeClock
+from openrtc_introspect_testing._threads import ours, ours_end
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
@@ -31,7 +32,7 @@ def looked(introspector: Introspector, late: float = 0.0, not_let: float = 0.0) 
 
 def asleep(monkeypatch: pytest.MonkeyPatch) -> None:
     """The watchdog's own thread does nothing: the test looks."""
-    monkeypatch.setattr(Watchdog, "_run", lambda self: None)
+    monkeypatch.setattr(Watchdog, "start", lambda self: None)
 
 
 @pytest.mark.gil
@@ -331,10 +332,11 @@ def test_a_broken_watchdog_is_switched_off_and_told_once(
 
 def test_switched_off_there_is_no_watchdog(virtually: Backend) -> None:
     """`stacks=False`: no thread of that name."""
+    assert ours_end()
 
     async def main() -> list[str]:
         async with Introspector(socket_path=False, stacks=False):
-            return [thread.name for thread in threading.enumerate() if thread.name.startswith("openrtc")]
+            return ours()
 
     assert virtually(main()) == ["openrtc-introspect"]
 

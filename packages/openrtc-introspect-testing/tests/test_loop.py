@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from openrtc_introspect_core import Introspector
 from openrtc_introspect_testing import DeadlockError, FakeClock, FakeLoop
+from openrtc_introspect_testing._threads import ours_end
 
 
 def fake_loop() -> FakeLoop:
@@ -635,6 +636,7 @@ def ways() -> Iterator[Any]:
 @pytest.mark.parametrize("way", list(ways()))
 def test_every_way_to_start_a_loop_starts_it(way: Any) -> None:
     """Nothing is left behind: no warning, no unclosed loop, no thread."""
+    assert ours_end()  # those that an introspector of an earlier test needed
     threads = set(threading.enumerate())
     with warnings.catch_warnings():
         warnings.simplefilter("error")

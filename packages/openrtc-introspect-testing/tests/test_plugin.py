@@ -345,7 +345,7 @@ PARTS: dict[str, dict[str, int]] = {
     "_suite.Finding": {"failed": 1},
     "_suite.by_place": {"passed": 1},
     "_suite.Suite._stale": {"passed": 1},
-    "_watch.wait_for_ends": {"passed": 1},
+    "_watch.end_threads": {"passed": 1},
 }
 """What is made to raise, and how the one test ends that it happens in."""
 
@@ -397,7 +397,7 @@ def test_a_fault_of_the_plugins_own_is_one_tests_or_is_told_and_never_ends_the_r
     )
 
     options = ["--slow-sessions=100"] if part == "_suite.by_place" else []
-    lasting = part in ("_watch.Watcher.__exit__", "_watch._end", "_watch.wait_for_ends")  # what was begun does not end
+    lasting = part in ("_watch.Watcher.__exit__", "_watch._end", "_watch.end_threads")  # what was begun does not end
     result = run_suite(pytester.runpytest_subprocess, *options) if lasting else suite(*options)
     assert before == [vars(asyncio.Runner)["run"], vars(asyncio.BaseEventLoop)["run_forever"], list(sys.meta_path)]
     expected = {"passed": 0, "errors": 0, "failed": 0} | PARTS[part]

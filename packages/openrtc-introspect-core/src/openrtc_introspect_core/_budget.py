@@ -31,6 +31,9 @@ class StepCost(NamedTuple):
 
 NOT_MEASURED = StepCost(0.0, 0.0, 0.0)
 
+STEP_COSTS: dict[str, StepCost] = {}
+"""By kind of loop, as they were measured in this process: that takes milliseconds, and the next loop has no other."""
+
 
 def spent(ledger: Ledger, steps: int, cost: StepCost) -> float:
     """Seconds that metering has cost on this loop, where steps count for `steps`."""

@@ -15,13 +15,16 @@ class Attached(Protocol):
     def abandon_after_fork(self) -> None: ...
 
 
+shared: list[Attached] = []
+"""What the process has once, and those attached make use of."""
+
 attached: weakref.WeakSet[Attached] = weakref.WeakSet()
 """What is attached now."""
 
 
 def _in_child() -> None:
     _log.abandon_after_fork()  # first: the others may have something to log
-    for each in list(attached):
+    for each in (*shared, *attached):
         each.abandon_after_fork()
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from . import _fork
 from ._attached import AttachedLoop
 from ._blocks import BlockLog
-from ._budget import NOT_MEASURED, Budget, StepCost
+from ._budget import NOT_MEASURED, STEP_COSTS, Budget
 from ._clock import Clock, WallTime, perf_counter
 from ._collections import Collections
 from ._errors import ArgumentError, StateError
@@ -27,11 +27,11 @@ from ._gil import BLIND_TO, has_gil
 from ._ledger import Ledger
 from ._loop_times import MARK_INTERVAL_S
 from ._notes import Notes
-from ._parking import ParkingThread
 from ._report import Reporter
 from ._running_loop import Loop, loop_to_attach, told
 from ._sampler import Sampler
 from ._scope import SessionScope
+from ._service import Served, Service, hello, server_class
 from ._serving import OwnSocket, until_ended, wait_until_ended
 from ._sessions import (
     Binding,
@@ -69,9 +69,9 @@ class Introspector:
     on one loop, and attached to the others with `attach()`, each from its own thread.
 
     While it is attached a loop runs the step meter (and, on uvloop, a heartbeat while sessions
-    live); all else happens on a daemon thread. On exit nothing is left: no thread, no socket, no
-    changed method. No error of its own reaches a session: a probe that fails is switched off, logged
-    once, and named in the snapshot's notes.
+    live); all else happens on daemon threads, which all introspectors of the process share. On exit
+    nothing is left: no socket, no changed method and, within a second, no thread. No error of its own
+    reaches a session: a probe that fails is switched off, logged once, and named in the snapshot's notes.
 
     cpu: "exact" times every task step; "sampled" looks 1 / `sample_interval_s` times a second who
         runs (statistical, see docs/benchmarks.md for its bias); "off" does neither.
@@ -141,18 +141,18 @@ class Introspector:
         """Those attached now, the first one first."""
         self._gone: deque[tuple[float, AttachedLoop]] = deque()
         """(when, loop): those let go of lately, whose threads' usage someone may be reading yet."""
-        self._step_costs: dict[str, StepCost] = {}
+        self._step_costs = STEP_COSTS if clock is perf_counter else {}
         """By kind of loop, as far as they were measured."""
         self._attached = 0
         """How many there have been."""
         self._collections = Collections(clock, self._ledger_of, partial(self._notes.add, "collections"))
         self._thread_work = ThreadWork(clock, partial(self._notes.add, "threads"))
         self._heap: Heap | None = None
-        self._threads: list[ParkingThread] = []
+        self._threads: list[Watchdog | Sampler] = []
         self._sampler: Sampler | None = None
         self._watchdog: Watchdog | None = None
         self._reporter: Reporter | None = None
-        self._service: Any = None
+        self._service: Service | None = None
         self._socket: OwnSocket | None = None
         self._closed = False
 
@@ -260,12 +260,12 @@ class Introspector:
         from ._heap import heap_for
         from ._host import HostVitals
         from ._memory import ShareOfRss
-        from ._service import Served, Service, hello
 
         self._heap = heap_for(self._settings.memory, self._clock)
         if self._settings.socket_path is None and not sockets_available():
             self._notes.add("socket", "this platform has no Unix sockets: sessions are metered, and nothing is served")
         elif self._settings.socket_path is not False:
+            server_class()
             self._socket = OwnSocket(self.name, self._settings.path)
         try:
             process = psutil.Process()
@@ -334,11 +334,13 @@ class Introspector:
     def close(self) -> None:
         """Detaches and leaves no trace. Idempotent.
 
-        Waits for its threads, and for what it logged to be handled, at most two seconds in all.
+        Waits for what is under way on other threads, and for what it logged to be handled, at most two seconds in
+        all. The threads themselves are the process's: they end by themselves within a second after the last
+        introspector closed.
         """
-        threads = self._begin_closing()
-        if threads:
-            wait_until_ended(threads)
+        endings = self._begin_closing()
+        if endings:
+            wait_until_ended(endings)
         self._close_usage()
 
     async def aclose(self) -> None:
@@ -348,12 +350,14 @@ class Introspector:
             await until_ended(threads)
         self._close_usage()
 
-    def _begin_closing(self) -> list[Any]:
+    def _begin_closing(self) -> list[Watchdog | Sampler | Service]:
         if self._reporter is None or self._closed:
             return []
         self._closed = True
         _fork.attached.discard(self)
-        threads = [*self._threads, self._service]
+        threads: list[Watchdog | Sampler | Service] = [*self._threads]
+        if self._service is not None:
+            threads.append(self._service)
         with self._notes.letting_go(self.name) as parts:
             parts.callback(self._close_socket)
             for thread in threads:
@@ -478,13 +482,13 @@ class Introspector:
     # --- once a second ---------------------------------------------------------------------------
 
     def _tick(self, now: float) -> None:
-        reporter = self._reporter
-        if reporter is None:
+        reporter, service = self._reporter, self._service
+        if reporter is None or service is None:
             return
         for loop in tuple(self._loops):
             if loop.step_cost is NOT_MEASURED and self._settings.cpu == "exact":
                 loop.step_cost = self._step_costs[loop.hook.kind] = loop.measure_step_cost()
-        reporter.service_cpu_s = self._service.cpu_s
+        reporter.service_cpu_s = service.cpu_s
         reporter.tick(now)
         for loop in tuple(self._loops):
             if loop.hook.loses_tasks():

@@ -135,6 +135,7 @@ class ProcessReport:
 
     def abandon_after_fork(self) -> None:
         """In a forked child there are no threads, and the socket is the parent's."""
+        self._service = None
         if self._socket is not None:
             self._socket.listener.close()
 

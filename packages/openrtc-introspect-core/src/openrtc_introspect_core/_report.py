@@ -42,9 +42,10 @@ if TYPE_CHECKING:
     from ._host import HostVitals
     from ._memory import ShareOfRss
     from ._notes import Notes
-    from ._parking import ParkingThread
+    from ._sampler import Sampler
     from ._threadwork import ThreadWork
     from ._usage import HostPressure
+    from ._watchdog import Watchdog
 
 LEFT_BEHIND_S = 600.0
 MAX_LEFT_BEHIND = 10
@@ -81,7 +82,7 @@ class Reporter:
     """None: what sessions have allocated is not measured."""
     memory: ShareOfRss
     host: HostVitals
-    threads: Sequence[ParkingThread]
+    threads: Sequence[Watchdog | Sampler]
     """Introspection's own, besides the service's."""
     notes: Notes
     budget: Budget

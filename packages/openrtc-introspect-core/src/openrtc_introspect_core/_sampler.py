@@ -8,26 +8,51 @@ figures are in docs/benchmarks.md. It costs the loop nothing per step, and exact
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 
 from ._clock import Clock
 from ._gil import copied
 from ._hook import Fault, LoopHook
-from ._parking import ParkingThread
 from ._sessions import Session
 
 
-class Sampler(ParkingThread):
+class Sampler:
     """Adds `interval` seconds to the sessions seen running, one on each loop, each `interval` seconds,
-    while sessions live."""
+    while sessions live. On a thread of its own, for the introspector's life."""
 
     def __init__(self, clock: Clock, interval: float, on_fault: Fault) -> None:
-        super().__init__("openrtc-introspect-sampler")
+        self._thread = threading.Thread(target=self._run, name="openrtc-introspect-sampler", daemon=True)
+        self._awake = threading.Event()
+        self._stopped = threading.Event()
+        self.cpu_s = 0.0
+        """CPU seconds its thread had used when it last read them."""
         self._clock = clock
         self._interval = interval
         self._on_fault = on_fault
         self.seen: dict[LoopHook, deque[tuple[float, Session | None]]] = {}
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._awake.set()
+
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def join(self, timeout_s: float) -> None:
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+
+    def sessions_live(self, some: bool) -> None:
+        """The first session has started, or the last one has ended."""
+        if some:
+            self._awake.set()
+        elif not self._stopped.is_set():
+            self._awake.clear()
 
     def watch(self, hook: LoopHook) -> None:
         """Samples this loop, too, from now on."""

@@ -1,23 +1,22 @@
-"""The service thread: takes the samples that are due and serves the socket, on a loop of its own.
+"""The service: the samples of one worker when they are due, and its socket.
 
-On its own thread, because a worker whose loop is blocked must still answer: that is when it is asked.
+On a thread of its own, because a worker whose loop is blocked must still answer: that is when it is asked.
 """
 
 from __future__ import annotations
 
-import asyncio
+import math
 import os
 import socket
 import threading
 import time
 from collections.abc import Callable, Container
-
-# Loaded by anyio where it is first used. On our thread that must not be: a host that forks meanwhile would have a child
-# in which the module's import lock is held for ever.
-import anyio._backends._asyncio  # noqa: F401
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from ._clock import Clock
 from ._report import Reporter
+from ._service_thread import SERVICE_THREAD
 from ._stacks import Places
 from ._tasks import tasks_of
 from ._threads import thread_stacks
@@ -34,11 +33,17 @@ from .wire._messages import (
     Tasks,
     TasksRequest,
 )
-from .wire._server import Server
 from .wire._source import Source
+
+if TYPE_CHECKING:
+    from ._own_loop import OwnLoop
+    from .wire._server import Server
 
 IDLE_INTERVAL_S = 2.0
 """Between ticks while no session lives."""
+
+FIRST_AFTER_S = 0.05
+"""Until the first tick: a loop that lives for less is spared it."""
 
 
 def hello(name: str, epoch: str, without: Container[str] = ()) -> Hello:
@@ -83,8 +88,21 @@ class Served:
         return Stacks(id=request.id, taken_at=now, threads=thread_stacks(hooks, self._places))
 
 
+def server_class() -> type[Server]:
+    """The class of servers, with all that it needs loaded.
+
+    On our thread it must not be loaded: a host that forks meanwhile would have a child in which the module's import
+    lock is held for ever. On a loop's it takes long enough to be a block: before the loop is attached, it is not ours.
+    """
+    import anyio._backends._asyncio  # noqa: F401
+
+    from .wire._server import Server
+
+    return Server
+
+
 class Service:
-    """Starts on `start`, ends on `stop` or with the process."""
+    """One worker's part of the service thread, from `start` to `stop`."""
 
     def __init__(
         self,
@@ -98,86 +116,111 @@ class Service:
         tick: Callable[[float], None],
         on_fault: Callable[[str, Exception], None],
     ) -> None:
-        self._listener = listener
-        self._source = source
-        self._hello = hello
+        self.listener = listener
+        if listener is not None:
+            self._server = partial(server_class(), listener, source, hello)
         self._clock = clock
         self._interval = interval_s
         self._idle = idle
         self._tick = tick
         self._on_fault = on_fault
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._main: asyncio.Task[None] | None = None
-        self._stopping = False
-        self._lock = threading.Lock()
-        self._thread = threading.Thread(target=self._run, name="openrtc-introspect", daemon=True)
-        self.cpu_s = 0.0
-        """CPU seconds this thread has used."""
+        self._thread = SERVICE_THREAD
+        self._stopped = False
+        self._ticking = threading.RLock()  # what a tick logs may have a handler that closes the worker
+        self._serving: Any = None
+        """The task that serves the socket."""
+        self._served = threading.Event()
+        """Whether the socket is served no more, or there is none."""
+        if listener is None:
+            self._served.set()
+        self._cpu_before = self._thread.cpu_s
+        self.due = math.inf
+        """When it is to tick next, by time.monotonic()."""
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU seconds that the thread has used since this was made, for whomever."""
+        return self._thread.cpu_s - self._cpu_before
 
     def start(self) -> None:
-        # Made here, so that whoever starts it is told where there are no file descriptors left for it.
-        self._own_loop = asyncio.SelectorEventLoop()
-        try:
-            self._thread.start()
-        except BaseException:
-            self._own_loop.close()
-            raise
+        """Raises where there is no thread to be had, or no file descriptor for a loop to serve on."""
+        self.due = time.monotonic() + min(self._interval, FIRST_AFTER_S)
+        self._thread.add(self, self.due if self.listener is None else -math.inf)
 
     def stop(self) -> None:
-        """Asks the thread to end; `is_alive` and `join` tell when it has."""
-        with self._lock:
-            self._stopping = True
-            if self._loop is not None and self._main is not None and not self._loop.is_closed():
-                self._loop.call_soon_threadsafe(self._main.cancel)
+        """Ticks no more, and has the socket closed; `is_alive` and `join` tell when that is done."""
+        self._stopped = True
+        if self._served.is_set():
+            self._thread.discard(self)
+        else:
+            self._thread.wake()
 
     def is_alive(self) -> bool:
-        return self._thread.is_alive()
+        """Whether anything of it may still run."""
+        if not self._ticking.acquire(blocking=False):
+            return True
+        self._ticking.release()
+        return self._thread.has(self)
 
     def join(self, timeout_s: float) -> None:
-        self._thread.join(timeout_s)
+        """Waits until nothing of it may run; on the service thread itself, for nothing."""
+        if self._thread.runs_here():
+            return
+        deadline = time.monotonic() + timeout_s
+        self._served.wait(timeout_s)
+        if self._ticking.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            self._ticking.release()
 
-    def _run(self) -> None:
-        try:
-            # asyncio's own loop, whatever the host's policy is: a thread's few connections need no other.
-            with asyncio.Runner(loop_factory=lambda: self._own_loop) as runner:
-                runner.run(self._serve())
-        except asyncio.CancelledError:
-            pass
-        except Exception as error:
-            self._on_fault("service", error)
-        finally:
-            if self._listener is not None:
-                self._listener.close()
+    # --- the service thread's ---------------------------------------------------------------------
 
-    async def _serve(self) -> None:
-        with self._lock:
-            if self._stopping:
+    def tick(self) -> None:
+        """Takes the samples that are due."""
+        with self._ticking:
+            self.due = math.inf
+            if self._stopped:
                 return
-            self._loop = asyncio.get_running_loop()
-            self._main = asyncio.current_task()
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._keep_ticking())
-                if self._listener is not None:
-                    group.create_task(self._keep_serving(self._listener))
-        finally:
-            with self._lock:
-                self._loop = None
-
-    async def _keep_serving(self, listener: socket.socket) -> None:
-        try:
-            await Server(listener, self._source, self._hello).serve()
-        except Exception as error:  # sampling goes on without it
-            listener.close()
-            self._on_fault("socket", error)
-
-    async def _keep_ticking(self) -> None:
-        while True:
             try:
                 self._tick(self._clock())
+                # With nothing to sample, waking up is all that a tick costs.
+                self.due = time.monotonic() + (max(self._interval, IDLE_INTERVAL_S) if self._idle() else self._interval)
             except Exception as error:
+                if self._served.is_set():
+                    self._thread.discard(self)
                 self._on_fault("sampling", error)
-                return
-            self.cpu_s = time.thread_time()
-            # With nothing to sample, waking up is all that a tick costs.
-            await asyncio.sleep(max(self._interval, IDLE_INTERVAL_S) if self._idle() else self._interval)
+
+    def serve(self, loop: OwnLoop) -> None:
+        """Begins to serve the socket, or ends that once this was stopped."""
+        if self._served.is_set():
+            return
+        if self._serving is not None:
+            if self._stopped:
+                self._serving.cancel()
+        elif self._stopped:
+            self._end()
+        else:
+            self._serving = loop.create_task(self._keep_serving())
+            self._serving.add_done_callback(lambda _: self._end())
+
+    async def _keep_serving(self) -> None:
+        try:
+            await self._server().serve()
+        except Exception as error:  # sampling goes on without it
+            self._close_listener()
+            self._on_fault("socket", error)
+
+    def _end(self) -> None:
+        self._close_listener()
+        if self._stopped or self.due == math.inf:
+            self._thread.discard(self)
+        self._served.set()
+
+    def _close_listener(self) -> None:
+        if self.listener is not None:
+            self.listener.close()
+
+    def failed(self, error: Exception) -> None:
+        """The thread works for it no more."""
+        self._stopped = True
+        self._close_listener()
+        self._served.set()
+        self._on_fault("service", error)

@@ -8,13 +8,14 @@ as one incident, for whoever books the block when it is over, and for snapshots 
 - A C call that keeps the GIL starves it; it is handed the GIL right after the call, with the frame
   still on that line. How late a tick comes is kept: it is evidence itself.
 - While the loop waits it parks, and the loop's next iteration wakes it. Without sessions it sleeps.
-- There is one thread for all loops, and a watch for each: what it sees of one is of that one only. A
-  loop that computes starves it of the others' looks as well, which is true of them: they wait for the
-  GIL, too.
+- There is one thread for all loops of the process, whichever introspectors they are attached to, and a
+  watch for each: what it sees of one is of that one only. A loop that computes starves it of the
+  others' looks as well, which is true of them: they wait for the GIL, too.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -22,10 +23,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from ._clock import Clock
+from ._clock import Clock, perf_counter
 from ._hook import Fault, LoopHook
-from ._parking import ParkingThread
 from ._sessions import Session
+from ._shared_thread import SharedThread
 from ._stacks import Call, frames_now, take
 from ._usage import ThreadUsage, Usage
 
@@ -204,16 +205,44 @@ def _since(usage: ThreadUsage, waited: float) -> float:
     return usage.waited_s() - waited
 
 
-class Watchdog(ParkingThread):
-    """Watches all loops, on a daemon thread."""
+class Watchdog:
+    """Watches the loops of one introspector, by the thread that looks for all of them."""
 
     def __init__(self, clock: Clock, on_fault: Fault) -> None:
-        super().__init__("openrtc-introspect-watchdog")
         self._clock = clock
         self._on_fault = on_fault
         self._watches: list[Watch] = []
         self._sessions_live = False
-        self._ticks = 0
+        self._thread = WATCHDOG_THREAD
+        self._cpu_before = self._thread.cpu_s
+        self._stopped = False
+        self._looking = threading.RLock()
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU seconds that the thread had used since this was made, for whomever, when it last read them."""
+        return self._thread.cpu_s - self._cpu_before
+
+    def start(self) -> None:
+        """Raises where there is no thread to be had."""
+        self._thread.add(self, math.inf)  # it is woken when a watch is
+
+    def stop(self) -> None:
+        """Looks no more; `is_alive` and `join` tell when the look that was under way is over."""
+        self._stopped = True
+        self._thread.discard(self)
+
+    def is_alive(self) -> bool:
+        """Whether it looks, or may still be looking."""
+        if not self._looking.acquire(blocking=False):
+            return True
+        self._looking.release()
+        return self._thread.has(self)
+
+    def join(self, timeout_s: float) -> None:
+        """Waits for a look that is under way."""
+        if self._looking.acquire(timeout=timeout_s):
+            self._looking.release()
 
     def watch(self, hook: LoopHook, usage: ThreadUsage) -> Watch:
         """Watches this loop, too, from now on."""
@@ -229,6 +258,7 @@ class Watchdog(ParkingThread):
             self._watches.remove(watch)
 
     def sessions_live(self, some: bool) -> None:
+        """The first session has started, or the last one has ended."""
         self._sessions_live = some
         for watch in list(self._watches):
             if some:
@@ -236,38 +266,67 @@ class Watchdog(ParkingThread):
             else:
                 watch.sleep(until_the_next_iteration=False)
 
-    def _run(self) -> None:
-        own = ThreadUsage(self._clock, threading.get_ident(), threading.get_native_id())
+    def wake(self) -> None:
+        if self._thread.has(self):
+            self._thread.wake()
+
+    # --- the watchdog thread's --------------------------------------------------------------------
+
+    def next(self) -> Watch | None:
+        """The watch whose look is due first; None where all sleep."""
+        awake = [watch for watch in list(self._watches) if watch.awake]
+        return min(awake, key=lambda watch: watch.due or 0.0, default=None)
+
+    def look(self, watch: Watch, due: float, not_let: Callable[[], float]) -> None:
+        """Has the look that was due, and sets when the next one is."""
+        with self._looking:
+            if self._stopped or not watch.awake:
+                return
+            try:
+                late = self._clock() - due
+                pause = watch.look(late, not_let)
+                if watch.awake:
+                    watch.due = self._clock() + pause
+            except Exception as error:
+                self._thread.discard(self)
+                self.failed(error)
+
+    def failed(self, error: Exception) -> None:
+        """The thread looks for it no more."""
+        self._on_fault(f"the watchdog is switched off: {error!r}", error)
+
+
+class WatchdogThread(SharedThread[Watchdog]):
+    """Looks at all loops of the process, each when a look at it is due."""
+
+    def _work(self) -> None:
+        own = ThreadUsage(perf_counter, threading.get_ident(), threading.get_native_id())
         try:
-            self._keep_looking(own)
-        except Exception as error:
-            self._on_fault(f"the watchdog is switched off: {error!r}", error)
+            ticks = 0
+            while self._parts:
+                watchdog, watch = self._next()
+                if watchdog is None or watch is None:
+                    self._read_cpu()
+                    self._changed.clear()
+                    if self._next()[0] is None and self._parts:
+                        self._sleep(math.inf)
+                    continue
+                due = watch.due or perf_counter()
+                waited = own.waited_s()
+                if (left := due - perf_counter()) > 0.0:  # a sleep of 0 gives the GIL away, too
+                    time.sleep(left)  # waiting for an event instead would cost a tick half as much again
+                ticks += 1
+                if ticks % 16 == 0:
+                    self._read_cpu()
+                watchdog.look(watch, due, partial(_since, own, waited))
         finally:
             own.close()
 
-    def _keep_looking(self, own: ThreadUsage) -> None:
-        while not self._stopped.is_set():
-            watch = self._next()
-            if watch is None:
-                self.cpu_s = time.thread_time()
-                self._awake.clear()
-                if self._next() is None and not self._stopped.is_set():
-                    self._awake.wait()
-                continue
-            due = watch.due or self._clock()
-            waited = own.waited_s()
-            if (left := due - self._clock()) > 0.0:  # a sleep of 0 gives the GIL away, too
-                time.sleep(left)  # waiting for an event instead would cost a tick half as much again
-            self._ticks += 1
-            if self._ticks % 16 == 0:
-                self.cpu_s = time.thread_time()
-            if watch.awake and not self._stopped.is_set():
-                late = self._clock() - due
-                pause = watch.look(late, partial(_since, own, waited))
-                if watch.awake:
-                    watch.due = self._clock() + pause
+    def _next(self) -> tuple[Watchdog, Watch] | tuple[None, None]:
+        """The watch whose look is due first, and its watchdog; None where all sleep."""
+        awake = [(watchdog, watch) for watchdog in self._parts if (watch := watchdog.next()) is not None]
+        return min(awake, key=lambda each: each[1].due or 0.0, default=(None, None))
 
-    def _next(self) -> Watch | None:
-        """The one whose look is due first; None where all sleep."""
-        awake = [watch for watch in list(self._watches) if watch.awake]
-        return min(awake, key=lambda watch: watch.due or 0.0, default=None)
+
+WATCHDOG_THREAD = WatchdogThread("openrtc-introspect-watchdog")
+"""The one of this process."""

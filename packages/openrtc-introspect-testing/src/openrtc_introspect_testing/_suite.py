@@ -80,9 +80,9 @@ class Suite:
     @_reported
     def _end_watches(self) -> None:
         if __package__ + "._watch" in sys.modules:
-            from ._watch import wait_for_ends
+            from ._watch import end_threads
 
-            wait_for_ends()
+            end_threads()
 
     @_reported
     def _judge(self, session: pytest.Session, exitstatus: int) -> None:

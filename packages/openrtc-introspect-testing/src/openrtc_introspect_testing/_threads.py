@@ -15,6 +15,7 @@ from __future__ import annotations
 import concurrent.futures.thread
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -114,6 +115,19 @@ def others() -> Iterator[threading.Thread]:
         for thread in threading.enumerate()
         if thread is not here and not thread.name.startswith("openrtc-introspect")
     )
+
+
+def ours() -> list[str]:
+    """The names of introspection's threads that run now."""
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("openrtc-introspect")]
+
+
+def ours_end(within_s: float = 30.0) -> bool:
+    """Whether all of introspection's threads end, with nobody telling them to."""
+    deadline = time.monotonic() + within_s
+    while ours() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return not ours()
 
 
 def _is_anyios(thread: threading.Thread) -> bool:

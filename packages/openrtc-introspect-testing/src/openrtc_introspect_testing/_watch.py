@@ -27,6 +27,8 @@ import pytest
 from openrtc_introspect_core import Block, Introspector, Location, StateError
 from openrtc_introspect_core._running_loop import Loop, running_loop
 from openrtc_introspect_core._scope import SessionScope
+from openrtc_introspect_core._service_thread import SERVICE_THREAD
+from openrtc_introspect_core._watchdog import WATCHDOG_THREAD
 
 from ._findings import Finding, fix_of
 from ._imports import WhenImported
@@ -70,9 +72,6 @@ class Watch(Introspector):
     def over(self) -> bool:
         """Whether its loop will never run again."""
         return all(each.hook.ended() for each in tuple(self._loops))
-
-    def threads(self) -> list[Any]:
-        return [each for each in (self._service, self._watchdog) if each is not None]
 
     def new_blocks(self) -> list[Block]:
         """Those since it was last asked."""
@@ -298,10 +297,6 @@ def _called_from(place: Location | None, stack: Sequence[Location]) -> list[str]
     return [each.file for each in inner]
 
 
-_ending: list[Watch] = []
-"""Watches whose threads are on their way out; waiting for each would cost a test 50 ms."""
-
-
 def _end(watch: Watch) -> None:
     loop = watch.loop
     here = asyncio._get_running_loop()
@@ -310,17 +305,10 @@ def _end(watch: Watch) -> None:
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(watch.close)
             return
-    _ending.append(watch)
-    watch._begin_closing()
-    for each in [each for each in _ending if not any(thread.is_alive() for thread in each.threads())]:
-        each._close_usage()
-        _ending.remove(each)
+    watch.close()
 
 
-def wait_for_ends() -> None:
-    """Waits until no thread of a watch is left."""
-    while _ending:
-        watch = _ending.pop()
-        for thread in watch.threads():
-            thread.join(2.0)
-        watch._close_usage()
+def end_threads() -> None:
+    """Waits until no thread is left that only watches needed. They end by themselves, but a run may be over sooner."""
+    for thread in (WATCHDOG_THREAD, SERVICE_THREAD):
+        thread.end_if_idle(2.0)
