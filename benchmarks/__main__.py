@@ -18,7 +18,7 @@ from ._runner import run_all
 
 NAMES = (
     "attribution", "mixed", "reaction", "blocks", "victims", "books", "memory", "steps", "idle", "fifty", "snapshot",
-    "blocked", "frame", "view", "footprint", "diagnosis", "adversaries", "scale", "peers",
+    "blocked", "frame", "view", "footprint", "attach", "diagnosis", "adversaries", "scale", "peers",
 )  # fmt: skip
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 
