@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -143,6 +144,45 @@ def test_a_worker_whose_tick_fails_is_switched_off_alone() -> None:
     good.stop()
     good.join(DEADLINE_S)
     assert faults == ["sampling: no"]
+
+
+def test_a_fault_that_cannot_be_told_is_that_worker_s_all_the_same() -> None:
+    """As where a filter of the host's log raises."""
+    ticked = threading.Semaphore(0)
+
+    def broken(now: float) -> None:
+        raise OSError("no")
+
+    def untold(probe: str, error: Exception) -> None:
+        raise ZeroDivisionError
+
+    good, bad = service(lambda now: ticked.release(), [], interval_s=0.001), service(broken, [])
+    bad._on_fault = untold
+    bad.start()
+    good.start()
+    assert becomes(lambda: not bad.is_alive())
+    for _ in range(50):
+        assert ticked.acquire(timeout=DEADLINE_S)
+    good.stop()
+    good.join(DEADLINE_S)
+
+
+def test_a_socket_that_cannot_be_served_is_that_worker_s_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others' sockets and ticks go on."""
+    ticked = threading.Semaphore(0)
+    faults: list[str] = []
+    ticks, serves = service(lambda now: ticked.release(), [], interval_s=0.001), service(lambda now: None, faults)
+    listener = serves.listener = socket.socket(socket.AF_UNIX)
+    serves._served.clear()
+    monkeypatch.setattr(serves, "serve", lambda loop: 1 / 0)
+    ticks.start()
+    serves.start()
+    assert becomes(lambda: not serves.is_alive())
+    for _ in range(50):
+        assert ticked.acquire(timeout=DEADLINE_S)
+    ticks.stop()
+    ticks.join(DEADLINE_S)
+    assert (faults, listener.fileno()) == (["service: division by zero"], -1)
 
 
 def test_a_worker_may_be_closed_by_its_own_tick() -> None:

@@ -330,6 +330,31 @@ def test_a_broken_watchdog_is_switched_off_and_told_once(
     assert (block.session_id, block.location, block.cause) == ("a", None, None)
 
 
+@pytest.mark.slow
+def test_an_introspector_whose_looks_fail_loses_its_watchdog_alone(
+    on_timed_loops: Backend, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The thread looks on for the others."""
+
+    async def main() -> Any:
+        async with Introspector(socket_path=False) as bad, Introspector(socket_path=False) as good:
+            watch, looked_at = bad._loops[0].watch, good._loops[0].watch
+            assert watch is not None
+            assert looked_at is not None
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(watch, "_hook", None)  # its looks fail
+                with bad.session("a", agent_name="a"), good.session("a", agent_name="a"):
+                    while not bad.snapshot().worker.notes:
+                        await anyio.sleep(0.001)
+                    due = looked_at.due
+                    while looked_at.due == due:
+                        await anyio.sleep(0.001)
+                patch.undo()
+            return len(bad.snapshot().worker.notes), good.snapshot().worker.notes
+
+    assert on_timed_loops(main()) == (1, [])
+
+
 def test_switched_off_there_is_no_watchdog(virtually: Backend) -> None:
     """`stacks=False`: no thread of that name."""
     assert ours_end()

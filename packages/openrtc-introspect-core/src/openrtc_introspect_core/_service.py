@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Container
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -186,7 +187,7 @@ class Service:
             except Exception as error:
                 if self._served.is_set():
                     self._thread.discard(self)
-                self._on_fault("sampling", error)
+                self._tell("sampling", error)
 
     def serve(self, loop: OwnLoop) -> None:
         """Begins to serve the socket, or ends that once this was stopped."""
@@ -206,7 +207,7 @@ class Service:
             await self._server().serve()
         except Exception as error:  # sampling goes on without it
             self._close_listener()
-            self._on_fault("socket", error)
+            self._tell("socket", error)
 
     def _end(self) -> None:
         self._close_listener()
@@ -223,4 +224,8 @@ class Service:
         self._stopped = True
         self._close_listener()
         self._served.set()
-        self._on_fault("service", error)
+        self._tell("service", error)
+
+    def _tell(self, probe: str, error: Exception) -> None:
+        with suppress(Exception):  # a filter of the host's log may raise: the other workers are not to suffer from it
+            self._on_fault(probe, error)

@@ -85,7 +85,11 @@ class ServiceThread(SharedThread[Worker]):
         if self._timer is not None:
             self._timer.cancel()
         for worker in self._parts:
-            worker.serve(loop)
+            try:
+                worker.serve(loop)
+            except Exception as error:
+                self.discard(worker)
+                worker.failed(error)
         due = self._tick()
         if self._parts:
             self._timer = loop.call_later(max(0.0, due - time.monotonic()), self._turn)

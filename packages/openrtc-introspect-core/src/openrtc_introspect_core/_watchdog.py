@@ -19,6 +19,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -293,7 +294,8 @@ class Watchdog:
 
     def failed(self, error: Exception) -> None:
         """The thread looks for it no more."""
-        self._on_fault(f"the watchdog is switched off: {error!r}", error)
+        with suppress(Exception):  # a filter of the host's log may raise: other introspectors are not to suffer from it
+            self._on_fault(f"the watchdog is switched off: {error!r}", error)
 
 
 class WatchdogThread(SharedThread[Watchdog]):
