@@ -224,10 +224,6 @@ def collect() -> None:
         gc.collect()
 
 
-def our_threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("openrtc")]
-
-
 @wrecks
 def test_closing_after_a_guest_run_that_crashed_ends_everything(wreck: None, caplog: pytest.LogCaptureFixture) -> None:
     """Trio has closed what wakes the run by then, and its token was not told. No fault of ours, so none is noted."""
@@ -246,7 +242,7 @@ def test_closing_after_a_guest_run_that_crashed_ends_everything(wreck: None, cap
     with pytest.raises(trio.TrioInternalError):
         guest.outcome.unwrap()
     introspector.close()
-    assert our_threads() == []
+    assert ours_end()
     introspector.close()
     assert sessions[0].steps >= 1
     assert (introspector.snapshot().worker.notes, caplog.records) == ([], [])
@@ -266,12 +262,13 @@ def test_closing_after_a_guest_run_that_was_dropped_ends_everything(wreck: None)
 
     guest = Guest(main)
     guest.run(until=lambda: bool(attached))
+    hook = introspector._loops[0].hook
     del guest
     collect()
-    ended = introspector._loops[0].hook.ended()
+    ended = hook.ended()
     introspector.close()
     introspector.close()
-    assert (ended, our_threads()) == (True, [])
+    assert (ended, ours_end()) == (True, True)
 
 
 @wrecks
@@ -290,7 +287,7 @@ def test_closing_while_a_guest_run_is_stuck_ends_everything(wreck: None) -> None
     closing = threading.Thread(target=introspector.close)
     closing.start()
     closing.join(DEADLINE_S)
-    assert (closing.is_alive(), our_threads()) == (False, [])
+    assert (closing.is_alive(), ours_end()) == (False, True)
 
 
 def test_what_a_token_raises_keeps_nobody_from_closing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -318,7 +315,7 @@ def test_what_a_token_raises_keeps_nobody_from_closing(monkeypatch: pytest.Monke
         return thread.is_alive(), session.tasks, session.ended
 
     assert trio.run(main) == (False, 0, True)
-    assert our_threads() == []
+    assert ours_end()
 
 
 def test_what_cannot_be_let_go_of_from_elsewhere_never_reaches_the_run(

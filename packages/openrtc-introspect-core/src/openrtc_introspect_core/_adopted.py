@@ -105,11 +105,13 @@ class AdoptedTasks:
 
     def end_step(self, step: OpenStep) -> None:
         """It is over, at the latest now."""
-        if self._step is step:
-            self._step = step.inside_of
-        if step.began is not None:
-            began, step.began = step.began, None
-            self._ledger.end(step.outside, began, step.holder)
+        try:
+            if step.began is not None:
+                began, step.began = step.began, None
+                self._ledger.end(step.outside, began, step.holder)
+        finally:
+            if self._step is step:
+                self._step = step.inside_of
 
     def end_steps(self) -> None:
         """None is under way: the loop waits."""
