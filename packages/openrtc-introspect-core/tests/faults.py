@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import openrtc_introspect_core
+from openrtc_introspect_core._meter import MeteredCoroutine
 
 PACKAGE = openrtc_introspect_core.__name__
 FOLDER = str(Path(openrtc_introspect_core.__file__).parent)
@@ -120,7 +121,12 @@ def _modules() -> list[ModuleType]:
 
 def _classes() -> list[type]:
     found = {id(value): value for module in _modules() for value in vars(module).values() if inspect.isclass(value)}
-    return [value for value in found.values() if value.__module__.partition(".")[0] == PACKAGE]
+    # The metered coroutine names the module of what it stands for.
+    return [
+        value
+        for value in found.values()
+        if value.__module__.partition(".")[0] == PACKAGE or issubclass(value, MeteredCoroutine)
+    ]
 
 
 def _functions_of(value: object) -> list[FunctionType]:

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from openrtc_introspect_core import Introspector
+from openrtc_introspect_core._meter import drive
 
 Seen = dict[str, Any]
 BOUND_S = 20.0
@@ -173,6 +174,11 @@ def of_coroutine(found: Any, given: Any) -> Seen:
     }
 
 
+def without_meter(stack: str) -> str:
+    """The text of a live stack without the lines of the meter in Python, which stands between the loop and the task."""
+    return re.sub(r".*_meter\.py.*\n(?: {4}.*\n)?", "", stack)
+
+
 def of_task(task: asyncio.Task[Any], given: Any) -> Seen:
     """All that a task tells of itself."""
     printed = io.StringIO()
@@ -181,8 +187,8 @@ def of_task(task: asyncio.Task[Any], given: Any) -> Seen:
         "type": type(task),
         "repr": text(task),
         "name": text(task.get_name()),
-        "stack": [told(frame) for frame in task.get_stack()],
-        "print_stack": text(printed.getvalue()),
+        "stack": [told(frame) for frame in task.get_stack() if frame.f_code is not drive.__code__],
+        "print_stack": without_meter(text(printed.getvalue())),
         "dir": dir(task),
         **{f"getattr {name}": attribute(task, name) for name in dir(task) if not name.startswith("_")},
         **{f"get_coro: {name}": value for name, value in of_coroutine(task.get_coro(), given).items()},
@@ -192,7 +198,7 @@ def of_task(task: asyncio.Task[Any], given: Any) -> Seen:
         # Its first entries are of who runs the test.
         seen["created at"] = [(entry.filename, entry.name) for entry in created][-3:]
     if sys.version_info >= (3, 14):
-        seen["call graph"] = text(asyncio.format_call_graph(task))
+        seen["call graph"] = without_meter(text(asyncio.format_call_graph(task)))
     return seen
 
 

@@ -71,7 +71,7 @@ class AdoptedTasks:
         step = self.begin_step(task, account)
         ready = getattr(self._loop, "_ready", None)
         if not isinstance(ready, deque):
-            self._loop.call_soon(self._marked, step, context=Context())
+            self._loop.call_soon(FollowingCallback(None, self, step), context=Context())
             return
         # One more callback in the queue would put off the last that this iteration runs: the next one tells.
         following = next((handle for handle in ready if not handle.cancelled()), None)
@@ -119,12 +119,9 @@ class AdoptedTasks:
             self.end_step(self._step)
 
     def _marked(self, step: OpenStep) -> None:
-        """Another callback begins: the step is over. Raises no Exception."""
-        try:
-            if type(self._ledger.running) is not Suspended:  # otherwise this iteration is a part of the step
-                self.end_step(step)
-        except Exception as error:
-            self._ledger.failed(error)
+        """Another callback begins: the step is over."""
+        if type(self._ledger.running) is not Suspended:  # otherwise this iteration is a part of the step
+            self.end_step(step)
 
     def _wrapping_steps(self, before: Callable[..., Any] | None) -> Callable[..., Any]:
         tasks, kind = self._tasks, type(self._loop)
@@ -185,20 +182,24 @@ class FollowingCallback:
 
     __slots__ = ("_adopted", "_callback", "_step")
 
-    def __init__(self, callback: Callable[..., Any], adopted: AdoptedTasks, step: OpenStep) -> None:
+    def __init__(self, callback: Callable[..., Any] | None, adopted: AdoptedTasks, step: OpenStep) -> None:
         self._callback = callback
+        """None: it is there for the step's end alone."""
         self._adopted = adopted
         self._step = step
 
     @property
     def __self__(self) -> Any:
         """Whose it is: a task, where the callback is its step or its wake-up."""
-        return self._callback.__self__  # type: ignore[attr-defined]
+        return self._callback.__self__  # type: ignore[union-attr]
 
     def __call__(self, *args: Any) -> Any:
-        self._adopted._marked(self._step)
         try:
-            return self._callback(*args)
+            self._adopted._marked(self._step)
+        except Exception as error:
+            self._adopted._ledger.failed(error)
+        try:
+            return self._callback(*args) if self._callback is not None else None
         except BaseException as error:
             error.__traceback__ = error.__traceback__.tb_next  # type: ignore[union-attr]  # this frame is not theirs
             raise

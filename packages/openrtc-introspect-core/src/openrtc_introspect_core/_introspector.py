@@ -423,14 +423,11 @@ class Introspector:
         metadata: only `metadata["tenant"]`, a str, is ever shown or sent.
         Raises ArgumentError, and StateError where the introspector is not attached.
         """
-        checked: Mapping[str, Any] = {}
-        with self._notes.guarded("scopes", "a session could not be checked"):
-            check_text("session_id", session_id)
-            check_text("agent_name", agent_name)
-            checked = check_metadata(metadata)
-            self._sessions.check_free(session_id)
-            self._check_started()
-        return SessionScope(self, session_id, agent_name, checked)
+        check_text("session_id", session_id)
+        check_text("agent_name", agent_name)
+        self._sessions.check_free(session_id)
+        self._check_started()
+        return SessionScope(self, session_id, agent_name, check_metadata(metadata))
 
     def _check_started(self) -> None:
         if self._reporter is None or self._closed:

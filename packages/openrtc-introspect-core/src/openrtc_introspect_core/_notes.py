@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from types import TracebackType
 
-from ._errors import IntrospectError
 from ._log import QueuedLogger
 
 logger = QueuedLogger("openrtc.introspect")
@@ -37,7 +35,8 @@ class Notes:
         """Note the first problem of a probe and log it once, with the error's traceback where there is one."""
         if probe not in self._notes:
             self._notes[probe] = problem
-            logger.warning("introspection of %s: %s", self._worker, problem, exc_info=error)
+            with suppress(Exception):  # it is the last that is done about a fault
+                logger.warning("introspection of %s: %s", self._worker, problem, exc_info=error)
 
     @contextmanager
     def letting_go(self, whose: str) -> Iterator[ExitStack]:
@@ -51,36 +50,6 @@ class Notes:
         except Exception as error:
             self.add("detach", f"{whose} could not be let go of altogether: {error!r}", error)
 
-    def guarded(self, probe: str, words: str) -> Guard:
-        """A context manager that takes any error that is no error of the user's, and notes it for this probe."""
-        return Guard(self, probe, words)
-
     def told(self) -> list[str]:
         limits = (text for probe, text in self._limits.items() if probe not in self._notes)
         return [*self._of_host.values(), *self._notes.values(), *limits]
-
-
-class Guard:
-    """What is inside is ours, and must not fail the host: an Exception ends here, with a note and its traceback.
-
-    What the user is to hear of, an IntrospectError, passes, and so does what is no Exception.
-    """
-
-    __slots__ = ("_notes", "_probe", "_words")
-
-    def __init__(self, notes: Notes, probe: str, words: str) -> None:
-        self._notes = notes
-        self._probe = probe
-        self._words = words
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> bool:
-        if not isinstance(error, Exception) or isinstance(error, IntrospectError):
-            return False
-        with suppress(Exception):
-            self._notes.add(self._probe, f"{self._words}: {error!r}", error)
-        return True

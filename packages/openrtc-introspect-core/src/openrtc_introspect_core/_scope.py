@@ -9,13 +9,12 @@ from contextvars import Context, ContextVar, Token
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from ._errors import StateError
+from ._errors import IntrospectError, StateError
 from ._sessions import Session, Trace, innermost, traces, unmeasured
 
 if TYPE_CHECKING:
     from ._hook import LoopHook
     from ._introspector import Introspector
-    from ._notes import Guard
 
 
 class SessionScope:
@@ -49,26 +48,26 @@ class SessionScope:
         """Empty where the scope was begun, and never entered."""
 
     def __enter__(self) -> Session:
-        session = self.begin()
-        if session is not self._session:
-            return session
-        with self._guarded():
-            introspector = self._introspector
-            self._tokens = (introspector._binding.set(session), innermost.set(session))
-            if self._trace is not None:
-                self._tokens = (*self._tokens, traces.set(self._trace))
-            if self._hook is not None:
-                self._entered = self._hook.enter_scope(session)
+        try:
+            self._register()
+        except IntrospectError:
+            raise
+        except Exception as fault:
+            self._failed(fault)
+        session = self._session
+        if session is None:
+            return unmeasured(self._session_id, self._agent_name, self._metadata)
+        try:
+            self._bind(session)
+        except Exception as fault:
+            self._failed(fault)
         return session
 
     def begin(self) -> Session:
-        """Registers the session and binds it to nothing yet: for adapters, with `bind_to` and `__exit__`.
-
-        Where a fault of ours keeps it from being registered, it is a session that is not measured.
-        """
-        with self._guarded():
-            self._register()
-        return self._session or unmeasured(self._session_id, self._agent_name, self._metadata)
+        """Registers the session and binds it to nothing yet: for adapters, with `bind_to` and `__exit__`."""
+        self._register()
+        assert self._session is not None
+        return self._session
 
     def _register(self) -> None:
         introspector = self._introspector
@@ -89,8 +88,16 @@ class SessionScope:
             if len(sessions.live) == 1:
                 introspector._sessions_live(True)
 
-    def _guarded(self) -> Guard:
-        return self._introspector._notes.guarded("scopes", "a session's scope could not be metered")
+    def _bind(self, session: Session) -> None:
+        self._tokens = (self._introspector._binding.set(session), innermost.set(session))
+        if self._trace is not None:
+            self._tokens = (*self._tokens, traces.set(self._trace))
+        if self._hook is not None:
+            self._entered = self._hook.enter_scope(session)
+
+    def _failed(self, fault: Exception) -> None:
+        """The host's code goes on whatever of a scope is not measured."""
+        self._introspector._notes.add("scopes", f"a session's scope could not be metered: {fault!r}", fault)
 
     def bind_to(self, context: Context, task: Any) -> None:
         """A task of the loop that was there before the scope, and runs in `context`, is the session's from now on.
@@ -104,9 +111,11 @@ class SessionScope:
         context.run(innermost.set, session)
         if self._trace is not None:
             context.run(traces.set, self._trace)
-        with self._guarded():
+        try:
             if self._hook is not None:
                 self._hook.adopt_task(task, session)
+        except Exception as fault:
+            self._failed(fault)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -114,28 +123,38 @@ class SessionScope:
         session = self._session
         if session is None or session.ended:
             return
-        introspector = self._introspector
-        with self._guarded():
-            variables: tuple[ContextVar[Any], ...] = (introspector._binding, innermost, traces)
-            for variable, token in zip(variables, self._tokens, strict=False):
-                # Left in another context than it was entered in, as generators do: nothing is bound here.
-                with contextlib.suppress(ValueError):
-                    variable.reset(token)
-        with self._guarded():
-            session.ended_at = introspector._clock()
-        with self._guarded():
-            if self._hook is not None:
-                self._hook.leave_scope(session, self._entered)
+        for part in (self._unbind, self._stop_metering, self._mark_memory, self._unregister):
+            try:
+                part(session, error)
+            except Exception as fault:
+                self._failed(fault)
         self._trace = None
-        with self._guarded():
-            if introspector._heap is not None:
-                session.held_at_end, session.given_back_at_end = session.held, introspector._heap.given_back()
-        sessions = introspector._sessions
-        with self._guarded(), sessions.lock:
-            sessions.remove(session, errored=isinstance(error, Exception))
-            if not sessions.live:
-                introspector._sessions_live(False)
         session.ended = True
-        with self._guarded():
-            if isinstance(error, Exception):  # a cancellation is none
-                introspector._failures.add(session, session.ended_at, error)
+
+    def _unbind(self, session: Session, error: BaseException | None) -> None:
+        variables: tuple[ContextVar[Any], ...] = (self._introspector._binding, innermost, traces)
+        for variable, token in zip(variables, self._tokens, strict=False):
+            # Left in another context than it was entered in, as generators do: nothing is bound here.
+            with contextlib.suppress(ValueError):
+                variable.reset(token)
+
+    def _stop_metering(self, session: Session, error: BaseException | None) -> None:
+        session.ended_at = self._introspector._clock()
+        if self._hook is not None:
+            self._hook.leave_scope(session, self._entered)
+
+    def _mark_memory(self, session: Session, error: BaseException | None) -> None:
+        heap = self._introspector._heap
+        if heap is not None:
+            session.held_at_end, session.given_back_at_end = session.held, heap.given_back()
+
+    def _unregister(self, session: Session, error: BaseException | None) -> None:
+        introspector = self._introspector
+        failed = isinstance(error, Exception)  # a cancellation is none
+        with introspector._sessions.lock:
+            introspector._sessions.remove(session, errored=failed)
+            if not introspector._sessions.live:
+                introspector._sessions_live(False)
+        if failed:
+            assert error is not None
+            introspector._failures.add(session, session.ended_at, error)

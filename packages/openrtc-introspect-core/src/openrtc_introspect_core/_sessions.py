@@ -206,7 +206,8 @@ class SessionTable:
 
     def check_free(self, session_id: str) -> None:
         """Raises ArgumentError where a live session has this id."""
-        if session_id in self.live:
+        held = self.live.get(session_id)
+        if held is not None and not held.ended:
             raise ArgumentError(
                 f"session id {session_id!r} is live already: an id is free again once its session has ended"
             )
