@@ -327,7 +327,8 @@ class AsyncioHook(LoopHook):
     def _starts(self, now: float) -> None:
         """The loop runs: it was stopped until now, which was no iteration, and blocked nobody."""
         ledger = self.ledger
-        ledger.idle += now - (self.waiting_since if self.busy_since is None else self.busy_since)  # type: ignore[operator]
+        since = self.waiting_since if self.busy_since is None else max(self.busy_since, ledger.since)
+        ledger.idle += now - since  # type: ignore[operator]  # a float while iterations are timed
         self.busy_since = now
         if self.thread_id != threading.get_ident():
             self._moved_here()
@@ -361,7 +362,7 @@ class AsyncioHook(LoopHook):
         if ledger.running is None or ledger.running is ledger.quiet:
             return None
         if self._heartbeat is None and self._runs_in_callback():
-            return ledger.suspend(now)
+            return ledger.suspend(now, run=sys._getframe(3))  # who calls `_run_once`, which calls `select`
         self._adopted.end_steps()
         ledger.suspend(now)
         self._greenlets.trace()

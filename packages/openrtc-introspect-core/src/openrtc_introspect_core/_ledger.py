@@ -29,10 +29,12 @@ blocks, which are found without being timed, are charged as they are.
 from __future__ import annotations
 
 import random
+import sys
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from math import log, log1p
+from types import FrameType
 from typing import TYPE_CHECKING, NamedTuple
 
 from ._clock import Clock
@@ -86,13 +88,22 @@ class Suspended(Account):
     span of its own, so a block of it began at the ledger's `since`.
     """
 
-    __slots__ = ("holder", "weight")
+    __slots__ = ("holder", "run", "weight")
 
-    def __init__(self, holder: Account, weight: int) -> None:
+    def __init__(self, holder: Account, weight: int, run: FrameType | None) -> None:
         super().__init__(holder.session)
         self.holder = holder
         self.weight = weight
         """What the step counts for; 1 where every step is timed."""
+        self.run = run
+        """The frame that has run the loop's iterations in the step's middle. None: they were the loop's own."""
+
+    def runs_others(self) -> bool:
+        """Whether the calling code belongs to one of these iterations, and not to the step itself."""
+        frame = sys._getframe(1) if self.run is not None else None
+        while frame is not None and frame is not self.run:
+            frame = frame.f_back
+        return frame is not None
 
 
 NEVER = 1 << 62
@@ -298,7 +309,7 @@ class Ledger(LedgerFields):
             self.running = holder
         elif before is not holder and before is not self.left_out:
             self.note(running, None, self.since, self.since, now)
-            self.running = Suspended(holder, running.weight)
+            self.running = Suspended(holder, running.weight, running.run)
         self.since = now
 
     def interrupt(self, outside: Account, now: float) -> Account | None:
@@ -309,27 +320,35 @@ class Ledger(LedgerFields):
             self.on_wake()
             return None
         if type(outside) is Suspended:
-            self._charge(outside, now)
+            if not outside.runs_others():
+                self._charge(outside, now)
         else:  # written out: each step of an eager task comes here
             outside.busy += self.weight * (now - self.since)
             if self._in_use is not None:
                 self.book_heap(outside)
         return outside
 
-    def suspend(self, now: float) -> Suspended | None:
-        """In mid-step: others run from now on. Returns what `resume` wants back, None where no step is under way."""
+    def suspend(self, now: float, run: FrameType | None = None) -> Suspended | None:
+        """In mid-step: others run from now on. Returns what `resume` wants back, None where no step is under way.
+
+        run: the frame that runs iterations of the loop inside of the step. What the iteration before has done besides
+        steps, in the same frame, is nobody's, like callbacks in any iteration.
+        """
         running = self.running
         if running is None or running is self.quiet:
             return None
         self.running = None
+        if type(running) is Suspended and run is not None and running.run is run:
+            self.since = now
+            return running
         if running is self.left_out:
-            return Suspended(running, 1)
+            return Suspended(running, 1, run)
         holder = self._charge(running, now)
         weight = running.weight if type(running) is Suspended else self.weight
         if now - self.since > NOTABLE_S and holder is not self.left_out:
             self.note(running, None, self._began(), self.since, now)
         self.since = now
-        return Suspended(holder, weight)
+        return Suspended(holder, weight, run)
 
     def resume(self, suspended: Suspended, now: float) -> None:
         """A step goes on in the middle of which others have run. It is no other step's until its end."""
