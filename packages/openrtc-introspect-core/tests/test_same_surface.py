@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from openrtc_introspect_core import Introspector
+from openrtc_introspect_core._fields import COMPILED
 from openrtc_introspect_core._meter import drive
 
 Seen = dict[str, Any]
@@ -198,7 +199,7 @@ def of_task(task: asyncio.Task[Any], given: Any) -> Seen:
         # Its first entries are of who runs the test.
         seen["created at"] = [(entry.filename, entry.name) for entry in created][-3:]
     if sys.version_info >= (3, 14):
-        seen["call graph"] = without_meter(text(asyncio.format_call_graph(task)))
+        seen["call graph"] = text(asyncio.format_call_graph(task))
     return seen
 
 
@@ -322,7 +323,14 @@ def compare(kind: str, keywords: str = "none", *, debug: bool = False) -> dict[s
 
         return run(main())
 
-    return differences(lived(False), lived(True))
+    found = differences(lived(False), lived(True))
+    if kind in GENERATORS:  # Python 3.11 takes them; in their place, too, is what looks like a coroutine
+        found = {name: values for name, values in found.items() if not name.endswith(LOOKS_LIKE_A_COROUTINE)}
+    return found
+
+
+GENERATORS = ("generator", "types.coroutine")
+LOOKS_LIKE_A_COROUTINE = ("get_coro: Coroutine", "get_coro: inspect.isawaitable")
 
 
 # --- the facts -----------------------------------------------------------------------------------
@@ -361,7 +369,7 @@ def test_a_task_cancelled_before_its_first_step_looks_the_same() -> None:
 
 
 def test_the_running_task_looks_the_same() -> None:
-    """From inside, where its coroutine runs."""
+    """From inside, where its coroutine runs. Its call graph goes on into the loop, with the meter in Python."""
 
     async def main(metered: bool) -> Seen:
         made: list[Any] = []
@@ -376,7 +384,10 @@ def test_the_running_task_looks_the_same() -> None:
             made.append(inside())
             return await asyncio.create_task(made[0])
 
-    assert differences(run(main(False)), run(main(True))) == {}
+    found = differences(run(main(False)), run(main(True)))
+    if COMPILED is None:
+        found.pop("call graph", None)
+    assert found == {}
 
 
 def test_a_loop_looks_the_same(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
