@@ -15,7 +15,7 @@ from typing import Generic, Protocol, TypeVar
 
 from . import _fork
 
-KEEP_S = 0.5
+KEEP_S = 0.2
 """For how long a thread that nobody has work for is kept."""
 
 
