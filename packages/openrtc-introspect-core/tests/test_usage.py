@@ -67,7 +67,9 @@ def test_pressure_is_told_since_the_mark(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setattr(HostPressure, "_THROTTLED", files)
     monkeypatch.setattr(HostPressure, "_PRESSURE", str(pressure))
     host = HostPressure()
-    assert host.told() == ""
+    assert (host.told(), host.marked) == ("", False)
+    host.mark()
+    assert (host.told(), host.marked) == ("", True)
     stat.write_text("nr_periods 6\nthrottled_usec 121000\n")
     pressure.write_text("some avg10=9.00 avg60=0.00 avg300=0.00 total=85000\nfull total=0\n")
     assert host.told() == "cgroup throttled 120 ms, cpu pressure 80 ms"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import threading
 import time
@@ -10,6 +11,12 @@ import time
 import psutil
 
 from .wire._messages import Host
+
+
+@functools.lru_cache(maxsize=1)
+def own_process(pid: int) -> psutil.Process:
+    """The process of this id, which is ours: looked up once, and again in a forked child."""
+    return psutil.Process(pid)
 
 
 class HostVitals:

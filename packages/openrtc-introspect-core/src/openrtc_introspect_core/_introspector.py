@@ -255,10 +255,8 @@ class Introspector:
 
     def _start(self, target: Loop) -> None:
         # Here, because they load psutil and anyio, which whoever only imports the package need not wait for.
-        import psutil
-
         from ._heap import heap_for
-        from ._host import HostVitals
+        from ._host import HostVitals, own_process
         from ._memory import ShareOfRss
 
         self._heap = heap_for(self._settings.memory, self._clock)
@@ -268,7 +266,7 @@ class Introspector:
             server_class()
             self._socket = OwnSocket(self.name, self._settings.path)
         try:
-            process = psutil.Process()
+            process = own_process(os.getpid())
             if self._settings.cpu == "sampled":
                 self._sampler = Sampler(
                     self._clock,
@@ -303,7 +301,6 @@ class Introspector:
                 notes=self._notes,
                 budget=Budget(self._settings.budget_pct),
             )
-            reporter.memory.sample(self._clock(), ())
             self._service = Service(
                 listener=self._socket.listener if self._socket is not None else None,
                 source=Served(reporter, self._places),

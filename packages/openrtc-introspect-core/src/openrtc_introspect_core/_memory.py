@@ -24,17 +24,20 @@ class ShareOfRss:
     def __init__(self, process: psutil.Process) -> None:
         self._process = process
         self._samples: deque[tuple[float, float]] = deque()
-        self.rss_mb = 0.0
+        self._rss_mb: float | None = None
         self.trouble: str | None = None
         """Why there is no newer sample; None while there is."""
 
+    @property
+    def rss_mb(self) -> float:
+        """The latest sample; before the first one, what it is now."""
+        if self._rss_mb is None:
+            self._read()
+        return self._rss_mb or 0.0
+
     def sample(self, now: float, sessions: Iterable[Session]) -> None:
-        try:
-            self.rss_mb = self._process.memory_info().rss / MIB
-        except OSError as error:  # no file descriptor left, for one: the next time may be better
-            self.trouble = f"memory cannot be read now, its figures are the last ones: {error.strerror or error}"
+        if not self._read():
             return
-        self.trouble = None
         self._samples.append((now, self.rss_mb))
         while now - self._samples[0][0] > TREND_WINDOW_S:
             self._samples.popleft()
@@ -44,6 +47,15 @@ class ShareOfRss:
             for session in live:
                 if share > session.peak_mb:
                     session.peak_mb = share
+
+    def _read(self) -> bool:
+        try:
+            self._rss_mb = self._process.memory_info().rss / MIB
+        except OSError as error:  # no file descriptor left, for one: the next time may be better
+            self.trouble = f"memory cannot be read now, its figures are the last ones: {error.strerror or error}"
+            return False
+        self.trouble = None
+        return True
 
     def trend_mb_per_min(self) -> float | None:
         """The least-squares slope of the last minute's samples; None before ten seconds of them."""

@@ -130,7 +130,8 @@ class Reporter:
         if now >= self._mark_due - 0.05:
             self._mark_due = now + MARK_INTERVAL_S
             self.host.sample(now, self._accounted_cpu())
-            if self.sessions.live:  # without sessions there is no block that it would be evidence for
+            # Without sessions there is no block that it would be evidence for.
+            if self.sessions.live or not self.pressure.marked:
                 self.pressure.mark()
             self.failures.forget(now)
             for session in self.sessions.retire():

@@ -75,17 +75,23 @@ class HostPressure:
     _PRESSURE = "/proc/pressure/cpu"
 
     def __init__(self) -> None:
-        self._throttled = self._pressure = 0.0
-        self.mark()
+        self._marked: tuple[float, float] | None = None
+
+    @property
+    def marked(self) -> bool:
+        """Whether there was a mark: before the first one nothing is told."""
+        return self._marked is not None
 
     def mark(self) -> None:
         """Called about once a second."""
-        self._throttled, self._pressure = self._totals()
+        self._marked = self._totals()
 
     def told(self) -> str:
         """What has come since the mark, in words; nothing of what did not."""
-        throttled, pressure = self._totals()
-        parts = [("cgroup throttled", throttled - self._throttled), ("cpu pressure", pressure - self._pressure)]
+        if self._marked is None:
+            return ""
+        throttled, pressure = (total - before for total, before in zip(self._totals(), self._marked, strict=True))
+        parts = [("cgroup throttled", throttled), ("cpu pressure", pressure)]
         return ", ".join(f"{what} {1000 * seconds:.0f} ms" for what, seconds in parts if seconds >= 0.001)
 
     def _totals(self) -> tuple[float, float]:
