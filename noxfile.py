@@ -20,6 +20,8 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
+import tempfile
 import venv
 from pathlib import Path
 
@@ -91,6 +93,8 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 FREE_THREADED = ["3.14t"] if shutil.which("python3.14t") else []
 """Few have one: it is tested where it is there, and not missed elsewhere."""
+NEXT = ["3.15"] if shutil.which("python3.15") else []
+"""The same for the Python that comes after those supported."""
 CORE, TOP, TESTING = "openrtc-introspect-core", "openrtc-top", "openrtc-introspect-testing"
 PACKAGES = {name: ROOT / "packages" / name for name in (CORE, TOP, TESTING)}
 VERSION_FILE = PACKAGES[CORE] / "src/openrtc_introspect_core/_version.py"
@@ -101,6 +105,7 @@ TRIES = {
     TESTING: [["-c", "import openrtc_introspect_testing"]],
 }
 """How an installed package is tried: arguments of its Python."""
+SUITES = nox.project.load_toml(ROOT / "tests/suites/suites.toml")
 COMPILES = shutil.which("cc") is not None and Path(sysconfig.get_path("include"), "Python.h").exists()
 """Whether the step meter in C can be built here."""
 PARALLEL = ["-n2", "--dist=loadfile"]
@@ -116,7 +121,7 @@ def show_pyenv_pythons() -> None:
         subprocess.run([pyenv, *question], capture_output=True, text=True, check=False).stdout.strip()
         for question in (["version-name"], ["versions", "--bare"])
     )
-    others = [name for name in reversed(installed.split()) if re.fullmatch(r"3\.1[1-4]\.\d+", name)]
+    others = [name for name in reversed(installed.split()) if re.fullmatch(r"3\.1[1-5]\.\d+", name)]
     os.environ["PYENV_VERSION"] = ":".join(dict.fromkeys([*default.split(":"), *others]))
 
 
@@ -267,6 +272,36 @@ def cpython(session: nox.Session) -> None:
     """
     install(session, CORE)
     session.run("python", "tests/cpython/asyncio_suite.py", *session.posargs)
+
+
+@nox.session(python=[*PYTHONS[1:], *NEXT])
+@nox.parametrize("suite", list(SUITES), ids=list(SUITES))
+def suites(session: nox.Session, suite: str) -> None:
+    """Other projects' own tests, with metering and without (-- a suite's name, and pytest's arguments for it)."""
+    chosen, *selection = session.posargs or [suite]
+    if not any(each.startswith(chosen) for each in SUITES):
+        session.error(f"no suite is called {chosen}: there are {', '.join(SUITES)}")
+    if not suite.startswith(chosen):
+        session.skip(f"{chosen} was asked for")
+    project = SUITES[suite]
+    name = project["package"].split()[0]
+    install(session, CORE, TESTING)
+    if COMPILES:
+        install_compiled(session)
+    # Not below this folder, whose pytest settings would be theirs; and a socket's path must be short.
+    with tempfile.TemporaryDirectory(prefix="ort", dir="/tmp") as folder:
+        session.env["TMPDIR"] = folder
+        session.install("pip")
+        download = ["-m", "pip", "download", "--quiet", "--no-deps", f"--no-binary={name}", f"--dest={folder}"]
+        session.run("python", *download, project["package"].replace(" ", ""))
+        sdist = next(Path(folder).glob("*.tar.gz"))
+        with tarfile.open(sdist) as archive:
+            archive.extractall(folder, filter="data")
+        unpacked = sdist.with_name(sdist.name.removesuffix(".tar.gz"))
+        groups = nox.project.load_toml(unpacked / "pyproject.toml") if "group" in project else {}
+        grouped = nox.project.dependency_groups(groups, project["group"]) if groups else ()
+        session.install(project["package"], *project["requires"], *grouped)
+        session.run("python", "tests/suites/compare.py", suite, str(unpacked), *selection)
 
 
 @nox.session

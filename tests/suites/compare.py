@@ -1,0 +1,201 @@
+"""Another project's test suite, with metering and without: the outcomes must be the same, test by test.
+
+    python tests/suites/compare.py SUITE FOLDER [PYTEST ARGUMENT ...]
+
+SUITE is one of suites.toml's, FOLDER its unpacked sdist; its package, its tests' requirements and the packages of ours
+must be installed in the Python that runs this. Arguments select other tests than suites.toml does.
+
+The suite runs plainly; with an Introspector on each event loop, once for each step meter there is; and with the pytest
+plugin of openrtc-introspect-testing. A test counts as different where it ended otherwise than in a plain run, and
+again so when both were repeated: some tests watch the clock.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+LIMIT_S = 600.0
+TEST_LIMIT_S = 60
+REPETITIONS = 2
+MANY = 40
+"""So many tests do not differ by chance: they are not repeated."""
+INTERRUPTED = 2
+"""The lowest of pytest's exit codes for a run that did not come to its end."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to run a suite: pytest's arguments, and what the environment adds."""
+
+    name: str
+    arguments: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...] = ()
+
+
+NO_PLUGIN = ("-p", "no:openrtc_introspect")
+PLAIN = Way("plain", NO_PLUGIN)
+METERED = (
+    Way("Python meter", (*NO_PLUGIN, "--introspect-every-loop"), (("OPENRTC_INTROSPECT_METER", "python"),)),
+    Way("C meter", (*NO_PLUGIN, "--introspect-every-loop")),
+    Way("pytest plugin", ("--slow-sessions=1000000",)),
+)
+
+
+@dataclass
+class Run:
+    """What became of the tests in one run."""
+
+    outcomes: dict[str, str] = field(default_factory=dict)
+    """By node id."""
+    reasons: dict[str, str] = field(default_factory=dict)
+    """Of tests that failed."""
+    begun: str = "the start"
+    """The test that began last."""
+    loops: int = 0
+    """How many event loops were introspected."""
+    faults: list[str] = field(default_factory=list)
+    """Loops that could not be attached to."""
+    ended: bool = False
+    """Whether pytest came to its end."""
+    crash: str | None = None
+    """The end of its output, where it did not."""
+
+    def take(self, line: dict[str, Any]) -> None:
+        """One line of the recorder's. A test's worst phase is its outcome."""
+        if "begun" in line:
+            self.begun = line["begun"]
+        elif "exit" in line:
+            self.ended = line["exit"] < INTERRUPTED
+            self.loops, self.faults = line["loops"], line["faults"]
+        elif not self.outcomes.get(line["test"], "passed").startswith("failed"):
+            self.outcomes[line["test"]] = line["outcome"]
+            self.reasons[line["test"]] = line["why"]
+
+
+def run(folder: Path, way: Way, selection: Sequence[str]) -> Run:
+    """One run of the suite in a process of its own."""
+    with tempfile.TemporaryDirectory() as temporary:
+        file = Path(temporary, "outcomes")
+        command = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", "-p", "recorder"]
+        command += ["-o", f"faulthandler_timeout={TEST_LIMIT_S}", "-o", "faulthandler_exit_on_timeout=true"]
+        command += [f"--outcomes={file}", f"--basetemp={temporary}/tests", *way.arguments, *selection]
+        environment = {**os.environ, **dict(way.environment), "PYTHONPATH": str(HERE)}
+        done = Run()
+        with Path(temporary, "output").open("w+", encoding="utf-8", errors="replace") as output:
+            try:
+                code = subprocess.run(
+                    command, cwd=folder, env=environment, timeout=LIMIT_S, check=False,
+                    stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+                ).returncode  # fmt: skip
+            except subprocess.TimeoutExpired:
+                code = -1
+            for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else ():
+                done.take(json.loads(line))
+            if not done.ended:
+                output.seek(0)
+                done.crash = f"exit code {code} in {done.begun}, after {output.read()[-1500:]}"
+    return done
+
+
+def _runs(folder: Path, ways: Sequence[Way], selection: Sequence[str]) -> list[Run]:
+    """Two at a time: they wait about as much as they compute."""
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(lambda way: run(folder, way, selection), ways))
+
+
+def differing(plain: Run, metered: Run) -> set[str]:
+    """The tests that ended otherwise. A run that crashed has said nothing of the tests after that."""
+    names = plain.outcomes.keys() | metered.outcomes.keys()
+    return {
+        name
+        for name in names
+        if plain.outcomes.get(name) != metered.outcomes.get(name)
+        and not (metered.crash and name not in metered.outcomes)
+    }
+
+
+def confirmed(folder: Path, way: Way, selection: Sequence[str], found: set[str]) -> set[str]:
+    """Those of the tests found to differ that do so each time when all are run again.
+
+    All of them, since a test may suffer from what an earlier one left.
+    """
+    for _ in range(REPETITIONS):
+        if not 0 < len(found) <= MANY:
+            break
+        found = found & differing(*_runs(folder, (PLAIN, way), selection))
+    return found
+
+
+def compare(suite: dict[str, Any], folder: Path, selection: Sequence[str]) -> list[str]:
+    """The differences, printed as well, with what else there is to know."""
+    compiled = importlib.util.find_spec("openrtc_introspect_core._step_meter") is not None
+    ways = [way for way in METERED if compiled or way.name != "C meter"]
+    plain, *others = _runs(folder, (PLAIN, *ways), selection)
+    counts = Counter(plain.outcomes.values())
+    print(f"plain: {', '.join(f'{count} {outcome}' for outcome, count in counts.most_common())}", flush=True)
+    if plain.crash or counts["passed"] < len(plain.outcomes) / 2 or not counts["passed"]:
+        return [f"plain: most of the suite did not pass, so there is nothing to compare: {plain.crash}"]
+    faults: list[str] = []
+    for way, metered in zip(ways, others, strict=True):
+        found = differing(plain, metered)
+        known = {name for name in found if _matching(name, suite.get("differs", {}))}
+        steady = confirmed(folder, way, selection, found - known)
+        print(f"{way.name}: {metered.loops} loops, {len(steady)} tests differ", flush=True)
+        for name in sorted(known):
+            print(f"  known to differ: {name}: {suite['differs'][_matching(name, suite['differs'])]}")
+        for name in sorted(found - known - steady):
+            print(f"  not each time: {_difference(name, plain, metered)}")
+        for text, count in Counter(each[:160] for each in metered.faults).items():
+            print(f"  not introspected, {count}: {text}")
+        faults += [f"{way.name}: {_difference(name, plain, metered)}" for name in sorted(steady)]
+        if metered.crash:
+            missing = len(plain.outcomes.keys() - metered.outcomes.keys())
+            faults.append(f"{way.name}: ended early, {missing} tests missing: {metered.crash}")
+        elif not metered.loops:
+            faults.append(f"{way.name}: no event loop was introspected")
+    if not compiled:
+        print("C meter: not compiled here, NOT TESTED")
+    return faults
+
+
+def _matching(name: str, known: Iterable[str]) -> str:
+    """The entry that is meant by a node id's test, with its parameters or without; empty where there is none."""
+    test = name.rpartition("::")[2]
+    return next((entry for entry in known if entry in (test, test.partition("[")[0])), "")
+
+
+def _difference(name: str, plain: Run, metered: Run) -> str:
+    reason = metered.reasons.get(name) or plain.reasons.get(name, "")
+    return f"{name}: {plain.outcomes.get(name)}, metered {metered.outcomes.get(name)}: {reason}".rstrip(": ")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """1 where a test ended otherwise with metering, or nothing could be compared."""
+    if len(arguments) < 2:
+        print(__doc__)
+        return 2
+    name, folder, *selection = arguments
+    suite = tomllib.loads((HERE / "suites.toml").read_text(encoding="utf-8"))[name]
+    faults = compare(suite, Path(folder), selection or suite["pytest"])
+    for fault in faults:
+        print(f"  {fault}")
+    version = ".".join(map(str, sys.version_info[:3]))
+    print(f"Python {version}, {suite['package']}: {len(faults)} differ")
+    return int(bool(faults))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,84 @@
+"""The comparison that `nox -s suites` makes of other projects' suites, on a suite of three tests."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+
+INSTALLED = any(entry.name == "openrtc_introspect" for entry in entry_points(group="pytest11"))
+pytestmark = pytest.mark.skipif(not INSTALLED, reason="the packages are not installed")
+
+HERE = Path(__file__).with_name("suites")
+
+ALIKE = """
+import asyncio
+
+def test_ends_alike():
+    asyncio.run(asyncio.sleep(0))
+"""
+DIFFERENT = """
+import asyncio
+
+async def a_factory_is_set():
+    return asyncio.get_running_loop().get_task_factory() is not None
+
+def test_knows_that_it_is_watched():
+    assert not asyncio.run(a_factory_is_set())
+"""
+FAILING = """
+def test_fails_alike():
+    assert False
+"""
+
+
+def compared(folder: Path) -> subprocess.CompletedProcess[str]:
+    """The tests in `folder`, compared as Starlette's are."""
+    command = [sys.executable, str(HERE / "compare.py"), "starlette", str(folder), "-p", "no:anyio", "."]
+    return subprocess.run(command, capture_output=True, text=True, timeout=110, check=False, stdin=subprocess.DEVNULL)
+
+
+@pytest.mark.slow
+def test_what_ends_alike_is_passed_over(tmp_path: Path) -> None:
+    """A test that fails with metering and without is none that differs; each way sees the loop."""
+    (tmp_path / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
+    (tmp_path / "test_it.py").write_text(ALIKE + ALIKE.replace("alike", "so_too") + FAILING, encoding="utf-8")
+    done = compared(tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "plain: 2 passed, 1 failed" in done.stdout
+    assert set(re.findall(r": (\d+) loops, (\d+) tests differ", done.stdout)) == {("2", "0")}
+
+
+@pytest.mark.slow
+def test_what_ends_otherwise_with_metering_is_told(tmp_path: Path) -> None:
+    """By its node id, with both outcomes, and for each way that there is."""
+    (tmp_path / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
+    (tmp_path / "test_it.py").write_text(ALIKE + DIFFERENT, encoding="utf-8")
+    done = compared(tmp_path)
+    assert done.returncode == 1, done.stdout + done.stderr
+    for way in ("Python meter", "pytest plugin"):
+        assert f"{way}: test_it.py::test_knows_that_it_is_watched: passed, metered failed" in done.stdout
+    assert "test_ends_alike" not in done.stdout
+
+
+@pytest.mark.slow
+def test_a_suite_that_cannot_run_is_a_failure(tmp_path: Path) -> None:
+    """Nothing compared is not the same as nothing that differs."""
+    (tmp_path / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
+    (tmp_path / "test_it.py").write_text("import a_module_that_is_not_there\n", encoding="utf-8")
+    done = compared(tmp_path)
+    assert done.returncode == 1
+    assert "nothing to compare" in done.stdout
+
+
+def test_each_suite_is_pinned_and_says_why_its_tests_may_differ() -> None:
+    """Two runs of a suite are comparable, and no test is passed over without a reason."""
+    for name, suite in tomllib.loads((HERE / "suites.toml").read_text(encoding="utf-8")).items():
+        assert re.fullmatch(r"[a-z-]+ == [\d.]+", suite["package"]), name
+        assert suite["pytest"], name
+        assert all(suite.get("differs", {"-": "-"}).values()), name
