@@ -15,9 +15,11 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 import tomllib
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -27,8 +29,10 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-LIMIT_S = 600.0
-TEST_LIMIT_S = 60
+QUIET_S = 90.0
+"""A run in which no test begins or ends for so long is hung."""
+OUTPUT = 3000
+"""How much of a crashed run's output is shown, characters."""
 REPETITIONS = 2
 MANY = 40
 """So many tests do not differ by chance: they are not repeated."""
@@ -90,24 +94,34 @@ def run(folder: Path, way: Way, selection: Sequence[str]) -> Run:
     with tempfile.TemporaryDirectory() as temporary:
         file = Path(temporary, "outcomes")
         command = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", "-p", "recorder"]
-        command += ["-o", f"faulthandler_timeout={TEST_LIMIT_S}", "-o", "faulthandler_exit_on_timeout=true"]
         command += [f"--outcomes={file}", f"--basetemp={temporary}/tests", *way.arguments, *selection]
         environment = {**os.environ, **dict(way.environment), "PYTHONPATH": str(HERE)}
-        done = Run()
+        done, begun = Run(), time.time()
         with Path(temporary, "output").open("w+", encoding="utf-8", errors="replace") as output:
-            try:
-                code = subprocess.run(
-                    command, cwd=folder, env=environment, timeout=LIMIT_S, check=False,
-                    stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-                ).returncode  # fmt: skip
-            except subprocess.TimeoutExpired:
-                code = -1
+            process = subprocess.Popen(
+                command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+            )
+            while _waits(process):
+                if time.time() - max(file.stat().st_mtime if file.exists() else 0.0, begun) > QUIET_S:
+                    process.send_signal(signal.SIGABRT)  # pytest's fault handler prints where each thread is
             for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else ():
                 done.take(json.loads(line))
             if not done.ended:
                 output.seek(0)
-                done.crash = f"exit code {code} in {done.begun}, after {output.read()[-1500:]}"
+                told = output.read()
+                stacks = told.find("Fatal Python error")
+                end = told[stacks : stacks + OUTPUT] if stacks >= 0 else told[-OUTPUT:]
+                done.crash = f"exit code {process.returncode} in {done.begun}, after {end}"
     return done
+
+
+def _waits(process: subprocess.Popen[bytes]) -> bool:
+    """Whether it has not ended a second later."""
+    try:
+        process.wait(1.0)
+    except subprocess.TimeoutExpired:
+        return True
+    return False
 
 
 def _runs(folder: Path, ways: Sequence[Way], selection: Sequence[str]) -> list[Run]:
