@@ -31,7 +31,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 QUIET_S = 90.0
 """A run in which no test begins or ends for so long is hung."""
-OUTPUT = 3000
+OUTPUT = 2000
 """How much of a crashed run's output is shown, characters."""
 REPETITIONS = 2
 MANY = 40
@@ -103,14 +103,14 @@ def run(folder: Path, way: Way, selection: Sequence[str]) -> Run:
             )
             while _waits(process):
                 if time.time() - max(file.stat().st_mtime if file.exists() else 0.0, begun) > QUIET_S:
-                    process.send_signal(signal.SIGABRT)  # pytest's fault handler prints where each thread is
+                    process.send_signal(signal.SIGABRT)  # pytest's fault handler prints the threads' stacks
             for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else ():
                 done.take(json.loads(line))
             if not done.ended:
                 output.seek(0)
                 told = output.read()
-                stacks = told.find("Fatal Python error")
-                end = told[stacks : stacks + OUTPUT] if stacks >= 0 else told[-OUTPUT:]
+                stack = told.find("Current thread")
+                end = told[stack : stack + OUTPUT] if stack >= 0 else told[-OUTPUT:]
                 done.crash = f"exit code {process.returncode} in {done.begun}, after {end}"
     return done
 
