@@ -16,6 +16,7 @@ import asyncio
 import sys
 from asyncio import coroutines
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import Context
 from types import CodeType, CoroutineType
 from typing import Any
@@ -58,7 +59,9 @@ class TaskCreation:
     def attach(self) -> None:
         """Raises AttributeError where the loop's methods cannot be replaced."""
         self._attached = True
-        self._set(self._loop.get_task_factory(), self._set_in_class, anew=False)
+        with suppress(NotImplementedError):  # a loop need not have any
+            self._set(self._loop.get_task_factory(), self._set_in_class, anew=False)
+        self._direct = self._meter and self._eager is None
         for name, make in (("create_task", self._creating), ("set_task_factory", self._setting)):
             self._replaced.append(Replaced(self._loop, name, make))
 
