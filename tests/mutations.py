@@ -120,8 +120,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     core(
         "a scope entered late is charged from the step's begin",
         "_ledger.py",
-        "        before = self._charge(running, now)\n",
-        "        before = running\n",
+        "self.running = Suspended(holder, running.weight, running.run)\n        self.since = now\n",
+        "self.running = Suspended(holder, running.weight, running.run)\n",
         "test_ledger.py::test_a_switch_in_mid_step_divides_the_step",
         _EXACT,
     ),

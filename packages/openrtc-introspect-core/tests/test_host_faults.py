@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from openrtc_introspect_core import EndpointError, Introspector, current_session
@@ -211,6 +211,7 @@ def _quiet(loop: Any) -> None:
 
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(program=PROGRAMS)
+@example(program=[[("hold", 5), ("raise", "error")]])  # a step that holds the loop and ends by an exception
 def test_tasks_cancelled_anywhere_end_as_without_us(program: list[list[tuple[str, Any]]]) -> None:
     """The same happens at the same time, and the session's books are what the steps themselves counted."""
 
