@@ -471,6 +471,51 @@ def test_detach_gives_one_loop_back_and_keeps_the_others() -> None:
     assert (nothing.worker.loop, nothing.worker.loop_time.idle_pct) == ("asyncio", None)
 
 
+def test_a_loop_is_attached_from_its_own_thread_where_asyncio_does_not_say_that_it_runs() -> None:
+    """As in a task of another library's loop that drives asyncio's."""
+
+    async def main() -> int:
+        loop = asyncio.get_running_loop()
+        introspector = Introspector(socket_path=False)
+        asyncio._set_running_loop(None)
+        try:
+            introspector.attach(loop)
+        finally:
+            asyncio._set_running_loop(loop)
+        with introspector.session("a", agent_name="test") as session:
+            await asyncio.create_task(asyncio.sleep(0))
+        introspector.close()
+        return session.steps
+
+    assert asyncio.run(main()) >= 2
+
+
+def test_a_loop_that_another_thread_runs_is_refused() -> None:
+    """It is that thread's to touch."""
+    loop = asyncio.SelectorEventLoop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        wait_until(loop.is_running)
+        with pytest.raises(StateError, match="runs in another thread"):
+            Introspector(socket_path=False).attach(loop)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(DEADLINE_S)
+        loop.close()
+
+
+def test_a_running_loop_whose_thread_nobody_knows_is_refused_for_that() -> None:
+    """Not because of a thread that it might not run in."""
+
+    class Loop(asyncio.AbstractEventLoop):
+        def is_running(self) -> bool:
+            return True
+
+    with pytest.raises(StateError, match="runs, and does not run this code"):
+        Introspector(socket_path=False).attach(Loop())
+
+
 def test_attaching_one_loop_twice_is_refused_and_closing_ends_all() -> None:
     """After it, neither loop has anything of ours, and no loop can be added."""
     with two_loops() as (introspector, one, two):
