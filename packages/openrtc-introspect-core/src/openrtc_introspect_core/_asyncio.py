@@ -7,6 +7,9 @@ Three places are touched while attached, and given back on detach:
   that waiting and each iteration are timed exactly and without a timer; on uvloop, which has no
   such place, a heartbeat timer runs while sessions live, and its lateness is what is known;
 - `call_soon`, only while a session's scope is open in a task older than the hook (see _adopted.py).
+
+Long, because a hook answers all that the rest of the core asks of a loop; how tasks are created, older tasks, greenlets
+and the heartbeat have modules of their own.
 """
 
 from __future__ import annotations

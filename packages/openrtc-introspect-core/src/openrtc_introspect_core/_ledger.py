@@ -24,6 +24,8 @@ drawn anew for each step with the same chance (Bernoulli sampling), so that no r
 can hide behind it: sums are estimates without bias (Horvitz and Thompson), their variance is
 (n - 1) times the sum of the squares of the steps' lengths. The longest would make up most of it, so
 blocks, which are found without being timed, are charged as they are.
+
+Long, because all that writes the books is here: each of these methods leaves them in a state that the others rely on.
 """
 
 from __future__ import annotations

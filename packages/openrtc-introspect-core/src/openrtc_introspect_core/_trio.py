@@ -6,6 +6,8 @@ that raises is removed by Trio; this one never raises: its fault is noted, and i
 
 What Trio does not tell is read from its run loop, as asyncio's queues are: which tasks wait their turn.
 
+Long, because a hook answers all that the rest of the core asks of a run.
+
 A run that is over is freed as without us, while its accounts stay readable: the run, its token and its root
 task are referenced weakly, and no task is kept beyond the run.
 """
