@@ -6,7 +6,6 @@ it ends, as in a worker that is introspected for as long as it runs.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from pathlib import Path
 from typing import Any
@@ -34,10 +33,10 @@ class EveryLoop(Watcher):
 
     def __exit__(self, *error: Any) -> None:
         for loop in tuple(self._introspectors):  # it was abandoned, or is a run's that crashed
-            self.let_go(loop)
+            self._let_go(loop)
         super().__exit__(*error)
 
-    def let_go(self, loop: Loop) -> None:
+    def _let_go(self, loop: Loop) -> None:
         self._by_loop.pop(loop, None)
         introspector = self._introspectors.pop(loop, None)
         if introspector is not None:
@@ -53,19 +52,6 @@ class EveryLoop(Watcher):
         self._by_loop[loop] = watch  # the watcher's record of what it has seen
         self._introspectors[loop] = introspector
 
-    def _see_loops(self, kind: Any) -> None:
-        super()._see_loops(kind)
-        # asyncio's base closes only the last part of a loop.
-        owner = asyncio.SelectorEventLoop if kind is asyncio.BaseEventLoop else kind
-        close = owner.close
-
-        def let_go_first(loop: Any) -> None:
-            if not loop.is_running():
-                self.let_go(loop)
-            close(loop)
-
-        self._patch.setattr(owner, "close", let_go_first)
-
     def _see_trio(self) -> None:
         from trio._core._run import Runner
 
@@ -75,6 +61,6 @@ class EveryLoop(Watcher):
         def let_go_afterwards(runner: Runner) -> None:
             close(runner)
             if runner.trio_token is not None:
-                self.let_go(runner.trio_token)
+                self._let_go(runner.trio_token)
 
         self._patch.setattr(Runner, "close", let_go_afterwards)

@@ -351,9 +351,11 @@ def test_a_finished_run_and_its_tasks_are_freed_while_the_introspector_lives() -
 
     introspector = Introspector(socket_path=False)
     left: list[weakref.ref[Any]] = []
+    loops: list[Any] = []
 
     async def main() -> None:
         introspector.attach()
+        loops.extend(introspector._loops)
         thing = Thing()
 
         async def system() -> None:
@@ -371,7 +373,8 @@ def test_a_finished_run_and_its_tasks_are_freed_while_the_introspector_lives() -
     trio.run(main)
     gc.collect()
     alive = [each() for each in left]
-    steps = introspector._loops[0].ledger.totals(introspector._loops[0].ledger.standing())[1]
+    ledger = loops[0].ledger
+    steps = ledger.totals(ledger.standing())[1]
     introspector._tick(introspector._clock())
     worker = introspector.snapshot().worker
     introspector.close()

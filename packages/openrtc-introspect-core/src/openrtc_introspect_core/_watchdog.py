@@ -23,6 +23,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
+from weakref import ref
 
 from ._clock import Clock, perf_counter
 from ._hook import Fault, LoopHook
@@ -316,11 +317,15 @@ class WatchdogThread(SharedThread[Watchdog]):
                 due = watch.due or perf_counter()
                 waited = own.waited_s()
                 if (left := due - perf_counter()) > 0.0:  # a sleep of 0 gives the GIL away, too
+                    awaited = ref(watch)
+                    del watch  # a loop that ends meanwhile is not kept alive by this thread
                     time.sleep(left)  # waiting for an event instead would cost a tick half as much again
+                    watch = awaited()
                 ticks += 1
                 if ticks % 16 == 0:
                     self._read_cpu()
-                watchdog.look(watch, due, partial(_since, own, waited))
+                if watch is not None:
+                    watchdog.look(watch, due, partial(_since, own, waited))
         finally:
             own.close()
 

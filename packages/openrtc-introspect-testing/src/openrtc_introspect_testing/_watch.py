@@ -94,6 +94,8 @@ class Watcher:
         """What kept loops from being watched."""
         self._root = root
         self._watches: list[Watch] = []
+        self._found: list[Finding] = []
+        """In loops that are closed."""
         self._by_loop: dict[Loop, Watch] = {}
         self._handed_out: Watch | None = None
         self._mirrored: dict[SessionScope, SessionScope] = {}
@@ -141,13 +143,25 @@ class Watcher:
         """The blocks since it was last asked."""
         with self._lock:
             watches = list(self._watches)
-        return [self._finding(block, watch) for watch in watches for block in watch.new_blocks()]
+            found, self._found = self._found, []
+        return found + [self._finding(block, watch) for watch in watches for block in watch.new_blocks()]
 
     # --- loops -----------------------------------------------------------------------------------
 
     def _see_loops(self, kind: Any) -> None:
         self._through(kind, "run_until_complete")
         self._through(kind, "run_forever")
+        # asyncio's base closes only the last part of a loop.
+        owner = asyncio.SelectorEventLoop if kind is asyncio.BaseEventLoop else kind
+        close = owner.close
+
+        def let_go_first(loop: Any) -> None:
+            if not loop.is_running():
+                with self._told("a loop that is closed"):
+                    self._let_go(loop)
+            close(loop)
+
+        self._patch.setattr(owner, "close", let_go_first)
 
     def _see_uvloop(self) -> None:
         import uvloop
@@ -218,6 +232,17 @@ class Watcher:
             self._watches.append(watch)
         for each in over:  # a test may run a thousand loops, one after the other
             _end(each)
+
+    def _let_go(self, loop: Loop) -> None:
+        """The loop ends, and is not kept alive by what was found in it."""
+        with self._lock:
+            watch = self._by_loop.pop(loop, None)
+        if watch is not None:
+            _end(watch)
+            if watch is not self._handed_out:  # whoever has that may read it on
+                with self._lock:
+                    self._watches.remove(watch)
+                self._found += [self._finding(block, watch) for block in watch.new_blocks()]
 
     # --- sessions --------------------------------------------------------------------------------
 
