@@ -54,7 +54,7 @@ def cases(quick: bool) -> list[Case]:
 
 
 def measure_meter(loop: str, rounds: int, one_in: int = 1) -> Result:
-    """The meter alone: the same tasks on one attached loop, made with and without the task factory.
+    """The meter alone: the same tasks on one attached loop, made by its `create_task` and by `asyncio.Task` itself.
 
     `one_in`: of so many steps one is timed.
     """

@@ -422,7 +422,7 @@ def test_metered_equals_unmetered(function: Scenario, run: Run) -> None:
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with Python 3.12")
 @pytest.mark.parametrize("function", SCENARIOS, ids=lambda function: function.__name__)
 def test_eager_metered_equals_eager_unmetered(function: Scenario, run_on_asyncio: Run) -> None:
-    """The same holds under asyncio's eager task factory, which ours calls.
+    """The same holds under asyncio's eager task factory, whose constructor meters meanwhile.
 
     On asyncio only: uvloop 0.23 hands factories an argument that this one refuses, metered or not.
     """

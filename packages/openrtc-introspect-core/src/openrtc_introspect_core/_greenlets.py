@@ -10,7 +10,7 @@ it. A switch to a parent, or to a greenlet elsewhere, leaves the greenlet; a ste
 not over waits there.
 
 The trace function costs each switch of the thread 0.6 µs. It is there from the first moment that greenlet is found
-loaded while a scope is entered on the loop.
+loaded: when the loop is attached, when a scope is entered on it, or when it waits while a step is open.
 """
 
 from __future__ import annotations
