@@ -312,7 +312,9 @@ class Play:
         elif how == "other's" and self.contexts:
             given["context"] = self.contexts[program % len(self.contexts)].copy()
         coro = self.follow(chosen, name)
-        if how == "eager" and sys.version_info >= (3, 12):
+        # One that begins in a portal's greenlet and leaves it would leave its maker's step as well, plain or metered.
+        eager = how == "eager" and self.script["factory"] != "portal" and sys.version_info >= (3, 12)
+        if eager:
             task = asyncio.Task(coro, loop=self.loop, name=name, eager_start=True)
         else:
             task = self.loop.create_task(coro, name=name, **given)

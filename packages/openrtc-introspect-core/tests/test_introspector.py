@@ -320,7 +320,7 @@ def test_a_socket_that_cannot_be_made_leaves_nothing(run_on_asyncio: Run, runtim
         return (
             loop.get_task_factory(),
             introspector.socket_path,
-            set(vars(loop)) & {"call_soon", "create_task", "run_forever", "run_in_executor", "set_task_factory"},
+            set(vars(loop)) & {"call_soon", "create_task", "run_forever", "run_in_executor"},
         )
 
     assert run_on_asyncio(main()) == (None, None, set())
@@ -366,7 +366,6 @@ def test_a_failure_late_in_the_start_takes_everything_back(
             "create_task",
             "run_forever",
             "run_in_executor",
-            "set_task_factory",
         }
 
     assert run_on_asyncio(main()) == (None, set())
@@ -490,7 +489,7 @@ def test_what_cannot_be_let_go_of_keeps_the_rest_from_nothing(
         await introspector.aclose()
         introspector.close()
         monkeypatch.undo()
-        methods = ("call_soon", "create_task", "run_forever", "run_in_executor", "set_task_factory")
+        methods = ("call_soon", "create_task", "run_forever", "run_in_executor")
         touched = {name for name in methods if name in vars(loop)}
         if "select" in vars(loop._selector):
             touched.add("select")
@@ -501,8 +500,8 @@ def test_what_cannot_be_let_go_of_keeps_the_rest_from_nothing(
     tracing = tracemalloc.is_tracing()
     tracemalloc.stop()
     assert touched == {
-        "how tasks are created": {"create_task", "set_task_factory"},
-        "the hook": {"create_task", "set_task_factory", "run_forever", "select"},
+        "how tasks are created": {"create_task"},
+        "the hook": {"create_task", "run_forever", "select"},
         "the executor": {"run_in_executor"},
     }.get(part, set())
     assert tracing == (part == "memory")

@@ -456,7 +456,6 @@ def test_detach_gives_one_loop_back_and_keeps_the_others() -> None:
                 "create_task",
                 "run_forever",
                 "run_in_executor",
-                "set_task_factory",
             }
 
         left = two.call(detach())

@@ -2,9 +2,10 @@
 
 A task made before the hook was there drives its bare coroutine: the main task of `asyncio.run`, above
 all, which is where `async with Introspector()` usually stands. When such a task opens a session's
-scope, its steps are still the session's. The loop schedules each step of a task with `call_soon`, so
-while the scope is open, `call_soon` on the loop's instance wraps the steps of the adopted tasks, and
-hands everything else on.
+scope, its steps are still the session's. The loop schedules each step of a task as a callback that
+belongs to the task, so while the scope is open, the callbacks that the loop is about to run are looked
+through at each of its waits, and those of adopted tasks are wrapped. On loops that keep their ready
+queue to themselves, `call_soon` on the loop's instance wraps them instead.
 
 The step in which the scope is opened is under way already. It is metered from that moment until the
 next callback that is ready begins, or the loop waits. On loops that keep their ready queue to
@@ -20,6 +21,7 @@ from collections import deque
 from collections.abc import Callable
 from contextvars import Context
 from typing import Any
+from weakref import ref
 
 from ._ledger import Ledger, Suspended
 from ._replaced import Replaced
@@ -47,11 +49,14 @@ class AdoptedTasks:
     def __init__(self, loop: asyncio.AbstractEventLoop, ledger: Ledger) -> None:
         self._loop = loop
         self._ledger = ledger
-        self._tasks: dict[int, Account] = {}
-        """By id(task): the owner of a callback need not be hashable, and the scope keeps its task alive."""
+        self._ready: deque[Any] | None = getattr(loop, "_ready", None)
+        """What the loop runs next; None: it does not show that."""
+        self.tasks: dict[int, Account] = {}
+        """By id(task), since the owner of a callback need not be hashable; as long as the task lives."""
+        self._living: dict[int, ref[asyncio.Future[Any]]] = {}
         self._step: OpenStep | None = None
         self._call_soon: Replaced | None = None
-        """None: the loop has its own."""
+        """None: the loop has its own, and shows its ready queue or has no adopted tasks."""
 
     @property
     def stepping(self) -> asyncio.Task[Any] | None:
@@ -61,36 +66,56 @@ class AdoptedTasks:
 
     def adopt_waiting(self, task: asyncio.Task[Any], account: Account) -> None:
         """`task` waits; from its next step on it is metered."""
-        self._tasks[id(task)] = account
-        if self._call_soon is None:
+        key = id(task)
+        self.tasks[key] = account
+        self._living[key] = ref(task, lambda _: self._forget(key))
+        if self._call_soon is None and self._ready is None:
             self._call_soon = Replaced(self._loop, "call_soon", self._wrapping_steps)
 
     def adopt(self, task: asyncio.Task[Any], account: Account) -> None:
         """`task` is in mid-step, has just opened the scope of a session, this loop's account of which is `account`."""
         self.adopt_waiting(task, account)
         step = self.begin_step(task, account)
-        ready = getattr(self._loop, "_ready", None)
-        if not isinstance(ready, deque):
+        if self._ready is None:
             self._loop.call_soon(FollowingCallback(None, self, step), context=Context())
             return
         # One more callback in the queue would put off the last that this iteration runs: the next one tells.
-        following = next((handle for handle in ready if not handle.cancelled()), None)
+        following = next((handle for handle in self._ready if not handle.cancelled()), None)
         if following is not None:
             following._callback = FollowingCallback(following._callback, self, step)
 
+    def see_ready(self) -> None:
+        """The loop is about to run what is ready: steps of adopted tasks are metered."""
+        for handle in self._ready or ():
+            callback = handle._callback
+            if id(getattr(callback, "__self__", None)) in self.tasks and not self._has_wrapped(callback):
+                handle._callback = AdoptedStep(callback, self)
+
+    def _has_wrapped(self, callback: Any) -> bool:
+        """Whether it is wrapped already: iterations inside of a step see what is ready once more."""
+        while isinstance(callback, AdoptedStep | FollowingCallback):
+            if callback._adopted is self and type(callback) is AdoptedStep:
+                return True
+            callback = callback._callback
+        return False
+
     def release(self, task: asyncio.Future[Any], account: Account, *, running: bool) -> bool:
         """The scope that adopted `task` is closed. False: another scope's adoption, or none."""
-        if self._tasks.get(id(task)) is not account:
+        if self.tasks.get(id(task)) is not account:
             return False
-        del self._tasks[id(task)]
-        if not self._tasks:
-            self._unwrap_call_soon()
+        self._forget(id(task))
         if running and self._step is not None:  # what is left of the step is the task's own, as before the scope
             self.end_step(self._step)
         return True
 
+    def _forget(self, key: int) -> None:
+        self._living.pop(key, None)
+        if self.tasks.pop(key, None) is not None and not self.tasks:
+            self._unwrap_call_soon()
+
     def clear(self) -> None:
-        self._tasks.clear()
+        self.tasks.clear()
+        self._living.clear()
         self._step = None
         self._unwrap_call_soon()
 
@@ -124,7 +149,8 @@ class AdoptedTasks:
             self.end_step(step)
 
     def _wrapping_steps(self, before: Callable[..., Any] | None) -> Callable[..., Any]:
-        tasks, kind = self._tasks, type(self._loop)
+        tasks = self.tasks
+        below = before or self._loop.call_soon
 
         def call_soon(loop: Any, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> Any:
             try:
@@ -132,9 +158,7 @@ class AdoptedTasks:
                     callback = AdoptedStep(callback, self)
             except Exception as error:
                 self._ledger.failed(error)
-            if before is None:
-                return kind.call_soon(loop, callback, *args, context=context)
-            return before(callback, *args, context=context)
+            return below(callback, *args, context=context)
 
         return call_soon
 

@@ -6,7 +6,8 @@ Three places are touched while attached, and given back on detach:
 - on loops written in Python, `selector.select` and `run_forever` get a wrapper on the instance, so
   that waiting and each iteration are timed exactly and without a timer; on uvloop, which has no
   such place, a heartbeat timer runs while sessions live, and its lateness is what is known;
-- `call_soon`, only while a session's scope is open in a task older than the hook (see _adopted.py).
+- `call_soon`, only while a session's scope is open in a task older than the hook, and only on loops
+  that do not show their ready queue (see _adopted.py).
 
 Long, because a hook answers all that the rest of the core asks of a loop; how tasks are created, older tasks, greenlets
 and the heartbeat have modules of their own.
@@ -22,8 +23,8 @@ from contextlib import ExitStack
 from contextvars import Context
 from functools import partial
 from types import CodeType, FrameType, MethodType
-from typing import Any
-from weakref import WeakKeyDictionary
+from typing import Any, cast
+from weakref import WeakKeyDictionary, ref
 
 from ._adopted import AdoptedStep, AdoptedTasks
 from ._errors import StateError
@@ -81,7 +82,8 @@ class AsyncioHook(LoopHook):
         if self.meters:
             self._greenlets.trace()
         selector = getattr(self.loop, "_selector", None)
-        if hasattr(selector, "select") and hasattr(selector, "__dict__") and hasattr(self.loop, "__dict__"):
+        own = all(hasattr(self.loop, name) for name in ("__dict__", "_task_factory"))
+        if own and hasattr(selector, "select") and hasattr(selector, "__dict__"):
             self._time_iterations(selector)
         else:
             self._heartbeat = Heartbeat(
@@ -152,10 +154,11 @@ class AsyncioHook(LoopHook):
 
     # --- scopes ----------------------------------------------------------------------------------
 
-    def enter_scope(self, session: Session) -> asyncio.Task[Any] | None:
+    def enter_scope(self, session: Session) -> ref[asyncio.Task[Any]] | None:
         account = self.ledger.account_of(session)
         if self.meters:
             self._greenlets.trace()
+            self._creation.look()
         task = asyncio.current_task(self.loop)
         if task is None:
             return None
@@ -166,9 +169,9 @@ class AsyncioHook(LoopHook):
             self.ledger.switch(account)
         else:
             self._adopted.adopt(task, account)
-        return task
+        return ref(task)  # a scope that is never left does not keep its task
 
-    def leave_scope(self, session: Session, entered: asyncio.Task[Any] | None) -> None:
+    def leave_scope(self, session: Session, entered: ref[asyncio.Task[Any]] | None) -> None:
         if entered is None:
             return
         # Not by runs_here(): asyncio forgets in a forked child that its loop runs.
@@ -177,15 +180,18 @@ class AsyncioHook(LoopHook):
             return
         account = self.ledger.account_of(session)
         account.tasks -= 1
-        current = self.runs_here() and asyncio.current_task(self.loop) is entered
+        task = entered()
+        if task is None:
+            return
+        current = self.runs_here() and asyncio.current_task(self.loop) is task
         outer = self.ledger.binding.get(None) if current else None
         if not self.meters:
             if outer is None:
-                self.tags.pop(entered, None)
+                self.tags.pop(task, None)
             else:
-                self.tags[entered] = outer
+                self.tags[task] = outer
             return
-        if not self._adopted.release(entered, account, running=current) and current:
+        if not self._adopted.release(task, account, running=current) and current:
             self.ledger.switch(self.ledger.account_of(outer))
             self.ledger.left = account
 
@@ -256,14 +262,19 @@ class AsyncioHook(LoopHook):
     def _timing_select(self, before: Callable[..., Any] | None) -> Callable[..., Any]:
         ledger = self.ledger
         clock, steps, limit = ledger.clock, ledger.steps, ledger.limit
-        kind = type(self._selector)
+        below = before or self._selector.select
+        creation, loop, adopted = self._creation, cast(Any, self.loop), self._adopted.tasks
 
         def select(selector: Any, timeout: float | None = None) -> Any:
-            suspended = began = None
+            suspended = None
             try:
                 began = clock()
                 if ledger.running is not None:
                     suspended = self._between_steps(began)
+                if creation.known is not loop._task_factory:
+                    creation.look()
+                if adopted:
+                    self._adopted.see_ready()
                 since = self.busy_since
                 if since is not None and began - since > LONG_S:
                     self._iterated(since, began)
@@ -273,23 +284,23 @@ class AsyncioHook(LoopHook):
                 self.busy_since = None
             except Exception as error:
                 self._iterations_failed(error)
+                return below(timeout)
             try:
-                ready = kind.select(selector, timeout) if before is None else before(timeout)
+                ready = below(timeout)
             finally:
-                if began is not None:
-                    try:
-                        woke = clock()
-                        waited = woke - began
-                        ledger.idle += waited  # type: ignore[operator]  # a float while iterations are timed
-                        ledger.since = self.busy_since = woke
-                        if suspended is not None:
-                            ledger.resume(suspended, woke)
-                        if self.wakes_watchdog:
-                            self.on_wake()
-                        if waited > limit and timeout is not None and waited - timeout > limit:
-                            self._overslept(began + timeout, woke)
-                    except Exception as error:
-                        self._iterations_failed(error)
+                try:
+                    woke = clock()
+                    waited = woke - began
+                    ledger.idle += waited  # type: ignore[operator]  # a float while iterations are timed
+                    ledger.since = self.busy_since = woke
+                    if suspended is not None:
+                        ledger.resume(suspended, woke)
+                    if self.wakes_watchdog:
+                        self.on_wake()
+                    if waited > limit and timeout is not None and waited - timeout > limit:
+                        self._overslept(began + timeout, woke)
+                except Exception as error:
+                    self._iterations_failed(error)
             if self.after_block is not None:
                 try:
                     self._call_after_block(ready)
@@ -349,6 +360,7 @@ class AsyncioHook(LoopHook):
         """The heartbeat fired at `now` and was due at `due`."""
         try:
             self._between_steps(now)
+            self._creation.look()
             self.long_waits.append((now, max(0.0, now - due)))
             if now - due > self.ledger.limit:
                 self._on_stall(due, now)

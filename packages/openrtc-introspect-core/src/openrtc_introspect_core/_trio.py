@@ -249,16 +249,16 @@ class TrioHook(LoopHook):
 
     # --- scopes ----------------------------------------------------------------------------------
 
-    def enter_scope(self, session: Session) -> Task | None:
+    def enter_scope(self, session: Session) -> weakref.ref[Task] | None:
         account = self.ledger.account_of(session)
         if not trio.lowlevel.in_trio_task():
             return None
         account.tasks += 1
         if self.meters:
             self.ledger.switch(account)
-        return trio.lowlevel.current_task()
+        return weakref.ref(trio.lowlevel.current_task())
 
-    def leave_scope(self, session: Session, entered: Task | None) -> None:
+    def leave_scope(self, session: Session, entered: weakref.ref[Task] | None) -> None:
         if entered is None:
             return
         if not self.runs_here() and not self._over:
@@ -266,7 +266,7 @@ class TrioHook(LoopHook):
             return
         account = self.ledger.account_of(session)
         account.tasks -= 1
-        if self.meters and self.stepping is entered:
+        if self.meters and self.stepping is not None and self.stepping is entered():
             self.ledger.switch(self.ledger.bound())
             self.ledger.left = account
 
