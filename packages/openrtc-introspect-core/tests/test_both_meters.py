@@ -234,8 +234,10 @@ def is_exact(script: Script) -> bool:
     """Whether each moment is charged to the session that is bound then.
 
     Not where steps are left out or metering ends, nor where a greenlet is left in mid-step or a task is made past the
-    loop's own `create_task`: nothing tells of those.
+    loop's own `create_task`, nor in a step of an older task in another's iteration: nothing tells of those.
     """
+    if script["older"] and "nest" in named(script):
+        return False
     past_the_loop = any(op[:1] + op[2:3] == ["begin", "eager"] for body in script["programs"] for op in all_ops(body))
     return not (named(script) & {"thin", "detach", "close"} or past_the_loop or script["factory"] == "portal")
 

@@ -165,7 +165,9 @@ class AsyncioHook(LoopHook):
         account.tasks += 1
         if not self.meters:
             self.tags[task] = session
-        elif self.ledger.running is not None:
+        elif type(running := self.ledger.running) is Suspended and running.runs_others():
+            self._adopted.adopt_waiting(task, account)  # where its step ends in another's iteration, nothing tells
+        elif running is not None:
             self.ledger.switch(account)
         else:
             self._adopted.adopt(task, account)

@@ -454,6 +454,8 @@ class Ledger(LedgerFields):
         running = self.running
         if running is None or self._stands_in(running):
             self.steps.append(Span(self.gc, start, end))
+            if running is None:
+                self.since = end  # a step that goes on unseen is not charged with it as well
             return
         holder = self._charge(running, start)
         if type(running) is Suspended:  # its spans are no parts of one step
