@@ -150,15 +150,29 @@ PROMISES: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
     (
         "a fault where a step begins is the session's",
         "_meter.py",
-        "            except Exception as error:\n                outside, start = ledger.begin_failed(error)",
-        "            except ZeroDivisionError as error:\n                outside, start = ledger.begin_failed(error)",
+        "                    outside, start = ledger.begin_failed(error)",
+        "                    raise",
         ("test_fault_injection.py::test_no_session_notices_a_fault_of_ours",),
+    ),
+    (
+        "what a signal's handler raises is taken for a fault",
+        "_interrupts.py",
+        "    return not isinstance(error, Exception) or _is_raised_by_a_handler(error)",
+        "    return not isinstance(error, Exception)",
+        ("test_interrupts.py::test_the_host_gets_it_and_metering_goes_on",),
+    ),
+    (
+        "the interpreter waits for a handler that is stuck",
+        "_log.py",
+        "            _leave_stuck_handlers()\n        self._handle_here()",
+        "            pass\n        self._handle_here()",
+        ("test_log.py::test_a_stuck_handler_does_not_keep_the_interpreter_from_its_end",),
     ),
     (
         "a traceback has a frame of ours",
         "_adopted.py",
-        "            return self._callback(*args)\n        except BaseException as error:",
-        "            return self._callback(*args)\n        except ZeroDivisionError as error:",
+        "        try:\n            self._callback(*args)\n        except BaseException as error:",
+        "        try:\n            self._callback(*args)\n        except ZeroDivisionError as error:",
         ("test_both_meters.py::test_a_known_script_ends_as_without_us",),
     ),
     (
@@ -394,8 +408,8 @@ PROMISES: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
     (
         "the interpreter's exit forgets records",
         "_log.py",
-        "        self._over = True\n        self._handle_here()",
-        "        self._over = True",
+        "            _leave_stuck_handlers()\n        self._handle_here()",
+        "            _leave_stuck_handlers()",
         ("test_log.py::test_a_program_that_ends_without_closing_loses_no_record",),
     ),
     (

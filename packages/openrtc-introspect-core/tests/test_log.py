@@ -548,3 +548,36 @@ def test_the_exit_waits_for_a_handler_for_a_second_only() -> None:
     """
     done = run_script(code)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stuck", ["a handler", "standard error"])
+def test_a_stuck_handler_does_not_keep_the_interpreter_from_its_end(stuck: str) -> None:
+    """Its lock is held for ever then, and so is that of the stream that it writes to."""
+    program = """
+import logging, os, sys, threading
+from openrtc_introspect_core._log import QueuedLogger
+
+class Stuck(logging.Handler):
+    def emit(self, record):
+        threading.Event().wait()
+
+if sys.argv[1] == "a handler":
+    logging.getLogger().addHandler(Stuck())
+else:
+    _, full = os.pipe()
+    os.set_blocking(full, False)
+    for size in (65536, 1):
+        try:
+            while True:
+                os.write(full, b"x" * size)
+        except BlockingIOError:
+            pass
+    os.set_blocking(full, True)
+    os.dup2(full, 2)
+QueuedLogger("openrtc.introspect").warning("a block")
+print("done", flush=True)
+"""
+    command = [sys.executable, "-c", program, stuck]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "done\n")

@@ -316,6 +316,33 @@ def test_debug_mode_s_source_of_a_task_has_no_frame_of_ours(run: Run) -> None:
     assert metered == plain
 
 
+@eager_only
+def test_an_eager_task_that_the_loop_did_not_create_takes_nothing_from_the_step_around_it(run_virtually: Run) -> None:
+    """Made by `asyncio.Task` itself, it opens a session in its first step: its own are metered from the next one on."""
+
+    async def main() -> Any:
+        loop: Any = asyncio.get_running_loop()
+        sessions = []
+
+        async def inner(introspector: Introspector) -> None:
+            with introspector.session("inner", agent_name="test") as session:
+                sessions.append(session)
+                await asyncio.sleep(1)
+                loop.block(0.03)
+
+        async def outer(introspector: Introspector) -> Any:
+            task = asyncio.Task(inner(introspector), loop=loop, eager_start=True)  # type: ignore[call-arg]
+            loop.block(0.1)
+            await task
+
+        async with attached(loop) as introspector:
+            with introspector.session("outer", agent_name="test") as session:
+                await asyncio.create_task(outer(introspector))
+            return session.busy, sessions[0].busy, [block.session_id for block in introspector.blocks()]
+
+    assert run_virtually(main()) == (pytest.approx(0.1), pytest.approx(0.03), ["outer"])
+
+
 def test_a_closed_loop_refuses_as_without_us(run_virtually: Run) -> None:
     """And the coroutine's own warning comes once."""
 

@@ -157,7 +157,8 @@ class AdoptedTasks:
                 if id(getattr(callback, "__self__", None)) in tasks:
                     callback = AdoptedStep(callback, self)
             except Exception as error:
-                self._ledger.failed(error)
+                if self._ledger.failed(error):
+                    raise
             return below(callback, *args, context=context)
 
         return call_soon
@@ -181,15 +182,16 @@ class AdoptedStep:
         """The task: asyncio's debug log names a slow callback by it."""
         return self._callback.__self__  # type: ignore[attr-defined]
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: Any) -> None:
         adopted = self._adopted
-        step = None
+        step = interrupt = None
         try:
             step = adopted.begin_step(self.__self__, adopted._ledger.bound())
         except Exception as error:
-            adopted._ledger.failed(error)
+            if adopted._ledger.failed(error):
+                interrupt = error  # the step is not lost for it
         try:
-            return self._callback(*args)
+            self._callback(*args)
         except BaseException as error:
             error.__traceback__ = error.__traceback__.tb_next  # type: ignore[union-attr]  # this frame is not theirs
             raise
@@ -198,7 +200,10 @@ class AdoptedStep:
                 try:
                     adopted.end_step(step)
                 except Exception as error:
-                    adopted._ledger.failed(error)
+                    if adopted._ledger.failed(error):
+                        interrupt = error
+        if interrupt is not None:
+            raise interrupt
 
 
 class FollowingCallback:
@@ -217,13 +222,18 @@ class FollowingCallback:
         """Whose it is: a task, where the callback is its step or its wake-up."""
         return self._callback.__self__  # type: ignore[union-attr]
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: Any) -> None:
+        interrupt = None
         try:
             self._adopted._marked(self._step)
         except Exception as error:
-            self._adopted._ledger.failed(error)
+            if self._adopted._ledger.failed(error):
+                interrupt = error
         try:
-            return self._callback(*args) if self._callback is not None else None
+            if self._callback is not None:
+                self._callback(*args)
         except BaseException as error:
             error.__traceback__ = error.__traceback__.tb_next  # type: ignore[union-attr]  # this frame is not theirs
             raise
+        if interrupt is not None:
+            raise interrupt

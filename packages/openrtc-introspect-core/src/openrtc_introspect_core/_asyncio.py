@@ -32,8 +32,9 @@ from ._fields import COMPILED
 from ._greenlets import GreenletSteps
 from ._heartbeat import Heartbeat
 from ._hook import LONG_S, Fault, LoopHook, Stall
+from ._interrupts import is_interrupt
 from ._ledger import Ledger, Suspended
-from ._meter import drive, is_metered, step_cost
+from ._meter import drive, drives_metered, is_metered, step_cost
 from ._replaced import Replaced
 from ._sessions import Account, Session
 from ._task_creation import TaskCreation
@@ -167,10 +168,12 @@ class AsyncioHook(LoopHook):
             self.tags[task] = session
         elif type(running := self.ledger.running) is Suspended and running.runs_others():
             self._adopted.adopt_waiting(task, account)  # where its step ends in another's iteration, nothing tells
-        elif running is not None:
-            self.ledger.switch(account)
-        else:
+        elif running is None:
             self._adopted.adopt(task, account)
+        elif task is self._adopted.stepping or drives_metered(task.get_coro()):
+            self.ledger.switch(account)
+        else:  # made by `asyncio.Task` itself, it begins in the middle of another task's step
+            self._adopted.adopt_waiting(task, account)
         return ref(task)  # a scope that is never left does not keep its task
 
     def leave_scope(self, session: Session, entered: ref[asyncio.Task[Any]] | None) -> None:
@@ -285,6 +288,8 @@ class AsyncioHook(LoopHook):
                 self.waiting_since = began
                 self.busy_since = None
             except Exception as error:
+                if is_interrupt(error):
+                    raise
                 self._iterations_failed(error)
                 return below(timeout)
             try:
@@ -302,11 +307,15 @@ class AsyncioHook(LoopHook):
                     if waited > limit and timeout is not None and waited - timeout > limit:
                         self._overslept(began + timeout, woke)
                 except Exception as error:
+                    if is_interrupt(error):
+                        raise
                     self._iterations_failed(error)
             if self.after_block is not None:
                 try:
                     self._call_after_block(ready)
                 except Exception as error:
+                    if is_interrupt(error):
+                        raise
                     self._iterations_failed(error)
             return ready
 
@@ -368,6 +377,8 @@ class AsyncioHook(LoopHook):
                 self._on_stall(due, now)
             self.ledger.steps.clear()
         except Exception as error:
+            if is_interrupt(error):
+                raise
             self._on_fault(f"a heartbeat could not be booked: {error!r}", error)
 
     def _between_steps(self, now: float) -> Suspended | None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from ._budget import NOT_MEASURED, STEPS, StepCost, spent
 from ._clock import Clock
 from ._detector import Detector
+from ._interrupts import is_interrupt
 from ._ledger import Ledger, Overrun
 from ._loop_times import LoopTimes
 from ._running_loop import hook_into
@@ -174,6 +175,8 @@ class AttachedLoop:
             try:
                 self.detector.step_overran(overrun)
             except Exception as error:
+                if is_interrupt(error):
+                    raise
                 self._notes.add("blocks", f"a block could not be recorded: {error!r}", error)
 
     def _loop_stalled(self, start: float, end: float) -> None:
@@ -181,4 +184,6 @@ class AttachedLoop:
             try:
                 self.detector.loop_stalled(start, end)
             except Exception as error:
+                if is_interrupt(error):
+                    raise
                 self._notes.add("blocks", f"a block could not be recorded: {error!r}", error)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from contextvars import Context
 
+from ._interrupts import is_interrupt
 from ._ledger import Ledger
 
 
@@ -67,5 +68,7 @@ class Heartbeat:
                 self._last_step = self._ledger.since
                 self.start()
         except Exception as error:
+            if is_interrupt(error):
+                raise
             self.due = None
             self._on_fault(f"the heartbeat has stopped: {error!r}", error)

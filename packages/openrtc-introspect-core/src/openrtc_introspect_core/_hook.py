@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection
 from types import CodeType, FrameType
 from typing import Any, Protocol
 
+from ._interrupts import is_interrupt
 from ._ledger import Ledger
 from ._sessions import Session
 
@@ -165,6 +166,8 @@ class LoopHook(ABC):
             if until - since > self.ledger.limit:
                 self._on_stall(since, until)
         except Exception as error:
+            if is_interrupt(error):
+                raise
             self._on_fault(f"an iteration could not be booked: {error!r}", error)
 
     def _overslept(self, due: float, woke: float) -> None:
@@ -179,6 +182,8 @@ class LoopHook(ABC):
             if then is not None:
                 then(found)
         except Exception as error:
+            if is_interrupt(error):
+                raise
             self._on_fault(f"what waited for a block could not be booked: {error!r}", error)
 
     def _safely(self, change: Callable[[], None]) -> None:

@@ -42,6 +42,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ._clock import Clock
 from ._fields import LedgerFields
 from ._gil import copied
+from ._interrupts import is_interrupt
 from ._sessions import Account, Binding, Session
 
 if TYPE_CHECKING:
@@ -401,7 +402,7 @@ class Ledger(LedgerFields):
             self.note(running, outside, start, since, now)
 
     def end_failed(
-        self, error: Exception | None, running: Account | None, outside: Account | None, holder: Account
+        self, error: BaseException | None, running: Account | None, outside: Account | None, holder: Account
     ) -> None:
         """The end of a step that `running` had last could not be booked. Raises no Exception.
 
@@ -429,24 +430,28 @@ class Ledger(LedgerFields):
             if now - since > NOTABLE_S:
                 self.note(holder, None, since, since, now)
 
-    def begin_failed(self, error: Exception) -> tuple[Account | None, None]:
+    def begin_failed(self, error: BaseException) -> tuple[Account | None, None]:
         """A step could not be begun, and goes on untimed. Returns what `end` wants back. Raises nothing."""
         self.failed(error)
         return self.running, None
 
-    def failed(self, error: Exception) -> None:
+    def failed(self, error: BaseException) -> bool:
         """Metering of this loop is switched off: no step is timed any more. Raises no Exception.
 
         A stack that is full and memory that is used up are the host's, and pass: only this step is not timed.
+        Returns whether the error is no fault, but an interrupt that is the host's to get.
         """
+        if is_interrupt(error):
+            return True
         if isinstance(error, RecursionError | MemoryError):
-            return
+            return False
         self.gap = NEVER
         self.special = True
         if self.running is self.quiet:
             self.running = None
         with suppress(Exception):
             self.on_fault(f"steps are not metered any more: {error!r}", error)
+        return False
 
     def collected(self, start: float, end: float) -> None:
         """A garbage collection ran on the loop's thread from `start` to `end`, in the middle of whatever holds it."""

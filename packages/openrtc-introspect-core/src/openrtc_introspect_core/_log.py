@@ -137,8 +137,11 @@ class Writer:
 
     def end(self, timeout_s: float) -> None:
         """The interpreter exits: flushes, within so many seconds. From now on no thread is started."""
-        self.flush().join(timeout_s)
+        pending = self.flush()
+        pending.join(timeout_s)
         self._over = True
+        if pending.is_alive():
+            _leave_stuck_handlers()
         self._handle_here()
 
     def _see_to_it(self) -> bool:
@@ -199,6 +202,25 @@ class Writer:
             with suppress(BaseException):
                 _fallback.handleError(record)
         return True
+
+
+def _leave_stuck_handlers() -> None:
+    """The interpreter ends without the handlers that our thread is stuck in, whose locks it would wait for.
+
+    A standard stream that such a handler writes to is left as well: flushing it would end in a fatal error.
+    """
+    with suppress(Exception):
+        for reference in list(logging._handlerList):  # type: ignore[attr-defined]
+            handler = reference()
+            lock = getattr(handler, "lock", None)
+            if lock is None or lock.acquire(blocking=False):
+                if lock is not None:
+                    lock.release()
+                continue
+            logging._handlerList.remove(reference)  # type: ignore[attr-defined]
+            for name in ("stdout", "stderr"):
+                if getattr(handler, "stream", None) is getattr(sys, name):
+                    setattr(sys, name, None)
 
 
 def flushing() -> Flush:

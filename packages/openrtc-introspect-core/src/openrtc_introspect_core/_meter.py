@@ -29,6 +29,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from ._fields import COMPILED
+from ._interrupts import is_interrupt
 from ._ledger import NOTABLE_S, Ledger
 from ._sessions import Account
 
@@ -83,10 +84,11 @@ def drive(coro: Coroutine[Any, Any, Any], ledger: Ledger, tag: Account) -> Steps
                         session, holder = bound, ledger.account_of(bound)
                     ledger.running = holder
                     ledger.since = start
-            except Exception as error:
-                outside, start = ledger.begin_failed(error)
-            except BaseException as error:  # an interrupt of the user's, which came while our code ran
-                start, thrown = None, error.with_traceback(error.__traceback__.tb_next)  # type: ignore[union-attr]
+            except BaseException as error:
+                if is_interrupt(error):  # of the host's, which came while our code ran
+                    start, thrown = None, error.with_traceback(error.__traceback__.tb_next)  # type: ignore[union-attr]
+                else:
+                    outside, start = ledger.begin_failed(error)
             try:
                 if thrown is None:
                     item = send(value)
@@ -100,6 +102,8 @@ def drive(coro: Coroutine[Any, Any, Any], ledger: Ledger, tag: Account) -> Steps
                 try:
                     ledger.end(outside, start, holder)
                 except Exception as error:
+                    if is_interrupt(error):
+                        raise
                     ledger.end_failed(error, holder, outside, holder)
                 return stop.value
             except BaseException as error:
@@ -124,12 +128,12 @@ def drive(coro: Coroutine[Any, Any, Any], ledger: Ledger, tag: Account) -> Steps
                     ledger.since = end
                     if end - start > notable:
                         ledger.note(running, outside, start, since, end)
-            except Exception as error:
+            except BaseException as error:
+                if is_interrupt(error):  # the coroutine gets it where it waits now
+                    ledger.running = outside
+                    thrown, value = error.with_traceback(error.__traceback__.tb_next), None  # type: ignore[union-attr]
+                    continue
                 ledger.end_failed(error, running, outside, holder)
-            except BaseException as error:  # as above: the coroutine gets it where it waits now
-                ledger.running = outside
-                thrown, value = error.with_traceback(error.__traceback__.tb_next), None  # type: ignore[union-attr]
-                continue
             try:
                 value = yield item
             except BaseException as error:
@@ -215,6 +219,13 @@ def _metered_of(kind: type) -> Any:
 def is_metered(coro: object) -> bool:
     """Whether a task's coroutine is one of ours. Its `__class__` does not tell."""
     return issubclass(type(coro), Metered)
+
+
+def drives_metered(coro: Any) -> bool:
+    """Whether a task's coroutine is one of ours, or awaits one: a task factory may have put it around ours."""
+    while coro is not None and not is_metered(coro) and getattr(coro, "gi_code", None) is not drive.__code__:
+        coro = getattr(coro, "cr_await", None)
+    return coro is not None
 
 
 def step_cost(ledger: Ledger, steps: int = 200, rounds: int = 7) -> float:

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ._errors import IntrospectError, StateError
+from ._interrupts import is_interrupt
 from ._sessions import Session, Trace, innermost, traces, unmeasured
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ class SessionScope:
         except IntrospectError:
             raise
         except Exception as fault:
+            if is_interrupt(fault):
+                raise
             self._failed(fault)
         session = self._session
         if session is None:
@@ -60,6 +63,8 @@ class SessionScope:
         try:
             self._bind(session)
         except Exception as fault:
+            if is_interrupt(fault):
+                raise
             self._failed(fault)
         return session
 
@@ -123,13 +128,19 @@ class SessionScope:
         session = self._session
         if session is None or session.ended:
             return
+        interrupt = None
         for part in (self._unbind, self._stop_metering, self._mark_memory, self._unregister):
             try:
                 part(session, error)
             except Exception as fault:
-                self._failed(fault)
+                if is_interrupt(fault):
+                    interrupt = fault  # it is the host's, which gets it once the session has ended
+                else:
+                    self._failed(fault)
         self._trace = None
         session.ended = True
+        if interrupt is not None:
+            raise interrupt
 
     def _unbind(self, session: Session, error: BaseException | None) -> None:
         variables: tuple[ContextVar[Any], ...] = (self._introspector._binding, innermost, traces)

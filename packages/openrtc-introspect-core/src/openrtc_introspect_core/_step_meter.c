@@ -231,10 +231,13 @@ static PyObject *take_fault(Ledger *ledger)
     Py_XDECREF(traceback);
     if (error != NULL && !PyErr_GivenExceptionMatches(error, PyExc_Exception))
         return error;
-    PyObject *none = error == NULL ? NULL : PyObject_CallMethodObjArgs((PyObject *)ledger, name_failed, error, NULL);
-    if (none == NULL)
+    PyObject *is_interrupt =
+        error == NULL ? NULL : PyObject_CallMethodObjArgs((PyObject *)ledger, name_failed, error, NULL);
+    if (is_interrupt == NULL)
         PyErr_Clear();
-    Py_XDECREF(none);
+    Py_XDECREF(is_interrupt);
+    if (is_interrupt == Py_True)
+        return error;
     Py_XDECREF(error);
     return NULL;
 }
@@ -250,16 +253,69 @@ static PyObject *begin(Metered *self, Step *step)
     return interrupt;
 }
 
-/* What goes wrong in the ledger's own methods is no error of the session's. An interrupt comes again. */
-static void swallow(Ledger *ledger, PyObject *result)
+/* What goes wrong in the ledger's own methods is no error of the session's. An interrupt is kept in `interrupt`. */
+static void swallow(Ledger *ledger, PyObject *result, PyObject **interrupt)
 {
     if (result != NULL) {
         Py_DECREF(result);
         return;
     }
-    PyObject *interrupt = take_fault(ledger);
-    if (interrupt == NULL)
-        return;
+    PyObject *found = take_fault(ledger);
+    if (*interrupt == NULL)
+        *interrupt = found;
+    else
+        Py_XDECREF(found);
+}
+
+/* Whether an error of the user's is set or not, it still is afterwards. NULL, or an interrupt that came meanwhile. */
+static PyObject *end(Metered *self, Step *step)
+{
+    Ledger *ledger = self->ledger;
+    PyObject *type, *value, *traceback, *interrupt = NULL;
+
+    if (!step->timed) {
+        REPLACE(ledger->running, step->outside);
+        return NULL;
+    }
+    PyErr_Fetch(&type, &value, &traceback);
+    PyObject *outside = IS_NONE(step->outside) ? Py_None : step->outside;
+    PyObject *running = ledger->running; /* its holder, or who took over from it */
+    if (running == NULL || !PyObject_TypeCheck(running, account_type)) {
+        swallow(ledger, PyObject_CallMethodObjArgs((PyObject *)ledger, name_end_failed, Py_None, Py_None, outside,
+                                                   (PyObject *)self->holder, NULL), &interrupt);
+        REPLACE(ledger->running, step->outside);
+        PyErr_Restore(type, value, traceback);
+        return interrupt;
+    }
+    Py_INCREF(running);
+    double now = read_clock(ledger), since = ledger->since;
+    if (now == -1.0 && PyErr_Occurred()) {
+        swallow(ledger, NULL, &interrupt);
+        REPLACE(ledger->running, step->outside);
+    } else {
+        ((Account *)running)->busy += now - since;
+        ((Account *)running)->steps++;
+        if (ledger->special)
+            swallow(ledger, PyObject_CallMethod((PyObject *)ledger, "end_special", "Od", running, now - since),
+                    &interrupt);
+        Py_INCREF(outside);
+        REPLACE(ledger->running, step->outside);
+        ledger->since = now;
+        if (now - step->start > NOTABLE_S)
+            swallow(ledger, PyObject_CallMethod((PyObject *)ledger, "note", "OOddd", running, outside, step->start,
+                                                since, now), &interrupt);
+        Py_DECREF(outside);
+    }
+    Py_DECREF(running);
+    PyErr_Restore(type, value, traceback);
+    return interrupt;
+}
+
+/* An interrupt that the coroutine cannot get any more, since it has ended: it comes again, or is at least heard of. */
+static void put_off(PyObject *interrupt)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
     if (PyErr_GivenExceptionMatches(interrupt, PyExc_KeyboardInterrupt)) {
         PyErr_SetInterrupt();
     } else {
@@ -267,47 +323,6 @@ static void swallow(Ledger *ledger, PyObject *result)
         PyErr_WriteUnraisable(NULL);
     }
     Py_DECREF(interrupt);
-}
-
-/* Whether an error of the user's is set or not, it still is afterwards. */
-static void end(Metered *self, Step *step)
-{
-    Ledger *ledger = self->ledger;
-    PyObject *type, *value, *traceback;
-
-    if (!step->timed) {
-        REPLACE(ledger->running, step->outside);
-        return;
-    }
-    PyErr_Fetch(&type, &value, &traceback);
-    PyObject *outside = IS_NONE(step->outside) ? Py_None : step->outside;
-    PyObject *running = ledger->running; /* its holder, or who took over from it */
-    if (running == NULL || !PyObject_TypeCheck(running, account_type)) {
-        swallow(ledger, PyObject_CallMethodObjArgs((PyObject *)ledger, name_end_failed, Py_None, Py_None, outside,
-                                                   (PyObject *)self->holder, NULL));
-        REPLACE(ledger->running, step->outside);
-        PyErr_Restore(type, value, traceback);
-        return;
-    }
-    Py_INCREF(running);
-    double now = read_clock(ledger), since = ledger->since;
-    if (now == -1.0 && PyErr_Occurred()) {
-        swallow(ledger, NULL);
-        REPLACE(ledger->running, step->outside);
-    } else {
-        ((Account *)running)->busy += now - since;
-        ((Account *)running)->steps++;
-        if (ledger->special)
-            swallow(ledger, PyObject_CallMethod((PyObject *)ledger, "end_special", "Od", running, now - since));
-        Py_INCREF(outside);
-        REPLACE(ledger->running, step->outside);
-        ledger->since = now;
-        if (now - step->start > NOTABLE_S)
-            swallow(ledger, PyObject_CallMethod((PyObject *)ledger, "note", "OOddd", running, outside, step->start,
-                                                since, now));
-        Py_DECREF(outside);
-    }
-    Py_DECREF(running);
     PyErr_Restore(type, value, traceback);
 }
 
@@ -357,7 +372,16 @@ static PySendResult metered_am_send(Metered *self, PyObject *value, PyObject **r
     PyObject *interrupt = begin(self, &step);
     PySendResult status = interrupt == NULL ? PyIter_Send(self->coro, value, result)
                                             : throw_into(self->coro, interrupt, result);
-    end(self, &step);
+    while ((interrupt = end(self, &step)) != NULL) {
+        if (status != PYGEN_NEXT) {
+            put_off(interrupt);
+            break;
+        }
+        Py_CLEAR(*result); /* the coroutine gets it where it waits now */
+        PyObject *another = begin(self, &step);
+        Py_XDECREF(another);
+        status = throw_into(self->coro, interrupt, result);
+    }
     if (status != PYGEN_NEXT)
         count_down(self);
     return status;
@@ -387,7 +411,8 @@ static PyObject *call_as_step(Metered *self, PyObject *name, PyObject *args)
                                          : PyObject_CallMethodObjArgs(self->coro, name_throw, interrupt, NULL);
     Py_XDECREF(interrupt);
     Py_DECREF(method);
-    end(self, &step);
+    if ((interrupt = end(self, &step)) != NULL)
+        put_off(interrupt);
     if (result == NULL)
         count_down(self);
     return result;

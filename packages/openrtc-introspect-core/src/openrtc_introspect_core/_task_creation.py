@@ -127,7 +127,8 @@ class TaskCreation:
                     else:
                         coro = self._driven(coro, kwargs)
             except Exception as error:
-                ledger.failed(error)
+                if ledger.failed(error):
+                    raise
             try:
                 if before is not None:
                     task = before(coro, **kwargs)
@@ -144,7 +145,8 @@ class TaskCreation:
                 try:
                     self._made(task, kwargs)
                 except Exception as error:
-                    ledger.failed(error)
+                    if ledger.failed(error):
+                        raise
             return task
 
         return create_task
@@ -174,7 +176,8 @@ class TaskCreation:
             try:
                 coro = self._driven(coro, kwargs)
             except Exception as error:
-                self._ledger.failed(error)
+                if self._ledger.failed(error):
+                    raise
             try:
                 task = constructor(coro, *args, **kwargs)
             except BaseException as error:
