@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 
+import anyio._backends._asyncio
 import pytest
 
 PATCHES = {
@@ -33,7 +34,9 @@ PATCHES = {
             def broken(*_, **__):
                 raise RuntimeError("replaced")
 
-            asyncio.run = asyncio.Runner = asyncio.TaskGroup = asyncio.wait_for = asyncio.create_task = broken
+            asyncio.run = asyncio.Runner = asyncio.TaskGroup = asyncio.wait_for = broken
+            if not ANYIO_TAKES_CREATE_TASK:
+                asyncio.create_task = broken
             asyncio.new_event_loop = asyncio.get_event_loop = asyncio.set_event_loop = broken
     """,
 }
@@ -41,8 +44,11 @@ PATCHES = {
 
 def run(patch: str, when: str) -> subprocess.CompletedProcess[str]:
     """A worker that does not run on asyncio, attached to a loop that never runs; the socket is asked twice."""
+    # An older anyio takes this name when it is loaded, which is after the host has put another function there.
+    takes = hasattr(anyio._backends._asyncio, "create_task")
     parts = {
-        "head": "import asyncio, os, sys, tempfile\nloop = asyncio.SelectorEventLoop()\n",
+        "head": "import asyncio, os, sys, tempfile\nloop = asyncio.SelectorEventLoop()\n"
+        f"ANYIO_TAKES_CREATE_TASK = {takes}\n",
         "patch": textwrap.dedent(PATCHES[patch]),
         "import": "from openrtc_introspect_core import Introspector, read_snapshot\n",
         "attach": textwrap.dedent(
