@@ -581,3 +581,46 @@ print("done", flush=True)
     command = [sys.executable, "-c", program, stuck]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (0, "done\n")
+
+
+@pytest.mark.slow
+@pytest.mark.gil
+def test_a_session_that_waits_for_a_handler_at_work_on_our_record_is_not_blamed() -> None:
+    """Our thread holds the handler's lock. No further record tells of it, since that would be the next to wait for."""
+
+    class Slow(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.levelno >= logging.WARNING:
+                at_work.set()
+                time.sleep(0.5)
+
+    at_work = threading.Event()
+    host = logging.getLogger("a host of its own")
+    ours = logging.getLogger("openrtc.introspect")
+    slow = Slow()
+
+    async def main() -> Any:
+        async with Introspector(socket_path=False) as introspector:
+            with introspector.session("culprit", agent_name="test"):
+                await asyncio.create_task(asyncio.sleep(0.01))
+                time.sleep(0.1)
+                await asyncio.sleep(0)
+            await asyncio.to_thread(at_work.wait, 30)
+
+            async def innocent() -> None:
+                host.info("nothing")
+
+            with introspector.session("innocent", agent_name="test"):
+                await asyncio.create_task(innocent())
+            return [(block.session_id, block.detail) for block in introspector.blocks()][1:]
+
+    for logger in (host, ours):
+        logger.addHandler(slow)
+    host.setLevel(logging.INFO)
+    try:
+        blocks = asyncio.run(main())
+    finally:
+        for logger in (host, ours):
+            logger.removeHandler(slow)
+        host.setLevel(logging.NOTSET)
+    assert blocks == [(None, "waits for a log handler that is at work on a record of introspection")]

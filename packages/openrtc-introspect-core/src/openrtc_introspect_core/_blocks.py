@@ -45,6 +45,7 @@ class BlockLog:
         location: Location | None = None,
         stack: list[Location] | None = None,
         delayed: list[Delayed] | None = None,
+        logged: bool = True,
     ) -> Block:
         """A block from `start` to `end` (clock readings), by `session` or by none."""
         duration = end - start
@@ -68,7 +69,7 @@ class BlockLog:
             )
             self._kept.append(block)
             self.last_seq = block.seq
-        if self.logged:
+        if logged and self.logged:
             self._log(block, end)
         return block
 

@@ -7,6 +7,7 @@ what cannot be known is not guessed.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Container, Iterable
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,6 +16,7 @@ from ._blocks import BlockLog
 from ._causes import MOST, Facts, Judgement, judge
 from ._gil import copied, has_gil
 from ._ledger import Overrun, Span, Standing
+from ._log import handled_within
 from ._sessions import Session
 from ._stacks import Call, Places
 from ._usage import HostPressure, ThreadUsage
@@ -28,6 +30,10 @@ if TYPE_CHECKING:
     from ._sampler import Sampler
     from ._threadwork import ThreadWork
     from ._watchdog import Incident, Watch
+
+
+_HANDLER_LOCKS = (logging.Handler.handle.__code__, logging.Handler.acquire.__code__)
+"""Where whoever logs waits for a handler that is at work on another thread's record."""
 
 
 class Detector:
@@ -133,6 +139,8 @@ class Detector:
             detail = "whose it is cannot be known on this loop"
         if judgement.cause == "descheduled" and (evidence := self._pressure.told()):
             detail = f"{detail}; {evidence}"
+        if owner is not None and self._waits_for_our_records(facts):
+            owner, detail = None, "waits for a log handler that is at work on a record of introspection"
         location, stack = self._seen(facts, judgement)
         delayed = None
         waits: dict[Session, float] = {}
@@ -151,10 +159,17 @@ class Detector:
             location=location,
             stack=stack,
             delayed=delayed,
+            logged=detail is None or "a record of introspection" not in detail,  # it would make the next one
         )
         if delayed is not None:
             self._hook.after_block = lambda events: self._ready_after(events, block, facts.duration, owner, waits)
         return not judgement.nobodys and judgement.cause != "burst"
+
+    def _waits_for_our_records(self, facts: Facts) -> bool:
+        """Whether most of it was spent before a handler's lock that our log thread had meanwhile."""
+        looks = facts.incident.looks if facts.incident is not None else []
+        waits = sum(bool(calls) and calls[0].code in _HANDLER_LOCKS for calls in looks)
+        return 2 * waits > len(looks) > 0 and 2 * handled_within(facts.start, facts.end) > facts.end - facts.start
 
     def _ready_after(
         self, events: Any, block: Block, seconds: float, culprit: Session | None, booked: Container[Session]

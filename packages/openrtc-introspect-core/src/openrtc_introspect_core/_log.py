@@ -15,12 +15,16 @@ import _thread
 import atexit
 import contextvars
 import logging
+import math
 import queue
 import sys
 import threading
 import time
+from collections import deque
 from contextlib import suppress
 from types import TracebackType
+
+from ._gil import copied
 
 MAX_QUEUED = 1024
 """Records that wait at most; a newer one is dropped and counted."""
@@ -196,12 +200,24 @@ class Writer:
             item.reach(by)
             return False
         logger, record = item
+        _handled.append((time.perf_counter(), math.inf))
         try:
             logger.handle(record)
         except BaseException:  # a SystemExit, too, would end the thread
             with suppress(BaseException):
                 _fallback.handleError(record)
+        finally:
+            _handled[-1] = (_handled[-1][0], time.perf_counter())
         return True
+
+
+_handled: deque[tuple[float, float]] = deque(maxlen=64)
+"""From when to when the last records were handled, by time.perf_counter; infinity: until now, at least."""
+
+
+def handled_within(start: float, end: float) -> float:
+    """Seconds of this span in which a record of ours was handled, by time.perf_counter."""
+    return sum(max(0.0, min(end, until) - max(start, since)) for since, until in copied(_handled))
 
 
 def _leave_stuck_handlers() -> None:
