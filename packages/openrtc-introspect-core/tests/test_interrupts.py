@@ -134,3 +134,29 @@ def test_the_host_gets_it_and_metering_goes_on(
     loop.close()
     assert running.result() == ("done", [])
     assert armed or len(seen) == 1
+
+
+@pytest.mark.parametrize("part", ["_starts", "_stopped"])
+def test_whoever_runs_the_loop_gets_it_where_the_loop_starts_or_stops(
+    part: str, set_handler: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It can be run again, and its iterations are timed as before."""
+    set_handler(handler)
+    loop: Any = FakeLoop()
+    introspector = Introspector(socket_path=False, clock=loop.clock)
+
+    async def attach() -> None:
+        introspector.attach()
+
+    loop.run_until_complete(attach())
+    (attached,) = introspector._loops
+    hook: Any = attached.hook
+    with monkeypatch.context() as patch:
+        patch.setattr(hook, part, lambda now: signal.raise_signal(signal.SIGUSR1))
+        with pytest.raises(TimeLimit):
+            loop.run_until_complete(asyncio.sleep(0.01))
+    assert loop.run_until_complete(asyncio.sleep(0.01, "done")) == "done"
+    assert hook.times_iterations
+    introspector.close()
+    loop.close()
+    assert introspector.snapshot().worker.notes == []

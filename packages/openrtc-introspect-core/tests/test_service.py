@@ -42,6 +42,14 @@ def becomes(condition: Callable[[], bool]) -> bool:
     return condition()
 
 
+def goes_on(running: Service, ticked: threading.Semaphore) -> None:
+    """It ticks on, and ends when it is stopped."""
+    for _ in range(50):
+        assert ticked.acquire(timeout=DEADLINE_S)
+    running.stop()
+    running.join(DEADLINE_S)
+
+
 def test_it_ticks_soon_and_then_each_interval() -> None:
     """The first sample does not wait for the first interval."""
     ticked = threading.Semaphore(0)
@@ -139,10 +147,7 @@ def test_a_worker_whose_tick_fails_is_switched_off_alone() -> None:
     bad.start()
     good.start()
     assert becomes(lambda: not bad.is_alive())
-    for _ in range(50):
-        assert ticked.acquire(timeout=DEADLINE_S)
-    good.stop()
-    good.join(DEADLINE_S)
+    goes_on(good, ticked)
     assert faults == ["sampling: no"]
 
 
@@ -161,10 +166,7 @@ def test_a_fault_that_cannot_be_told_is_that_worker_s_all_the_same() -> None:
     bad.start()
     good.start()
     assert becomes(lambda: not bad.is_alive())
-    for _ in range(50):
-        assert ticked.acquire(timeout=DEADLINE_S)
-    good.stop()
-    good.join(DEADLINE_S)
+    goes_on(good, ticked)
 
 
 def test_a_socket_that_cannot_be_served_is_that_worker_s_fault(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,10 +180,7 @@ def test_a_socket_that_cannot_be_served_is_that_worker_s_fault(monkeypatch: pyte
     ticks.start()
     serves.start()
     assert becomes(lambda: not serves.is_alive())
-    for _ in range(50):
-        assert ticked.acquire(timeout=DEADLINE_S)
-    ticks.stop()
-    ticks.join(DEADLINE_S)
+    goes_on(ticks, ticked)
     assert (faults, listener.fileno()) == (["service: division by zero"], -1)
 
 

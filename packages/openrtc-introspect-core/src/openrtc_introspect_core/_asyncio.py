@@ -288,9 +288,8 @@ class AsyncioHook(LoopHook):
                 self.waiting_since = began
                 self.busy_since = None
             except Exception as error:
-                if is_interrupt(error):
+                if self._iterations_failed(error):
                     raise
-                self._iterations_failed(error)
                 return below(timeout)
             try:
                 ready = below(timeout)
@@ -307,27 +306,31 @@ class AsyncioHook(LoopHook):
                     if waited > limit and timeout is not None and waited - timeout > limit:
                         self._overslept(began + timeout, woke)
                 except Exception as error:
-                    if is_interrupt(error):
+                    if self._iterations_failed(error):
                         raise
-                    self._iterations_failed(error)
             if self.after_block is not None:
                 try:
                     self._call_after_block(ready)
                 except Exception as error:
-                    if is_interrupt(error):
+                    if self._iterations_failed(error):
                         raise
-                    self._iterations_failed(error)
             return ready
 
         return select
 
-    def _iterations_failed(self, error: Exception) -> None:
-        """Iterations are not timed any more: of idle time and lag nothing is known from now on."""
+    def _iterations_failed(self, error: Exception) -> bool:
+        """Iterations are not timed any more: of idle time and lag nothing is known from now on.
+
+        Returns whether the error is no fault, but an interrupt that is the host's to get: then nothing is changed.
+        """
+        if is_interrupt(error):
+            return True
         self.times_iterations = False
         for each in self._replaced:
             each.put_back()
         self.busy_since = self.ledger.idle = None
         self._on_fault(f"iterations of the loop are not timed any more: {error!r}", error)
+        return False
 
     def _timing_run_forever(self, before: Callable[..., Any] | None) -> Callable[..., Any]:
         def run_forever(loop: Any) -> None:
@@ -338,14 +341,16 @@ class AsyncioHook(LoopHook):
             try:
                 self._starts(self.ledger.clock())
             except Exception as error:
-                self._iterations_failed(error)
+                if self._iterations_failed(error):
+                    raise
             try:
                 run()
             finally:
                 try:
                     self._stopped(self.ledger.clock())
                 except Exception as error:
-                    self._iterations_failed(error)
+                    if self._iterations_failed(error):
+                        raise
 
         return run_forever
 

@@ -171,18 +171,15 @@ class AttachedLoop:
     # --- what the hook and the ledger report -----------------------------------------------------
 
     def _step_overran(self, overrun: Overrun) -> None:
-        if "blocks" not in self._notes:
-            try:
-                self.detector.step_overran(overrun)
-            except Exception as error:
-                if is_interrupt(error):
-                    raise
-                self._notes.add("blocks", f"a block could not be recorded: {error!r}", error)
+        self._record(lambda: self.detector.step_overran(overrun))
 
     def _loop_stalled(self, start: float, end: float) -> None:
+        self._record(lambda: self.detector.loop_stalled(start, end))
+
+    def _record(self, record: Callable[[], None]) -> None:
         if "blocks" not in self._notes:
             try:
-                self.detector.loop_stalled(start, end)
+                record()
             except Exception as error:
                 if is_interrupt(error):
                     raise
