@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# uvloop 0.23.0 on CPython 3.14 and 3.15: tasks of asyncio.eager_task_factory do not start eagerly, and nothing says so.
+# uvloop 0.23.0 on CPython 3.14 and 3.15: tasks of asyncio.eager_task_factory do not start eagerly,
+# without an error or a warning.
 #
-# From CPython 3.13 on, uvloop's create_task hands `eager_start=None` to the loop's task factory where the caller gave
-# none. The eager factory of 3.14 takes that for an answer, and the task begins in a later iteration. On asyncio's own
+# From CPython 3.13 on, uvloop's create_task passes `eager_start=None` to the loop's task factory if the caller gave no
+# value. The eager factory of 3.14 takes this None as a choice, and the task begins in a later iteration. On asyncio's own
 # loop, and with uvloop on 3.12, the same program starts its task at once. (On CPython 3.13.0 the factory refuses the
 # argument, and each create_task ends with a TypeError.)
 #
@@ -11,8 +12,8 @@
 #     3.15.2 uvloop 0.23.0: begun by create_task: asyncio True, uvloop False
 #     3.12.1 uvloop 0.23.0: begun by create_task: asyncio True, uvloop True
 #
-# Needs CPython 3.14 or 3.15 as python3.14 (or named by PYTHON), and pip of that or of python3. Fails if the behaviour
-# changes.
+# The script needs CPython 3.14 or 3.15 as python3.14 (or the one named by PYTHON), and pip of that Python or of python3.
+# It fails if the behaviour changes.
 set -euo pipefail
 python=${PYTHON:-python3.14}
 version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
