@@ -1,1 +1,4 @@
-"""What introspection costs and how right it is, beside the public openrtc package: `python -m benchmarks`."""
+"""Benchmarks of cost and accuracy beside the public openrtc package, the peer.
+
+Run them by `python -m benchmarks`.
+"""

@@ -1,10 +1,14 @@
-"""python -m benchmarks [NAME ...] [--json FILE] [--docs FILE] [--quick] [--list]"""
+"""The command that runs the benchmarks.
+
+python -m benchmarks [NAME ...] [--before TREE] [--json FILE] [--docs FILE] [--quick] [--list]
+"""
 
 from __future__ import annotations
 
 import argparse
 import importlib
 import json
+import os
 import re
 import sys
 import time
@@ -14,22 +18,31 @@ from typing import Any
 
 from . import _machine, _table
 from ._case import SEED, Details, Row, title
-from ._runner import run_all
+from ._runner import BEFORE_VARIABLE, run_all
 
 NAMES = (
-    "attribution", "mixed", "reaction", "blocks", "victims", "books", "memory", "steps", "idle", "fifty", "snapshot",
-    "blocked", "frame", "view", "footprint", "attach", "diagnosis", "adversaries", "scale", "peers",
+    "attribution", "mixed", "reaction", "blocks", "mixed_steps", "delays", "wall_time", "accounting", "memory", "cost",
+    "steps", "idle", "fifty", "snapshot", "waits", "blocked", "frame", "view", "footprint", "attach", "diagnosis",
+    "adversaries",
+    "scale", "peers",
 )  # fmt: skip
+SLOW = ("instructions",)
+"""These run only if they are named."""
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 
 
 def main() -> int:
-    """1 where a measurement failed. A target that is missed is a figure, not a failure."""
+    """Run the command and return its exit code.
+
+    The code is 1 if a measurement failed. A missed target is a figure, not a failure.
+    """
     options = _options()
     if options.list:
-        for name in NAMES:
+        for name in (*NAMES, *SLOW):
             print(f"{name:12} {title(_load(name))}")
         return 0
+    if options.before:
+        os.environ[BEFORE_VARIABLE] = str(options.before)
     began = time.monotonic()
     load = _machine.load_1m()
     record: dict[str, Any] = {"machine": _machine.describe(), "load_1m": load, "seed": SEED}
@@ -57,15 +70,20 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=sys.modules["benchmarks"].__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="which ones; all, if none is named")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured there")
-    parser.add_argument("--docs", type=Path, metavar="FILE", help="put the tables between the marks in this page")
-    parser.add_argument("--quick", action="store_true", help="short runs: does it work, not what is the figure")
-    parser.add_argument("--list", action="store_true", help="what there is")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="benchmarks to run; all but the slow ones if none is named"
+    )
+    parser.add_argument("--before", type=Path, metavar="TREE", help="measure the build of this other checkout as well")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all measurements to this file")
+    parser.add_argument("--docs", type=Path, metavar="FILE", help="put the tables between the marks of this page")
+    parser.add_argument("--quick", action="store_true", help="short runs: they show that it works, not the figures")
+    parser.add_argument("--list", action="store_true", help="list the benchmarks")
     options = parser.parse_args()
-    unknown = [name for name in options.names if name not in NAMES]
+    if options.before and not (options.before / "packages").is_dir():
+        parser.error(f"--before {options.before}: it has no folder 'packages'; name a checkout of this repository")
+    unknown = [name for name in options.names if name not in (*NAMES, *SLOW)]
     if unknown:
-        parser.error(f"no benchmark {unknown[0]!r}; there are {', '.join(NAMES)}")
+        parser.error(f"no benchmark {unknown[0]!r}; there are {', '.join((*NAMES, *SLOW))}")
     return options
 
 

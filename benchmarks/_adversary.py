@@ -2,8 +2,8 @@
 
     python benchmarks/_adversary.py KIND SOCKET SECONDS
 
-It says it is ready, waits for a line, does its worst for so long, and prints one line of JSON: how many
-connections it had, and how many bytes it got rid of. Only the standard library: tests start it by its path.
+The process prints "ready", waits for a line on stdin, attacks for SECONDS, and prints one line of JSON: the number of
+its connections and of the bytes it sent. It imports only the standard library, because tests start it by its path.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ DEPTH = 10_000
 PIECE = 1 << 20
 GIB = 1 << 30
 HELD = 32
-"""As many as a worker takes."""
+"""The number of clients that a worker accepts at a time."""
 
 _WATCH = b'{"type":"watch","id":1,"interval_s":0.1}\n'
 _SNAPSHOT = b'{"type":"snapshot","id":1}\n'
 
 
 class Peer:
-    """Where to connect, until when, and what has been done."""
+    """One attack: the socket, the end of the time, and the counts so far."""
 
     def __init__(self, path: str, seconds: float) -> None:
         self.path = path
@@ -50,9 +50,9 @@ class Peer:
             view = view[sent:]
 
 
-def _repeat(peer: Peer, data: bytes, most: float = float("inf")) -> None:
-    """Sends it again and again, on one connection after the other."""
-    while not peer.over and peer.bytes < most:
+def _repeat(peer: Peer, data: bytes, max_bytes: float = float("inf")) -> None:
+    """Send `data` again and again, on one connection after the other."""
+    while not peer.over and peer.bytes < max_bytes:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection, contextlib.suppress(OSError):
             connection.settimeout(0.2)
             connection.connect(peer.path)
@@ -62,31 +62,34 @@ def _repeat(peer: Peer, data: bytes, most: float = float("inf")) -> None:
 
 
 def flood(peer: Peer) -> None:
-    """Requests without end; the replies are never read."""
+    """Send requests without end, and never read the replies."""
     _repeat(peer, _SNAPSHOT * 500)
 
 
 def noise(peer: Peer) -> None:
-    """Random bytes."""
+    """Send random bytes."""
     _repeat(peer, random.Random(7).randbytes(PIECE))
 
 
 def endless(peer: Peer) -> None:
-    """1 GiB without a newline, or as much of it as is taken."""
+    """Send 1 GiB without a newline, or as much of it as the worker takes."""
     _repeat(peer, b"x" * PIECE, GIB)
 
 
 def deep(peer: Peer) -> None:
-    """Requests nested 10,000 levels deep."""
+    """Send requests nested 10,000 levels deep."""
     _repeat(peer, b'{"type":"snapshot","id":1,"x":' + b"[" * DEPTH + b"]" * DEPTH + b"}\n")
 
 
 def stall(peer: Peer) -> None:
-    """As many connections as are taken, each with half a request that goes on a byte at a time."""
+    """Hold all the connections there are, each with half a request.
+
+    Each request grows by a byte at a time.
+    """
     held: list[socket.socket] = []
     while not peer.over:
         while len(held) < HELD and not peer.over:
-            connection = _tried(peer)
+            connection = _try_connect(peer)
             if connection is None:
                 break
             held.append(connection)
@@ -100,10 +103,10 @@ def stall(peer: Peer) -> None:
 
 
 def half_close(peer: Peer) -> None:
-    """Watches whose client ends its own side and reads nothing."""
+    """Open watches, end the client's side of them, and read nothing."""
     held: list[socket.socket] = []
     while not peer.over:
-        connection = _tried(peer)
+        connection = _try_connect(peer)
         if connection is not None:
             with contextlib.suppress(OSError):
                 peer.bytes += connection.send(_WATCH)
@@ -117,9 +120,9 @@ def half_close(peer: Peer) -> None:
 
 
 def vanish(peer: Peer) -> None:
-    """Connections that ask for everything and are gone at once."""
+    """Open connections that ask for everything and disconnect at once."""
     while not peer.over:
-        connection = _tried(peer)
+        connection = _try_connect(peer)
         if connection is None:
             time.sleep(0.001)
             continue
@@ -129,11 +132,14 @@ def vanish(peer: Peer) -> None:
 
 
 def crowd(peer: Peer) -> None:
-    """10,000 connections as fast as they are taken, each kept until the worker closes it."""
+    """Make 10,000 connections as fast as the worker takes them.
+
+    Each is kept until the worker closes it.
+    """
     held: dict[int, socket.socket] = {}
     poll = select.poll()
     while peer.connections < CROWD and not peer.over:
-        if (connection := _tried(peer)) is not None:
+        if (connection := _try_connect(peer)) is not None:
             held[connection.fileno()] = connection
             poll.register(connection, select.POLLHUP)
             continue
@@ -142,8 +148,8 @@ def crowd(peer: Peer) -> None:
             held.pop(number).close()
 
 
-def _tried(peer: Peer) -> socket.socket | None:
-    """A connection; None where there is no room for one now."""
+def _try_connect(peer: Peer) -> socket.socket | None:
+    """Return a connection, or None if there is no room for one now."""
     try:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     except OSError:
@@ -169,8 +175,8 @@ def main() -> None:
     sys.stdin.readline()
     peer = Peer(path, float(seconds))
     KINDS[kind](peer)
-    told: dict[str, Any] = {"connections": peer.connections, "bytes": peer.bytes}
-    print(json.dumps(told), flush=True)
+    achieved: dict[str, Any] = {"connections": peer.connections, "bytes": peer.bytes}
+    print(json.dumps(achieved), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Who looks for blocks, each as it comes but for its threshold: ours, and others on the part they claim."""
+"""Detectors of blocks: ours and others, with their defaults but one threshold.
+
+Each of the others is scored only on what it claims to report.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +27,12 @@ CLAIMS: dict[str, tuple[str, ...]] = {
     "asyncio debug": (),
     "pyleak": ("line",),
 }
-"""Beside that there was a block, and how long it was."""
+"""What each detector reports beside the block itself and its duration."""
 
 
 @dataclass(slots=True)
-class Said:
-    """One block as it was reported. Unix time."""
+class Report:
+    """One block as a detector reported it. Times are Unix time, in seconds."""
 
     start: float
     end: float
@@ -48,19 +51,19 @@ class Said:
         return asdict(self)
 
     def as_block(self) -> Block:
-        """As a worker would have told it."""
+        """Return the block as a worker would send it."""
         location = Location(self.file, self.line, self.function) if self.file else None
         return Block(seq=0, session_id=self.session_id, cause=self.cause, location=location)
 
 
 class Detector:
-    """One of them, on the running loop."""
+    """A detector on the running loop."""
 
     async def start(self) -> None: ...
 
     async def stop(self) -> None: ...
 
-    def said(self) -> list[Said]:
+    def reports(self) -> list[Report]:
         raise NotImplementedError
 
 
@@ -68,79 +71,88 @@ class Ours(Detector):
     def __init__(self, subject: Core) -> None:
         self._subject = subject
         self._seen = 0
-        self._heard: list[Said] = []
+        self._reports: list[Report] = []
 
     def poll(self) -> None:
-        """Takes what is new, before the history's ring is full."""
+        """Take the new blocks, before the history drops old ones."""
         for block in self._subject.introspector.blocks(since=self._seen):
             self._seen = block.seq
-            one = Said(block.started_at, block.started_at + block.duration_ms / 1000.0, block.session_id)
+            one = Report(block.started_at, block.started_at + block.duration_ms / 1000.0, block.session_id)
             one.cause, one.detail = block.cause, block.detail
             if block.location is not None:
                 one.file, one.line, one.function = block.location.file, block.location.line, block.location.function
-            self._heard.append(one)
+            self._reports.append(one)
 
-    def said(self) -> list[Said]:
+    def reports(self) -> list[Report]:
         self.poll()
-        return self._heard
+        return self._reports
 
 
 class Log(logging.Handler, Detector):
-    """A detector that speaks in the log."""
+    """A detector whose only output is the log."""
 
     name_of_logger = ""
-    says = ""
+    message_part = ""
 
     def __init__(self) -> None:
         super().__init__()
-        self._heard: list[Said] = []
+        self._reports: list[Report] = []
         logging.getLogger(self.name_of_logger).addHandler(self)
         logging.getLogger(self.name_of_logger).propagate = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        if self.says in record.msg and isinstance(record.args, tuple):
-            self._hear(record.created, record.args)
+        if self.message_part in record.msg and isinstance(record.args, tuple):
+            self._record(record.created, record.args)
 
-    def _hear(self, when: float, arguments: tuple[Any, ...]) -> None:
+    def _record(self, when: float, arguments: tuple[Any, ...]) -> None:
         raise NotImplementedError
 
-    def said(self) -> list[Said]:
-        return self._heard
+    def reports(self) -> list[Report]:
+        return self._reports
 
 
 class OpenRtc(Log):
-    """Its runtime is the scene's subject; the log line is its only word of a block."""
+    """The peer, which reports a block only as a log line.
+
+    Its runtime is the scene's subject.
+    """
 
     name_of_logger = "openrtc"
-    says = "blocked event loop"
+    message_part = "blocked event loop"
 
-    def _hear(self, when: float, arguments: tuple[Any, ...]) -> None:
+    def _record(self, when: float, arguments: tuple[Any, ...]) -> None:
         session_id, milliseconds = arguments
-        self._heard.append(
-            Said(when - float(milliseconds) / 1000.0, when, None if session_id is None else str(session_id))
+        self._reports.append(
+            Report(when - float(milliseconds) / 1000.0, when, None if session_id is None else str(session_id))
         )
 
 
 class AsyncioDebug(Log):
-    """Its "Executing <Task ...> took 0.120 seconds": it names the task, but neither a session nor the line."""
+    """asyncio's debug mode: "Executing <Task ...> took 0.120 seconds".
+
+    The message names the task, but neither a session nor the line.
+    """
 
     name_of_logger = "asyncio"
-    says = "Executing"
+    message_part = "Executing"
 
     async def start(self) -> None:
         loop = asyncio.get_running_loop()
         loop.slow_callback_duration = THRESHOLD_S
         loop.set_debug(True)
 
-    def _hear(self, when: float, arguments: tuple[Any, ...]) -> None:
-        self._heard.append(Said(when - float(arguments[1]), when))
+    def _record(self, when: float, arguments: tuple[Any, ...]) -> None:
+        self._reports.append(Report(when - float(arguments[1]), when))
 
 
 class LiveKit(Detector):
-    """telemetry.loop_monitor, without its limit of 30 reports a minute."""
+    """livekit-agents' telemetry.loop_monitor, without its limit of reports.
+
+    By default the limit is 30 reports a minute.
+    """
 
     def __init__(self) -> None:
-        self._heard: list[Said] = []
+        self._reports: list[Report] = []
 
     async def start(self) -> None:
         from livekit.agents.telemetry import loop_monitor
@@ -150,46 +162,52 @@ class LiveKit(Detector):
         thresholds = loop_monitor.LoopMonitorThresholds(warn=THRESHOLD_S, error=10.0)
         start: Any = loop_monitor.start_monitoring
         self._monitor = start(asyncio.get_running_loop(), thresholds=thresholds)
-        self._monitor._on_report = self._hear
+        self._monitor._on_report = self._record
 
     async def stop(self) -> None:
         self._monitor.stop()
 
-    def _hear(self, report: Any) -> None:
+    def _record(self, report: Any) -> None:
         end = time.time()
         frames = re.findall(r'File "(.+?)", line (\d+), in (\S+)', report.stacks[-1]) if report.stacks else []
-        place = _users([(file, int(line), function) for file, line, function in frames])
-        self._heard.append(Said(end - report.duration, end, None, *place))
+        place = _own_frame([(file, int(line), function) for file, line, function in frames])
+        self._reports.append(Report(end - report.duration, end, None, *place))
 
-    def said(self) -> list[Said]:
-        return self._heard
+    def reports(self) -> list[Report]:
+        return self._reports
 
 
 class Pyleak(Detector):
-    """no_event_loop_blocking around everything. It looks five times as often as it does by itself."""
+    """pyleak's no_event_loop_blocking around everything.
+
+    It samples five times as often as by default.
+    """
 
     async def start(self) -> None:
         import pyleak
 
         logging.getLogger("pyleak.eventloop").disabled = True
-        looking: Any = pyleak.no_event_loop_blocking
-        self._manager = looking(action="log", threshold=THRESHOLD_S, check_interval=0.01)
+        watching: Any = pyleak.no_event_loop_blocking
+        self._manager = watching(action="log", threshold=THRESHOLD_S, check_interval=0.01)
         await self._manager.__aenter__()
         self._blocks: list[Any] = self._manager.detector.detected_blocks
 
     async def stop(self) -> None:
         await self._manager.__aexit__(None, None, None)
 
-    def said(self) -> list[Said]:
+    def reports(self) -> list[Report]:
         found = []
         for block in self._blocks:
             frames = [(frame.filename, frame.lineno or 0, frame.name) for frame in block.blocking_stack or ()]
-            found.append(Said(block.timestamp - block.duration, block.timestamp, None, *_users(frames)))
+            found.append(Report(block.timestamp - block.duration, block.timestamp, None, *_own_frame(frames)))
         return found
 
 
-def _users(frames: Sequence[tuple[str, int, str]]) -> tuple[str, int, str]:
-    """The innermost frame that is neither the standard library's nor a package's, as ours are told."""
+def _own_frame(frames: Sequence[tuple[str, int, str]]) -> tuple[str, int, str]:
+    """Return the innermost frame that is the user's own, as our reports do.
+
+    Frames of the standard library and of installed packages are not the user's own.
+    """
     installed = tuple(sysconfig.get_paths()[key] + os.sep for key in ("stdlib", "purelib", "platlib"))
     for file, line, function in reversed(frames):
         if not file.startswith((*installed, "<frozen ")):
@@ -198,7 +216,7 @@ def _users(frames: Sequence[tuple[str, int, str]]) -> tuple[str, int, str]:
 
 
 def subject_for(names: Sequence[str]) -> Subject:
-    """What opens the sessions' scopes while these detectors look."""
+    """Return the subject that opens the sessions' scopes while these detectors run."""
     return make("exact" if "exact" in names else "peer" if "openrtc" in names else "bare")
 
 

@@ -1,8 +1,7 @@
-"""Well-behaved sessions on a 20 ms cadence, among which blocks are caused, each with what it really was."""
+"""A scene of well-behaved sessions, in which blocks are caused and measured."""
 
 from __future__ import annotations
 
-import gc
 import random
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -13,16 +12,16 @@ from typing import Any
 from openrtc_introspect_testing import blockers
 
 from . import _loops
-from ._block_plan import BURST, NOBODYS, SESSIONS, Planned
+from ._block_plan import BURST, SESSIONS, UNATTRIBUTED, Planned
 from ._subjects import Subject
-from ._work import now, spin
+from ._work import spin
 
 CADENCE_S = 0.020
 
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """A block as it was, and where it happened."""
+    """A block as it measured itself, and the place where it happened."""
 
     place: str
     expected: blockers.Expected
@@ -41,18 +40,18 @@ class Truth:
 
     def as_json(self) -> dict[str, Any]:
         one = self.expected
-        told: dict[str, Any] = {
+        found: dict[str, Any] = {
             "kind": one.kind,
             "place": self.place,
             "session_id": one.session_id,
             "start": self.start,
         }
-        told |= {"end": self.end, "causes": one.causes, "locations": [str(place) for place in one.locations]}
-        return told | {"waited_s": one.waited_s}
+        found |= {"end": self.end, "causes": one.causes, "locations": [str(place) for place in one.locations]}
+        return found | {"waited_s": one.waited_s}
 
 
 class Scene:
-    """The sessions. Their entry tasks take orders."""
+    """The sessions. Each entry task runs what it is sent."""
 
     def __init__(self, subject: Subject, seed: int) -> None:
         self._subject = subject
@@ -96,9 +95,6 @@ class Scene:
         blocker = blockers.all_kinds()[block.kind](block.seconds)
         if isinstance(blocker, blockers.AsyncBlocker):
             return Truth(block.place, (await blocker.block()).expected)
-        if block.kind == "gc":  # one long collection instead of many
-            gc.disable()
-            await _litter(int(block.seconds / self.collect_s))
         done = _loops.event()
         tasks: list[_loops.Job] = []
 
@@ -122,32 +118,23 @@ class Scene:
         else:
             self._orders[block.session_id].put_nowait(order)
         await done.wait()
-        gc.enable()
-        return Truth(block.place, self._whose(blocker.expected, block))
+        return Truth(block.place, self._with_session(blocker.expected, block))
 
-    def _whose(self, expected: blockers.Expected, block: Planned) -> blockers.Expected:
-        """The session as this scene knows it, whoever binds it."""
-        nobodys = block.kind in NOBODYS or expected.causes == ("descheduled",)
-        unknown = "callback" in block.place and not _loops.tells_callbacks()
-        return replace(expected, session_id=None if nobodys or unknown else block.session_id)
+    def _with_session(self, expected: blockers.Expected, block: Planned) -> blockers.Expected:
+        """Return `expected` with the session that this scene planned.
 
-    async def calibrate(self) -> None:
-        """How long a collection takes for each thing collected."""
-        gc.collect()
-        gc.freeze()
-        gc.disable()
-        await _litter(100_000)
-        began = now()
-        gc.collect()
-        self.collect_s = (now() - began) / 100_000
-        gc.enable()
+        The subject that opens the session's scope makes no difference.
+        """
+        unattributed = block.kind in UNATTRIBUTED or expected.causes == ("descheduled",)
+        unknown = "callback" in block.place and block.kind != "explicit-gc" and not _loops.knows_callbacks()
+        return replace(expected, session_id=None if unattributed or unknown else block.session_id)
 
     async def _cause_burst(self, block: Planned) -> Truth:
-        """Steps of 8–25 ms each, of several sessions, in one iteration."""
-        gone, parts = 0.0, []
-        while gone < block.seconds:
-            parts.append(min(self._chooser.uniform(0.008, 0.025), block.seconds - gone))
-            gone += parts[-1]
+        """Cause a burst: steps of 8–25 ms of several sessions in one iteration."""
+        planned, parts = 0.0, []
+        while planned < block.seconds:
+            parts.append(min(self._chooser.uniform(0.008, 0.025), block.seconds - planned))
+            planned += parts[-1]
         go, ready = _loops.event(), _loops.event()
         steps: list[blockers.Expected] = []
         waiting: list[_loops.Job] = []
@@ -173,12 +160,3 @@ class Scene:
         length, waited = steps[-1].ended_at - started_at, sum(step.waited_s for step in steps)
         causes = ("burst",) if waited < 0.4 * length else ("burst", "descheduled")
         return Truth(block.place, blockers.Expected(BURST, started_at, length, causes, None, (), waited))
-
-
-async def _litter(count: int) -> None:
-    """Makes so many things that only a collection frees, a few milliseconds at a time."""
-    for _ in range(count // 5000 + 1):
-        for _ in range(5000):
-            one: list[Any] = []
-            one.append(one)
-        await _loops.sleep(0)

@@ -1,4 +1,4 @@
-"""What was said of blocks against what they were."""
+"""Compare the reports of a detector with the blocks that were caused."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from functools import partial
 from statistics import median
 from typing import Any
 
-from ._block_detectors import Said
+from ._block_detectors import Report
 from ._block_plan import THRESHOLD_S
 from ._block_scene import Truth
 from ._case import Result
 from ._figures import quantile
 
 OVER_S = THRESHOLD_S + 0.005
-"""Blocks of more than this must be found."""
+"""Seconds. Blocks longer than this must be found."""
 UNDER_S = THRESHOLD_S - 0.001
-"""Blocks of less than this must not be reported. In between, either is right."""
+"""Seconds. Blocks shorter than this must not be reported; between the two bounds either is right."""
 COUNTS = ("found", "session", "line", "line asked", "cause")
 
 
-def score(truths: Sequence[Truth], said: Sequence[Said], claims: Sequence[str]) -> Result:
-    """Counts by kind and by place, duration errors, and each thing that is wrong, told in full."""
-    matched: dict[int, list[Said]] = {index: [] for index in range(len(truths))}
+def score(truths: Sequence[Truth], reports: Sequence[Report], claims: Sequence[str]) -> Result:
+    """Return counts by kind and place, duration errors, and all mismatches."""
+    matched: dict[int, list[Report]] = {index: [] for index in range(len(truths))}
     false = descheduled = innocents = 0
     wrong: list[dict[str, Any]] = []
-    for report in said:
+    for report in reports:
         index, truth = max(enumerate(truths), key=lambda pair: _overlap(pair[1], report))
         same = _overlap(truth, report) > 0.5 * min(truth.length, report.length)
         if same and truth.length > UNDER_S:
@@ -37,11 +37,11 @@ def score(truths: Sequence[Truth], said: Sequence[Said], claims: Sequence[str]) 
             else:
                 false += 1
             near = f"{1000 * truth.length:.1f} ms of {truth.expected.kind}, {truth.place}" if same else "nothing caused"
-            wrong.append({"what": "false", "near": near, "said": report.as_json()})
+            wrong.append({"what": "false", "near": near, "report": report.as_json()})
         guilty = {one.expected.session_id for one in truths if _overlap(one, report) > 0}
         if "session" in claims and report.session_id is not None and report.session_id not in guilty:
             innocents += 1
-            wrong.append({"what": "innocent", "truth": truth.as_json() if same else None, "said": report.as_json()})
+            wrong.append({"what": "innocent", "truth": truth.as_json() if same else None, "report": report.as_json()})
     by_kind: dict[str, Any] = {}
     by_place: dict[str, Any] = {}
     every: list[float] = []
@@ -49,9 +49,9 @@ def score(truths: Sequence[Truth], said: Sequence[Said], claims: Sequence[str]) 
         if truth.length < OVER_S:
             continue
         best = max(matched[index], key=partial(_overlap, truth), default=None)
-        right = _judge(truth, best, claims)
+        right = _correct_parts(truth, best, claims)
         wrong += [
-            {"what": what, "truth": truth.as_json(), "said": best.as_json() if best else None}
+            {"what": what, "truth": truth.as_json(), "report": best.as_json() if best else None}
             for what in ("found", *claims)
             if not right[what] and not (what == "line" and not truth.expected.locations) and (best or what == "found")
         ]
@@ -66,8 +66,8 @@ def score(truths: Sequence[Truth], said: Sequence[Said], claims: Sequence[str]) 
     return {
         "caused": len(truths),
         "blocks": sum(entry["blocks"] for entry in by_kind.values()),
-        "reports": len(said),
-        "twice": sum(len(reports) - 1 for reports in matched.values() if len(reports) > 1),
+        "reports": len(reports),
+        "twice": sum(len(each) - 1 for each in matched.values() if len(each) > 1),
         "false": false,
         "descheduled": descheduled,
         "innocents": innocents,
@@ -79,11 +79,11 @@ def score(truths: Sequence[Truth], said: Sequence[Said], claims: Sequence[str]) 
     }
 
 
-def _overlap(truth: Truth, report: Said) -> float:
+def _overlap(truth: Truth, report: Report) -> float:
     return min(truth.end, report.end) - max(truth.start, report.start)
 
 
-def _judge(truth: Truth, report: Said | None, claims: Sequence[str]) -> dict[str, bool]:
+def _correct_parts(truth: Truth, report: Report | None, claims: Sequence[str]) -> dict[str, bool]:
     asked = bool(truth.expected.locations)
     if report is None:
         return {what: what == "line asked" and asked for what in COUNTS}
@@ -98,7 +98,7 @@ def _judge(truth: Truth, report: Said | None, claims: Sequence[str]) -> dict[str
 
 
 def errors(values: Sequence[float]) -> dict[str, float] | None:
-    """Told less true, milliseconds."""
+    """Summarize reported minus true durations, in ms; None if there are none."""
     if not values:
         return None
     sizes = [abs(value) for value in values]
@@ -106,6 +106,6 @@ def errors(values: Sequence[float]) -> dict[str, float] | None:
         "median": median(sizes),
         "p95": quantile(sizes, 0.95),
         "worst": max(sizes),
-        "least": min(values),
-        "most": max(values),
+        "min": min(values),
+        "max": max(values),
     }

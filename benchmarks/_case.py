@@ -1,4 +1,4 @@
-"""A measurement to take, and a row of the table it ends up in."""
+"""The types of a benchmark: a case to measure, and a table row for its figure."""
 
 from __future__ import annotations
 
@@ -8,41 +8,45 @@ from types import ModuleType
 from typing import Any, Protocol
 
 SEED = 20_010_327
-"""Every random choice of every benchmark follows from this."""
+"""The seed of every random choice of every benchmark."""
 
 Result = dict[str, Any]
 Results = Mapping[str, Result]
-"""By the case's name; a case that failed or could not run is missing."""
+"""Results by the case's name. A case that failed or could not run is missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One measurement: a function of the benchmark's module, run in an interpreter of its own."""
+    """One measurement: a function that runs in an interpreter of its own."""
 
     name: str
     function: Callable[..., Result]
     arguments: dict[str, Any] = field(default_factory=dict)
     limit_s: float = 60.0
-    """It is killed after this long."""
+    """The case is killed after this many seconds."""
     needs: tuple[str, ...] = ()
-    """Modules without which it is left out."""
-    compiled: bool = False
-    """Whether the step meter is the one in C; else the one that everybody has."""
+    """Modules that the case needs; it is skipped if one is missing."""
+    programs: tuple[str, ...] = ()
+    """Programs that the case needs; it is skipped if one is missing."""
+    meter_in_python: bool = False
+    """Whether the case does without the meter in C; otherwise it is used if it is installed."""
+    before: bool = False
+    """Whether the case measures the build before, whose tree is given; see _runner.py."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One figure: ours, the least that is asked of it, and the peer's."""
+    """One figure: ours, its target, and the peer's."""
 
     what: str
     ours: float | None
     unit: str = ""
     must: float | None = None
-    """None: nothing is asked."""
+    """The target; None if there is none."""
     peer: float | str | None = None
-    """A word where the peer has no figure; None where it was not measured."""
+    """A text if the peer has no figure; None if the peer was not measured."""
     at_least: bool = False
-    """Whether `must` is the least, not the most."""
+    """Whether `must` is a lower limit; otherwise it is an upper one."""
 
     @property
     def met(self) -> bool | None:
@@ -53,7 +57,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """A second table, of what does not fit into rows."""
+    """A further table, for what does not fit into rows."""
 
     title: str
     heading: Sequence[str]
@@ -61,7 +65,10 @@ class Details:
 
 
 class Benchmark(Protocol):
-    """What a benchmark's module has; `details(results)`, a list of Details, is optional."""
+    """The interface of a benchmark's module.
+
+    A function `details(results)`, which returns a list of Details, is optional.
+    """
 
     __doc__: str | None
 
@@ -71,11 +78,12 @@ class Benchmark(Protocol):
 
 
 def title(module: ModuleType) -> str:
+    """Return the first line of the module's docstring."""
     return (module.__doc__ or "").partition("\n")[0]
 
 
 def value(results: Results, case: str, *path: str | int) -> Any:
-    """results[case][path...], or None where the case has no result."""
+    """Return results[case][path...], or None if the case has no result."""
     found: Any = results.get(case)
     for key in path:
         if found is None:

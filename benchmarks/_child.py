@@ -1,4 +1,4 @@
-"""The other end of the runner: one case in this interpreter, its result into a file."""
+"""The child process of the runner: one case, its result written to a file."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""The other process: asks a worker for snapshots, watches it, or floods it with connections that never read.
+"""A client process that asks a worker for snapshots, watches or floods it.
 
     python -m benchmarks._client {"does": "ask", ...}
 
-It says it is ready, waits for a line, does its work and prints one line of JSON. Times are
-time.monotonic's, which is one clock for all processes of a machine.
+The process prints "ready", waits for a line on stdin, does its work and prints one line of JSON. Times come from
+time.monotonic, which is one clock for all processes of a machine.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ SNAPSHOT_REQUEST = b'{"type":"snapshot","id":1}\n'
 
 
 def ask(protocol: str, path: str, interval_s: float, seconds: float) -> list[tuple[float, float]]:
-    """[(asked, answered)]: one snapshot each interval, at once where the last one took longer."""
+    """Ask for one snapshot each interval. Return pairs (asked, answered).
+
+    The next request follows at once if the last one took longer than the interval.
+    """
     once = _ask_core if protocol == "core" else _ask_peer
     once(path)
     times = []
@@ -43,7 +46,7 @@ def _ask_core(path: str) -> None:
     while True:
         try:
             read_snapshot(path, timeout_s=30.0)
-        except (ConnectionFailed, RequestFailed):  # others have all the places: again, as a client does
+        except (ConnectionFailed, RequestFailed):  # other clients hold all places: try again, as a client does
             if time.monotonic() >= until:
                 raise
             time.sleep(0.01)
@@ -51,8 +54,25 @@ def _ask_core(path: str) -> None:
             return
 
 
+def survey(protocol: str, path: str, pause_s: float, times: int) -> list[tuple[float, float, int]]:
+    """Ask so many times what all tasks wait for. Return (asked, answered, tasks that were looked at)."""
+    from openrtc_introspect_core import connect
+
+    async def ask_all() -> list[tuple[float, float, int]]:
+        found = []
+        async with connect(path) as client:
+            for _ in range(times):
+                await asyncio.sleep(pause_s)
+                asked = time.monotonic()
+                answer = await client.waits()
+                found.append((asked, time.monotonic(), answer.tasks))
+        return found
+
+    return asyncio.run(ask_all())
+
+
 def _ask_peer(path: str) -> None:
-    # What its fetch_snapshot does, but for the 64 KiB limit to a line that ends it above 366 sessions.
+    # As the peer's fetch_snapshot, without its limit of 64 KiB for a line, which fails above 366 sessions.
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(30.0)
         connection.connect(path)
@@ -63,7 +83,7 @@ def _ask_peer(path: str) -> None:
 
 
 def flood(protocol: str, path: str, clients: int, seconds: float) -> list[tuple[float, float]]:
-    """Connections that ask and never read, kept open for `seconds`."""
+    """Hold connections that send a request and never read, for `seconds`."""
     connections = []
     for _ in range(clients):
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -72,7 +92,7 @@ def flood(protocol: str, path: str, clients: int, seconds: float) -> list[tuple[
             connection.connect(path)
             if protocol == "core":
                 connection.sendall(SNAPSHOT_REQUEST)
-        except OSError:  # refused: that is one way to deal with it
+        except OSError:  # a worker may refuse it
             pass
         connections.append(connection)
     time.sleep(seconds)
@@ -81,29 +101,46 @@ def flood(protocol: str, path: str, clients: int, seconds: float) -> list[tuple[
     return []
 
 
-def watch(protocol: str, path: str, clients: int, seconds: float) -> dict[str, float]:
-    """So many watches at 1 Hz for `seconds`: what one of them got in a second, and how long a frame is."""
+def watch(protocol: str, path: str, clients: int, seconds: float, deltas: bool, spread_s: float) -> dict[str, float]:
+    """Hold `clients` watches at 1 Hz for `seconds`, begun within `spread_s`.
+
+    deltas: whether they ask for changes; a worker that has none sends whole snapshots.
+
+    Return the frames a second that one of them got, and the bytes of a frame in the second half of the time.
+    """
     import selectors
 
+    request = {"type": "watch", "id": 1, "interval_s": 1.0, "deltas": deltas}
     with selectors.DefaultSelector() as selector:
         for _ in range(clients):
             connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             connection.connect(path)
-            connection.sendall(b'{"type":"watch","id":1,"interval_s":1.0}\n')
+            connection.sendall(json.dumps(request).encode() + b"\n")
             selector.register(connection, selectors.EVENT_READ)
-        frames = size = 0
+            time.sleep(spread_s / clients)
         until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0:
-            for key, _ in selector.select(left):
-                data = key.fileobj.recv(1 << 20)  # type: ignore[union-attr]
-                size += len(data)
-                frames += data.count(b"\n")
-        frames -= clients  # the first line of each is the hello
-    return {"per_s": frames / clients / seconds, "bytes": size / max(1, frames)}
+        _read_for(selector, seconds / 2)
+        frames, size = _read_for(selector, until - time.monotonic())
+    return {"per_s": frames / clients / (seconds / 2), "bytes": size / max(1, frames)}
+
+
+def _read_for(selector: Any, seconds: float) -> tuple[int, int]:
+    """Read for so long. Return the lines and the bytes."""
+    lines = size = 0
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        for key, _ in selector.select(left):
+            data = key.fileobj.recv(1 << 20)
+            size += len(data)
+            lines += data.count(b"\n")
+    return lines, size
 
 
 class Client:
-    """That process, seen from the worker's loop: it is there, waiting, before the measured time begins."""
+    """The client process as the worker's loop sees it.
+
+    The process is ready before the measured time begins.
+    """
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -136,9 +173,10 @@ class Client:
 
 def main() -> None:
     arguments = json.loads(sys.argv[1])
-    does: Callable[..., Any] = {"ask": ask, "flood": flood, "watch": watch}[arguments.pop("does")]
+    commands: dict[str, Callable[..., Any]] = {"ask": ask, "flood": flood, "survey": survey, "watch": watch}
+    does = commands[arguments.pop("does")]
     if arguments["protocol"] == "core":
-        import openrtc_introspect_core.wire  # noqa: F401  # not while the clock runs
+        import openrtc_introspect_core.wire  # noqa: F401  # so that no import falls into the measured time
     print("ready", flush=True)
     sys.stdin.readline()
     print(json.dumps(does(**arguments)), flush=True)

@@ -1,4 +1,4 @@
-"""The few statistics that are needed."""
+"""The statistics that the benchmarks need."""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ from statistics import fmean
 
 
 def quantile(values: Sequence[float], part: float) -> float:
-    """The value that `part` of all do not exceed."""
+    """Return the value that a fraction `part` of all values do not exceed."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(part * len(ordered)))]
 
 
-def relative_error(told: float, truth: float) -> float:
-    """Percent of the truth."""
-    return 100.0 * abs(told - truth) / truth
+def relative_error(reported: float, truth: float) -> float:
+    """Return the error in percent of the truth."""
+    return 100.0 * abs(reported - truth) / truth
 
 
 def spearman(left: Sequence[float], right: Sequence[float]) -> float:
-    """Rank correlation, equal values sharing their mean rank; 0 where one side is all equal."""
+    """Return the rank correlation; 0 if all values of one side are equal.
+
+    Equal values share their mean rank.
+    """
     xs, ys = _ranks(left), _ranks(right)
     mean_x, mean_y = fmean(xs), fmean(ys)
     spread_x = sum((x - mean_x) ** 2 for x in xs)

@@ -1,6 +1,7 @@
-"""The step meter as it was at first, to see what has become of its cost: the same books, and none of what came since.
+"""The first version of the step meter, for comparing its cost with today's.
 
-That was: memory by session, spans of notable steps, an account for each loop, the watch that sleeps, the budget.
+It charges time to sessions in the same way. It lacks what was added later: memory by session, spans of notable steps,
+an account for each loop, the watchdog that sleeps, the budget.
 """
 
 from __future__ import annotations
@@ -20,22 +21,22 @@ class Account:
 
 
 class Ledger:
-    __slots__ = ("binding", "clock", "limit", "running", "since", "untagged")
+    __slots__ = ("binding", "clock", "holder", "holder_since", "limit", "untagged")
 
     def __init__(self) -> None:
         self.binding: ContextVar[Account] = ContextVar("account")
         self.clock = perf_counter
         self.limit = 0.05
         self.untagged = Account()
-        self.running: Account | None = None
-        self.since = perf_counter()
+        self.holder: Account | None = None
+        self.holder_since = perf_counter()
 
     def end(self, outside: Account | None) -> None:
         now = self.clock()
-        if self.running is not None:
-            self.running.busy += now - self.since
-            self.running.steps += 1
-        self.running, self.since = outside, now
+        if self.holder is not None:
+            self.holder.busy += now - self.holder_since
+            self.holder.steps += 1
+        self.holder, self.holder_since = outside, now
 
 
 def drive(coro: Coroutine[Any, Any, Any], ledger: Ledger) -> Generator[Any, Any, Any]:
@@ -46,11 +47,11 @@ def drive(coro: Coroutine[Any, Any, Any], ledger: Ledger) -> Generator[Any, Any,
     value = yield
     while True:
         start = clock()
-        outside = ledger.running
+        outside = ledger.holder
         if outside is not None:
-            outside.busy += start - ledger.since
-        ledger.running = get(untagged)
-        ledger.since = start
+            outside.busy += start - ledger.holder_since
+        ledger.holder = get(untagged)
+        ledger.holder_since = start
         try:
             if thrown is None:
                 item = send(value)
@@ -64,13 +65,13 @@ def drive(coro: Coroutine[Any, Any, Any], ledger: Ledger) -> Generator[Any, Any,
             ledger.end(outside)
             raise
         end = clock()
-        running = ledger.running
-        running.busy += end - ledger.since
-        running.steps += 1
+        holder = ledger.holder
+        holder.busy += end - ledger.holder_since
+        holder.steps += 1
         if end - start > limit:
             overruns += 1
-        ledger.running = outside
-        ledger.since = end
+        ledger.holder = outside
+        ledger.holder_since = end
         try:
             value = yield item
         except BaseException as error:

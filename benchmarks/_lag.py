@@ -1,7 +1,7 @@
-"""How late does a loop get to what is due? A probe that is due each millisecond.
+"""A probe of the loop's lag, with a tick due each millisecond.
 
-A tick that falls into a time when the loop is held counts with its own wait, even where one wake-up
-serves many of them: else a loop held for a second would show as one late tick among thousands.
+Each tick that falls into a time when the loop is held counts with its own wait, even if one wake-up serves many ticks.
+Otherwise a loop held for a second would show as one late tick among thousands.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ TICK_S = 0.001
 
 
 async def lag_of(seconds: float) -> dict[str, float]:
-    """Milliseconds that ticks came late, while `seconds` went by."""
+    """Run the probe for `seconds`. Return how late its ticks came, in milliseconds."""
     late: list[float] = []
     began = now()
     ticks, count = int(seconds / TICK_S), 0

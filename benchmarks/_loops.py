@@ -1,35 +1,47 @@
-"""The event loops that are measured, and what cases that run on all of them need of one.
+"""The event loops that are measured, behind one interface.
 
-On asyncio and uvloop these are asyncio's own calls and cost nothing but a function more.
+On asyncio and uvloop the functions call asyncio's own and add one function call.
 """
 
 from __future__ import annotations
 
 import asyncio
+import importlib
+import os
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
 LOOPS = ("asyncio", "uvloop")
 WITH_TRIO = (*LOOPS, "trio")
+OTHERS = ("rloop", "zuvloop", "qasync")
+"""Other loops of asyncio's interface, on which only accuracy is measured."""
+EVERY = (*WITH_TRIO, *OTHERS)
 Returned = TypeVar("Returned")
 Item = TypeVar("Item")
 
 _nursery: Any = None
-"""That of the Trio run; None on asyncio's loops."""
+"""The nursery of the Trio run; None on asyncio's loops."""
 
 
 def run(loop: str, main: Coroutine[Any, Any, Returned]) -> Returned:
-    """asyncio.run, or trio.run, on the loop of this name."""
+    """Run `main` on the loop of this name, as asyncio.run or trio.run does."""
     if loop == "trio":
         return _run_trio(main)
     factory: Any = asyncio.SelectorEventLoop
-    if loop == "uvloop":
-        import uvloop
-
-        factory = uvloop.new_event_loop
+    if loop == "qasync":
+        factory = _qt_loop
+    elif loop != "asyncio":
+        factory = importlib.import_module(loop).new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
         return runner.run(main)
+
+
+def _qt_loop() -> Any:
+    """Return a new loop of qasync's, on the one Qt application of this process."""
+    os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+    application = importlib.import_module("PySide6.QtCore").QCoreApplication
+    return importlib.import_module("qasync").QEventLoop(application.instance() or application([]))
 
 
 def _run_trio(main: Coroutine[Any, Any, Returned]) -> Returned:
@@ -47,22 +59,25 @@ def _run_trio(main: Coroutine[Any, Any, Returned]) -> Returned:
 
 
 def needs(loop: str, subject: str = "") -> tuple[str, ...]:
-    """The modules without which this combination cannot be measured."""
-    return ((loop,) if loop in ("uvloop", "trio") else ()) + (("openrtc",) if subject == "peer" else ())
+    """Return the modules that this combination needs."""
+    packages = {"asyncio": (), "qasync": ("PySide6", "qasync")}.get(loop, (loop,))
+    return (*packages, *(("openrtc",) if subject == "peer" else ()))
 
 
 def exists(loop: str, subject: str) -> bool:
-    """Whether this subject runs on this loop at all."""
-    return loop != "trio" or subject != "peer"
+    """Return whether this subject can run on this loop."""
+    return loop in LOOPS or subject != "peer"
 
 
 def on_trio() -> bool:
     return _nursery is not None
 
 
-def tells_callbacks() -> bool:
-    """Whether it can be known whose callback runs. On uvloop nobody can; Trio runs what others call so in tasks of
-    no session."""
+def knows_callbacks() -> bool:
+    """Return whether the loop shows whose callback runs.
+
+    Those that are not written in Python do not; Trio has no callbacks and runs their equivalent in tasks of no session.
+    """
     return not on_trio() and isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop)
 
 
@@ -76,7 +91,7 @@ async def sleep(seconds: float) -> None:
 
 
 def event() -> Any:
-    """With `set()` and `await wait()`."""
+    """Return an event with `set()` and `await wait()`."""
     if _nursery is None:
         return asyncio.Event()
     import trio
@@ -85,7 +100,7 @@ def event() -> Any:
 
 
 class Job:
-    """A task, of which only its end and its cancellation are asked."""
+    """A task that can be cancelled and waited for."""
 
     def __init__(self, coro: Coroutine[Any, Any, None], name: str | None) -> None:
         self._task: asyncio.Task[None] | None = None
@@ -107,7 +122,7 @@ class Job:
         (self._task or self._scope).cancel()
 
     async def wait(self) -> None:
-        """Until it has ended. Raises what it did, unless that was its cancellation."""
+        """Wait for the end. Raise the task's exception, unless it is the cancellation."""
         if self._task is None:
             await self._ended.wait()
             return
@@ -117,12 +132,15 @@ class Job:
 
 
 def spawn(coro: Coroutine[Any, Any, None], name: str | None = None) -> Job:
-    """Runs `coro` in a task of its own, in a copy of the context that this is called in."""
+    """Run `coro` in a task of its own, in a copy of the caller's context."""
     return Job(coro, name)
 
 
 def call_soon(callback: Callable[[], None], later_s: float = 0.0) -> None:
-    """Outside of every task, where the loop has such a place; on Trio in its own."""
+    """Schedule a callback outside of every task.
+
+    Trio has no callbacks; there a system task runs it.
+    """
     if _nursery is not None:
         import trio
 

@@ -1,4 +1,4 @@
-"""What the figures were taken on. No name of a host or a user."""
+"""The machine and the versions behind the figures, without host or user names."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-PACKAGES = ("uvloop", "openrtc", "livekit-agents", "pyleak", "blockbuster", "aiodebug", "looptime")
+PACKAGES = (
+    "uvloop", "rloop", "zuvloop", "qasync", "openrtc", "livekit-agents", "pyleak", "blockbuster", "aiodebug",
+    "looptime",
+)  # fmt: skip
 
 
 def describe() -> dict[str, str | int]:
@@ -21,7 +24,7 @@ def describe() -> dict[str, str | int]:
 
 
 def load_1m() -> float | None:
-    """How many others wanted a core when the run began."""
+    """Return the load average of the last minute, or None if the platform has none."""
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 

@@ -1,4 +1,4 @@
-"""Sessions as a worker has them: an entry task that opens the scope, and tasks created inside."""
+"""Sessions as in a worker: an entry task opens the scope and creates tasks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ Body = Callable[[], Coroutine[Any, Any, None]]
 
 @asynccontextmanager
 async def opened(subject: Subject, bodies: Mapping[str, Body | None]) -> AsyncIterator[None]:
-    """Keeps these sessions live, each running its body in a child task; None: it only waits."""
+    """Keep these sessions live, each running its body in a child task.
+
+    A session with the body None only waits.
+    """
     done = _loops.event()
     ready = 0
 

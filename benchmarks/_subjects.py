@@ -1,8 +1,8 @@
-"""What is measured, behind one face: nothing at all, this project, and the public openrtc package.
+"""The subjects: no introspection, this project, the public openrtc package.
 
-Each is imported only when it starts, so that a case pays for its own subject and for no other.
-The peer is used as its own worker uses it: the runtime that its pool starts on the loop, sessions
-told to its registry and bound in its context variable, tasks created inside.
+Each is imported only when it starts, so that a case pays for its own subject and for no other. The peer is used as its
+own worker uses it: its pool's runtime runs on the loop, sessions are registered with its registry and bound in its
+context variable, and tasks are created inside.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from typing import Any
 
 
 class Subject(ABC):
-    """Attached to the running loop between `start` and `close`."""
+    """A subject, attached to the running loop between `start` and `close`."""
 
     protocol = ""
-    """How its socket is asked, see _client.py."""
+    """The protocol of its socket, see _client.py."""
     socket: Path | None = None
 
     @abstractmethod
@@ -31,14 +31,14 @@ class Subject(ABC):
     async def close(self) -> None: ...
 
     async def register(self, session_id: str) -> None:  # noqa: B027
-        """Tells of a session, where that is a step of its own."""
+        """Register a session, if the subject needs that beside `bind`."""
 
     async def unregister(self, session_id: str) -> None:  # noqa: B027
-        """The same at its end."""
+        """Remove the session at its end, if the subject needs that."""
 
     @abstractmethod
     def bind(self, session_id: str) -> Any:
-        """Makes the running context the session's. Returns what `unbind` wants."""
+        """Make the running context the session's. Return the argument for `unbind`."""
 
     @abstractmethod
     def unbind(self, bound: Any) -> None: ...
@@ -54,11 +54,14 @@ class Subject(ABC):
             await self.unregister(session_id)
 
     def shares(self) -> dict[str, float]:
-        """Each session's share of the loop's time as its view shows it, percent."""
+        """Return each session's share of the loop in percent, as the view shows it."""
         return {}
 
     def held(self) -> dict[str, float]:
-        """Seconds that each session has held the loop; empty where only shares are told."""
+        """Return the seconds that each session has held the loop.
+
+        The result is empty if the subject reports only shares.
+        """
         return {}
 
 
@@ -76,7 +79,7 @@ class Bare(Subject):
 
 
 class Core(Subject):
-    """openrtc-introspect-core as it comes."""
+    """openrtc-introspect-core with its defaults. cpu: "heap" is "exact" with the memory of each session."""
 
     protocol = "core"
 
@@ -88,7 +91,13 @@ class Core(Subject):
     async def start(self) -> None:
         from openrtc_introspect_core import Introspector
 
-        self.introspector = Introspector(name="bench", cpu=self.cpu, budget_pct=self.budget_pct)
+        heap = self.cpu == "heap"
+        self.introspector = Introspector(
+            name="bench",
+            cpu="exact" if heap else self.cpu,
+            memory="heap" if heap else "share",
+            budget_pct=self.budget_pct,
+        )
         self.introspector.attach()
         self.socket = self.introspector.socket_path
 
@@ -154,7 +163,10 @@ class Peer(Subject):
 
 
 def make(name: str, budget_pct: float = 1.0) -> Subject:
-    """bare, exact, sampled or peer. `budget_pct`: the core's, where steps are timed."""
+    """Return the subject "bare", "exact", "heap", "sampled" or "peer".
+
+    `budget_pct` applies to those of ours.
+    """
     if name == "bare":
         return Bare()
     return Peer() if name == "peer" else Core(name, budget_pct)

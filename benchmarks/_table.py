@@ -21,7 +21,7 @@ def cells(row: Row) -> tuple[str, ...]:
 
 
 def figure(number: float | None, unit: str = "") -> str:
-    """Three digits that count, and the unit. Empty for None."""
+    """Format a number with three significant digits and its unit; "" for None."""
     if number is None:
         return ""
     if number == 0 or abs(number) < 1e-3:

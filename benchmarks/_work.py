@@ -1,8 +1,8 @@
-"""Work whose true cost is known: kinds of busy code, and the account a session's task keeps of itself.
+"""Work of known cost: kinds of busy code, and tasks that measure their steps.
 
-The truth is the time from a task being resumed to its yielding to the loop, read by the task itself
-in its outermost frame. The busy code alone would be less than what the loop was held for: resuming
-the frames, setting a timer and making a future are part of the step as well.
+The truth is the time from the moment a task is resumed until it yields to the loop. The task itself reads the clock for
+it, in its outermost frame. The busy code alone would be less than the time in which the loop was held: resuming the
+frames, setting a timer and making a future are part of the step as well.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ Work = Callable[[], None]
 now = time.perf_counter
 
 KINDS = ("python", "native", "sleep")
-"""A loop in Python; one C call that holds the GIL; a call that releases it."""
+"""A loop in Python; one C call that holds the GIL; a call that releases the GIL."""
 
 
 class Held:
-    """How long one task has held the loop, by its own clock."""
+    """The time in which one task has held the loop, by the task's own clock."""
 
     __slots__ = ("seconds", "steps")
 
@@ -37,9 +37,9 @@ class Held:
 
 @coroutine
 def observed(coro: Coroutine[Any, Any, None], held: Held) -> Generator[Any, Any, None]:
-    """Runs `coro`, adding to `held` how long each of its steps takes."""
+    """Run `coro`, and add the length of each of its steps to `held`."""
     send = coro.send
-    value: Any = None  # asyncio sends None, Trio what was waited for
+    value: Any = None  # asyncio sends None, Trio the outcome of the wait
     try:
         while True:
             began = now()
@@ -55,8 +55,19 @@ def observed(coro: Coroutine[Any, Any, None], held: Held) -> Generator[Any, Any,
         coro.close()
 
 
+async def take_turns(count: int) -> None:
+    """Do nothing in so many steps of asyncio but let other tasks take theirs."""
+    for _ in range(count):
+        await _yield()
+
+
+@coroutine
+def _yield() -> Generator[None, None, None]:
+    yield
+
+
 async def keep_working(held: Held, work: Work, period_s: float, spread: random.Random | None = None) -> None:
-    """`work` once per period, until cancelled; with `spread`, at irregular times."""
+    """Do `work` once per period until cancelled; with `spread`, at irregular times."""
     await observed(_work_on(work, period_s, spread), held)
 
 
@@ -69,7 +80,7 @@ async def _work_on(work: Work, period_s: float, spread: random.Random | None) ->
 
 
 def work(kind: str, seconds: float) -> Work:
-    """Busy code of this kind that takes about this long."""
+    """Return busy code of this kind that takes about `seconds`."""
     if kind == "sleep":
         return lambda: time.sleep(seconds)
     if kind == "python":
@@ -87,13 +98,13 @@ def spin(seconds: float) -> None:
 
 @lru_cache
 def _seconds_each(kind: str) -> float:
-    """Seconds that a unit of this kind's work takes here, in work large enough to tell."""
-    size, least = 10_000, 0.0
-    while least < 0.02:
+    """Measure the seconds for a unit of this work, in a run of 20 ms or more."""
+    size, shortest = 10_000, 0.0
+    while shortest < 0.02:
         size *= 3
         run = _NATIVE[kind](size)
-        least = min(_timed(run) for _ in range(3))
-    return least / size
+        shortest = min(_timed(run) for _ in range(3))
+    return shortest / size
 
 
 def _timed(run: Work) -> float:

@@ -1,8 +1,8 @@
-"""What do hostile peers of the socket cost the worker's loop, and its memory?
+"""Loop lag and memory of a worker under hostile peers of its socket.
 
-Each kind is a process of its own, see _adversary.py, so it takes a core while it is at it; so does the calm case's,
-which only spins. A well-behaved client watches meanwhile, and another connects anew twice a second for a snapshot.
-The crowd is measured while it makes its first connections, and has its way until it has made all.
+Each kind of attack is a process of its own, see _adversary.py, and takes a core while it runs. So does the process of
+the calm case, which only spins. Meanwhile a well-behaved client watches, and another connects anew twice a second for a
+snapshot. The crowd is measured while it makes its first connections, and goes on until it has made all.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import json
 import sys
 from pathlib import Path
 from typing import Any
+
+from openrtc_introspect_core._base.units import MIB
 
 from . import _loops
 from ._adversary import CROWD, KINDS
@@ -33,7 +35,7 @@ _SPIN = (
 def cases(quick: bool) -> list[Case]:
     seconds = 1.0 if quick else 4.0
     lengths = dict.fromkeys((CALM, *KINDS), (seconds, seconds))
-    if not quick:  # 500 connections are accepted in a second at the most
+    if not quick:  # a worker accepts at most 500 connections a second
         lengths["crowd"] = (CROWD / 500.0, 120.0)
     return [
         Case(kind, measure, {"kind": kind, "seconds": measured, "attack_s": attack}, limit_s=180.0)
@@ -71,9 +73,9 @@ async def _measure(kind: str, seconds: float, attack_s: float) -> Result:
         process.stdin.write(b"\n")
         lag = await lag_of(seconds)
         during = resident()
-        told, _ = await process.communicate()
+        output, _ = await process.communicate()
         grown = max(during, resident()) - before
-        achieved: dict[str, Any] = json.loads(told) if told else {}
+        achieved: dict[str, Any] = json.loads(output) if output else {}
         frames = (await watcher.result())["per_s"]
         answered = 1000.0 * max(answered - asked for asked, answered in await newcomer.result())
     await subject.close()
@@ -90,12 +92,14 @@ def rows(results: Results) -> list[Row]:
     worst = max(known, key=known.__getitem__) if known else None
     frames = [value(results, kind, "frames_per_s") for kind in KINDS if kind in results]
     return [
-        Row("a process that spins beside it, lag, p99", calm, "ms"),
-        Row(f"the worst of {len(KINDS)} hostile peers ({worst}), lag, p99", known.get(worst or ""), "ms", must=5.0),
-        Row("the same, RSS added by the worst of them", max(grown) / 1024 if grown else None, "MB", must=10.0),
-        Row("connections that the crowd made", value(results, "crowd", "achieved", "connections")),
+        Row("beside a process that only spins, lag, p99", calm, "ms"),
+        Row(
+            f"under the worst of {len(KINDS)} hostile peers ({worst}), lag, p99", known.get(worst or ""), "ms", must=5.0
+        ),
+        Row("RSS added by the worst of them", max(grown) / 1024 if grown else None, "MB", must=10.0),
+        Row("connections made by the crowd", value(results, "crowd", "achieved", "connections")),
         Row("frames of a watch at 1 Hz meanwhile, fewest", min(frames, default=None), "a second"),
-        Row("a new client beside the crowd, answered after, longest", value(results, "crowd", "answered_ms"), "ms"),
+        Row("longest wait of a new client beside the crowd", value(results, "crowd", "answered_ms"), "ms"),
     ]
 
 
@@ -110,7 +114,7 @@ def details(results: Results) -> list[Details]:
             [
                 kind.replace("_", " "),
                 f"{achieved['connections']:,}" if achieved else "-",
-                figure(achieved["bytes"] / 1e6, "MB") if achieved else "-",
+                figure(achieved["bytes"] / MIB, "MB") if achieved else "-",
                 figure(measured["lag"]["p99_ms"], "ms"),
                 figure(measured["lag"]["max_ms"], "ms"),
                 figure(max(0.0, measured["grown_kib"]), "KiB"),

@@ -1,8 +1,8 @@
-"""What does it cost to attach to a loop and to close, for suites that run hundreds of short ones?
+"""The cost of attaching to a short loop and closing, as test suites do.
 
-A short loop is made, runs one step and is closed, without introspection, with it, and as the pytest plugin watches it.
-The three take turns in one process, so that what the machine does besides hits all of them. The first rounds, in which
-modules are loaded and our threads start, do not count.
+A short loop is made, runs one step and is closed: without introspection, with it, and watched by the pytest plugin. The
+three take turns in one process, so that other work of the machine affects all of them. The first rounds, which load
+modules and start our threads, do not count.
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ def cases(quick: bool) -> list[Case]:
 
 
 def measure(loop: str, socket: Any, rounds: int) -> Result:
-    """Milliseconds that attaching and closing take on the loop's own thread, and a short loop with them and without."""
+    """Measure attaching and closing, and a short loop with and without, in ms.
+
+    The times are those of the loop's own thread.
+    """
     from openrtc_introspect_core import Introspector
 
     attached: list[float] = []
@@ -55,13 +58,13 @@ def measure(loop: str, socket: Any, rounds: int) -> Result:
 
 
 def measure_plugin(loop: str, rounds: int) -> Result:
-    """A short loop that a test runs under the pytest plugin, and the same alone."""
-    from openrtc_introspect_testing._watch import Watcher
+    """Measure a short loop with and without the pytest plugin, in milliseconds."""
+    from openrtc_introspect_testing._suite.loop_attacher import LoopAttacher
 
     def watched() -> None:
-        with Watcher(60_000.0, Path.cwd()) as watcher:
+        with LoopAttacher(60_000.0, Path.cwd()) as attacher:
             _loops.run(loop, _nothing())
-        assert watcher.loops == 1, watcher.faults
+        assert attacher.loops == 1, attacher.faults
 
     return _take_turns(rounds, lambda: _loops.run(loop, _nothing()), watched)
 

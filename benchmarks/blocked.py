@@ -1,4 +1,4 @@
-"""How soon does a worker answer while one of its sessions blocks the loop?"""
+"""The time in which a worker answers while one of its sessions blocks the loop."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def _measure(subject_name: str, kind: str, seconds: float) -> Result:
         trips = await client.result()
     await subject.close()
     (began, ended) = blocked[0]
-    # A question on its way when the block began has waited for it as well.
+    # A request that was under way when the block began has waited for the block as well.
     during = [(max(asked, began), answered) for asked, answered in trips if answered > began and asked < ended]
     waits = [1000.0 * (answered - asked) for asked, answered in during]
     answers = sum(answered < ended for _, answered in during)
@@ -76,8 +76,8 @@ def rows(results: Results) -> list[Row]:
         # No other thread runs while C holds the GIL: nothing in the process can answer.
         must = 200.0 if kind != "native" else None
         for key, name, limit in (("p50_ms", "p50", None), ("max_ms", "longest", must)):
-            told = value(results, peer, key)
-            if told is not None and not value(results, peer, "answered_meanwhile"):
-                told = "not while blocked"
-            found.append(Row(f"blocked by {what}, answer, {name}", value(results, ours, key), "ms", limit, told))
+            of_peer = value(results, peer, key)
+            if of_peer is not None and not value(results, peer, "answered_meanwhile"):
+                of_peer = "not while blocked"
+            found.append(Row(f"blocked by {what}, answer, {name}", value(results, ours, key), "ms", limit, of_peer))
     return found

@@ -1,4 +1,4 @@
-"""What does it cost to import and to attach, in time and in memory?"""
+"""The cost of importing and attaching, in time and in memory."""
 
 from __future__ import annotations
 
@@ -40,7 +40,10 @@ def cases(quick: bool) -> list[Case]:
 
 
 def measure_imports(runs: int) -> Result:
-    """Milliseconds over `import asyncio` alone, in fresh interpreters that take turns."""
+    """Measure imports beyond `import asyncio`, in milliseconds.
+
+    Fresh interpreters take turns.
+    """
     from importlib.util import find_spec
 
     snippets = {"import core": IMPORT_CORE, "attach and close": ATTACH_CORE}
@@ -54,7 +57,7 @@ def measure_imports(runs: int) -> Result:
             done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
             times[name].append(1000.0 * float(done.stdout.split()[-1]))
     # The first of each wrote the bytecode.
-    return {name: {"least_ms": min(all_[1:]), "median_ms": median(all_[1:])} for name, all_ in times.items()}
+    return {name: {"min_ms": min(all_[1:]), "median_ms": median(all_[1:])} for name, all_ in times.items()}
 
 
 def measure_attached(subject: str) -> Result:
@@ -65,7 +68,7 @@ async def _measure_attached(name: str) -> Result:
     subject = make(name)
     before = resident()
     if isinstance(subject, Peer):
-        import openrtc.observability.introspection_runtime  # noqa: F401  # its worker has it anyway
+        import openrtc.observability.introspection_runtime  # noqa: F401  # its worker has imported this anyway
     else:
         import openrtc_introspect_core  # noqa: F401
     imported = resident()
@@ -81,7 +84,7 @@ def measure_sessions(subject: str) -> Result:
 
 
 async def _measure_sessions(name: str) -> Result:
-    """Each session is bound in a context of its own, as in a task, but without the task."""
+    """Bind each session in a context of its own, as in a task, but without the task."""
     subject = make(name)
     await subject.start()
     contexts = [copy_context() for _ in range(SESSIONS)]
@@ -93,7 +96,7 @@ async def _measure_sessions(name: str) -> Result:
     for context, session_id in zip(contexts, names, strict=True):
         await subject.register(session_id)
         bound.append(_run_in(context, subject.bind, session_id))
-    await asyncio.sleep(2.5)  # until the once-a-second samples have been taken of all of them
+    await asyncio.sleep(2.5)  # until the once-a-second samples of all sessions have been taken
     gc.collect()
     after = resident()
     for context, one, session_id in zip(contexts, bound, names, strict=True):
@@ -108,7 +111,7 @@ def _run_in(context: Context, function: Callable[[Any], Any], argument: Any) -> 
 
 
 def resident() -> int:
-    """This process's resident bytes, without loading anything that would add to them."""
+    """Return this process's resident bytes, without imports that would add any."""
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
@@ -125,7 +128,7 @@ def rows(results: Results) -> list[Row]:
     over = "import over `import asyncio` alone"
     return [
         Row(f"{over}, median", core.get("median_ms"), "ms", 60.0, peer and peer["median_ms"]),
-        Row(f"{over}, least", core.get("least_ms"), "ms", None, peer and peer["least_ms"]),
+        Row(f"{over}, minimum", core.get("min_ms"), "ms", None, peer and peer["min_ms"]),
         Row("import, attach for the first time and close, median", attach.get("median_ms"), "ms"),
         Row("RSS added by importing and attaching", _whole(ours), "MB", 10.0, _whole(theirs)),
         Row(

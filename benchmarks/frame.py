@@ -1,7 +1,7 @@
-"""How long does `openrtc top` take for a frame, and for `--once` from start to end?
+"""The time that `openrtc top` takes for a frame, and `--once` from start to end.
 
-A frame is all that follows on a snapshot's arrival: the new state, its rendering at 200×50 and the
-terminal's text with its colour codes.
+A frame is all that follows the arrival of a snapshot: the new state, its rendering at 200×50 and the terminal's text
+with its colour codes.
 """
 
 from __future__ import annotations
@@ -50,8 +50,11 @@ def cases(quick: bool) -> list[Case]:
 
 def measure(sessions: int, frames: int, seed: int) -> Result:
     from openrtc_introspect_core.wire import Host, LoopTime, SessionRow, Snapshot, WorkerInfo
-    from openrtc_top._state import Frame, State, reduce
-    from openrtc_top._view import render, to_text
+    from openrtc_top._model.events import Frame
+    from openrtc_top._model.reducer import reduce
+    from openrtc_top._model.state import State
+    from openrtc_top._view.screen import render
+    from openrtc_top._view.text import to_text
 
     chooser = random.Random(seed)
 
@@ -116,7 +119,10 @@ def measure_peer(sessions: int, frames: int, seed: int) -> Result:
 
 
 def _peers_view() -> Any:
-    """Its view by its file: the package around it does not load with every version of typer."""
+    """Load the peer's view by its file.
+
+    The package around it does not load with every version of typer.
+    """
     (package,) = importlib.import_module("openrtc").__path__
     spec = spec_from_file_location("peers_top_cli", Path(package) / "cli" / "top_cli.py")
     assert spec is not None
@@ -157,11 +163,11 @@ async def _measure_once(subject_name: str, runs: int) -> Result:
             began = time.perf_counter()
             pipe = asyncio.subprocess.PIPE
             process = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe)
-            said, _ = await process.communicate()
+            output, _ = await process.communicate()
             times.append(time.perf_counter() - began)
-            code = process.returncode or (0 if b"idle-0000" in said else 1)
+            code = process.returncode or (0 if b"idle-0000" in output else 1)
     await subject.close()
-    return {"once_s": median(times), "least_s": min(times), "exit_code": code}
+    return {"once_s": median(times), "min_s": min(times), "exit_code": code}
 
 
 def rows(results: Results) -> list[Row]:

@@ -1,4 +1,4 @@
-"""What does it cost to be there while nothing happens?"""
+"""The cost of introspection while nothing happens."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def _measure(subject_name: str, sessions: int, seconds: float) -> Result:
     subject = make(subject_name)
     await subject.start()
     async with opened(subject, idle(sessions)):
-        await asyncio.sleep(1.2)  # what is done once, at the start, is over
+        await asyncio.sleep(1.2)  # until the work at the start is over
         began, cpu, wakeups = time.perf_counter(), time.process_time(), _wakeups()
         await asyncio.sleep(seconds)
         wall = time.perf_counter() - began
@@ -49,7 +49,7 @@ async def _measure(subject_name: str, sessions: int, seconds: float) -> Result:
 
 
 def _wakeups() -> int:
-    """How often a thread of this process went to sleep, all threads together."""
+    """Return how often the threads of this process went to sleep, all together."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw
 
 

@@ -1,4 +1,4 @@
-"""A session's own memory: how far is it from what the session holds, also after its end, and what does reading cost?"""
+"""The accuracy of a session's own memory, and the cost of reading it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from openrtc_introspect_core import Introspector
-from openrtc_introspect_core._heap import Heap, heap_for
-from openrtc_introspect_core._sessions import MIB
+from openrtc_introspect_core._accounting.heap import Heap
+from openrtc_introspect_core._accounting.heap_methods import heap_for
+from openrtc_introspect_core._base.units import MIB
 
 from ._case import Case, Details, Result, Results, Row, value
 
 METHODS = ("heap", "traced")
 FREE_CHUNKS = (0, 1_000, 10_000, 100_000)
-"""Every other one of twice as many buffers is given back."""
+"""Made by freeing every other one of twice as many buffers."""
 
 Pattern = Callable[[], Awaitable[Any]]
 
@@ -70,7 +71,7 @@ HELD_MIB: dict[Pattern, int] = {
 
 LEFT_MIB = 20
 BUSY = 20
-"""Sessions that churn beside the one that has ended."""
+"""The number of sessions that churn beside the one that has ended."""
 
 Keep = list[Any]
 
@@ -102,7 +103,7 @@ async def freed_by_a_collection(keep: Keep) -> None:
 ENDS: dict[Callable[[Keep], Awaitable[None]], int] = {
     leaked: LEFT_MIB, leaked_by_a_task: LEFT_MIB, freed_by_another_step: 0, freed_by_a_collection: 0,
 }  # fmt: skip
-"""What a session leaves behind, and what of it is held a second after its end."""
+"""Ways in which a session ends, and how much of its memory is held one second later, in units of MIB."""
 
 
 def cases(quick: bool) -> list[Case]:
@@ -112,7 +113,7 @@ def cases(quick: bool) -> list[Case]:
         for method in METHODS
         for load, busy in (("quiet", 0), ("busy", BUSY))
     ]
-    return [*accuracy, *ended, Case("cost", cost, {"most": FREE_CHUNKS[2 if quick else 3]})]
+    return [*accuracy, *ended, Case("cost", cost, {"max_chunks": FREE_CHUNKS[2 if quick else 3]})]
 
 
 def accuracy_of(method: str) -> Result:
@@ -120,8 +121,8 @@ def accuracy_of(method: str) -> Result:
 
 
 async def _accuracy_of(method: Any) -> Result:
-    Heap.keep_to_budget = lambda self, now: None  # type: ignore[method-assign]  # here it is to be right, not cheap
-    told: dict[str, float] = {}
+    Heap.adjust_sampling = lambda self, now: None  # type: ignore[method-assign]  # accuracy is measured here, not cost
+    reported: dict[str, float] = {}
     async with Introspector(memory=method, socket_path=False, slow_session_threshold_ms=60_000) as introspector:
         all_hold, done = asyncio.Barrier(len(HELD_MIB) + 1), asyncio.Event()
 
@@ -135,21 +136,21 @@ async def _accuracy_of(method: Any) -> Result:
         tasks = [asyncio.create_task(session(pattern)) for pattern in HELD_MIB]
         await all_hold.wait()
         rows = introspector.snapshot().sessions
-        told = {row.session_id: row.heap_mb or 0.0 for row in rows}
+        reported = {row.session_id: row.heap_mb or 0.0 for row in rows}
         shares = {row.mem_mb for row in rows}
         done.set()
         await asyncio.gather(*tasks)
-    errors = {p.__name__: 100.0 * (told[p.__name__] - mib) / mib for p, mib in HELD_MIB.items()}
-    return {"told": told, "errors": errors, "equal_shares": len(shares) == 1}
+    errors = {p.__name__: 100.0 * (reported[p.__name__] - mib) / mib for p, mib in HELD_MIB.items()}
+    return {"reported": reported, "errors": errors, "equal_shares": len(shares) == 1}
 
 
 def ended_of(method: str, busy: int) -> Result:
-    return {"told": {end.__name__: asyncio.run(_ended_of(method, end, busy)) for end in ENDS}}
+    return {"reported": {end.__name__: asyncio.run(_ended_of(method, end, busy)) for end in ENDS}}
 
 
 async def _ended_of(method: Any, end: Callable[[Keep], Awaitable[None]], busy: int) -> dict[str, Any]:
-    """What is told of the session a second after it has ended."""
-    Heap.keep_to_budget = lambda self, now: None  # type: ignore[method-assign]
+    """Return what is reported of a session one second after its end."""
+    Heap.adjust_sampling = lambda self, now: None  # type: ignore[method-assign]
     keep: Keep = []
     async with Introspector(memory=method, socket_path=False, slow_session_threshold_ms=60_000) as introspector:
 
@@ -162,7 +163,7 @@ async def _ended_of(method: Any, end: Callable[[Keep], Awaitable[None]], busy: i
                 while True:
                     kept = [bytearray(8192) for _ in range(20)]
                     await asyncio.sleep(0.01)
-                    del kept  # in another step than it was taken in
+                    del kept  # in another step than the one that allocated it
                     await asyncio.sleep(0.01)
 
         others = [asyncio.create_task(churning(number)) for number in range(busy)]
@@ -174,17 +175,17 @@ async def _ended_of(method: Any, end: Callable[[Keep], Awaitable[None]], busy: i
             with contextlib.suppress(asyncio.CancelledError):
                 await other
         keep.clear()
-    return {"booked": left.heap_mb, "at_least": left.at_least_mb, "referenced": left.referenced}
+    return {"charged": left.heap_mb, "at_least": left.at_least_mb, "referenced": left.referenced}
 
 
-def cost(most: int) -> Result:
-    """Seconds of one reading, by how many chunks are free."""
+def cost(max_chunks: int) -> Result:
+    """Measure the seconds of one reading, by the number of free chunks."""
     readers: dict[str, Heap] = {method: heap for method in METHODS if (heap := heap_for(method)) is not None}  # type: ignore[arg-type]
     found: dict[str, dict[str, float]] = {method: {} for method in METHODS}
     for method, heap in readers.items():
         heap.start()
         for chunks in FREE_CHUNKS:
-            if chunks > most:
+            if chunks > max_chunks:
                 continue
             kept: list[bytearray | None] = [bytearray(600 + index % 3000) for index in range(2 * chunks)]
             kept[::2] = [None] * chunks
@@ -207,13 +208,14 @@ def rows(results: Results) -> list[Row]:
         errors = value(results, method, "errors")
         worst = max(map(abs, errors.values())) if errors else None
         found.append(Row(f'memory="{method}", six patterns of allocation, worst error', worst, "%", 10.0))
-        told = {load: value(results, f"ended, {method}, {load}", "told") for load in ("quiet", "busy")}
+        reported = {load: value(results, f"ended, {method}, {load}", "reported") for load in ("quiet", "busy")}
         held = [end.__name__ for end, mib in ENDS.items() if mib]
-        certain = min((told["quiet"][name]["at_least"] for name in held), default=None) if told["quiet"] else None
+        left = reported["quiet"]
+        certain = min((left[name]["at_least"] for name in held), default=None) if left else None
         share = 100.0 * certain / LEFT_MIB if certain is not None else None
         found.append(
             Row(
-                f'memory="{method}", a leak a second after its session\'s end, quiet worker: certain of it',
+                f'memory="{method}", lower bound of a leak one second after the session\'s end, quiet worker',
                 share,
                 "%",
                 90.0,
@@ -221,12 +223,12 @@ def rows(results: Results) -> list[Row]:
             )
         )
         freed = [end.__name__ for end, mib in ENDS.items() if not mib]
-        wrong = [each[name]["at_least"] for each in told.values() if each for name in freed]
+        wrong = [each[name]["at_least"] for each in reported.values() if each for name in freed]
         found.append(
             Row(
-                f'memory="{method}", freed since by others, and told as certainly held, at most',
+                f'memory="{method}", memory freed by others but reported as held, at most',
                 max(wrong, default=None),
-                "MiB",
+                "MB",
                 0.5,
             )
         )
@@ -235,7 +237,11 @@ def rows(results: Results) -> list[Row]:
 
 def details(results: Results) -> list[Details]:
     patterns = [
-        [name.__name__.replace("_", " "), f"{mib} MiB", *(_told(results, method, name.__name__) for method in METHODS)]
+        [
+            name.__name__.replace("_", " "),
+            f"{mib} MB",
+            *(_reported(results, method, name.__name__) for method in METHODS),
+        ]
         for name, mib in HELD_MIB.items()
     ]
     costs = [
@@ -245,7 +251,7 @@ def details(results: Results) -> list[Details]:
     ended = [
         [
             f"{name.__name__.replace('_', ' ')}, {load}",
-            f"{mib} MiB",
+            f"{mib} MB",
             *(_after_end(results, f"ended, {method}, {load}", name.__name__) for method in METHODS),
         ]
         for name, mib in ENDS.items()
@@ -253,25 +259,25 @@ def details(results: Results) -> list[Details]:
     ]
     return [
         Details(
-            f"A second after the end of a session that took {LEFT_MIB} MiB: certain of what is booked, referenced",
+            f"One second after the end of a session that took {LEFT_MIB} MB: lower bound of the charge; referenced",
             ["left behind", "held", *METHODS],
             ended,
         ),
-        Details("What a session holds, and what is told", ["pattern", "held", *METHODS], patterns),
-        Details("One reading, by chunks that are free in between", ["free chunks", *METHODS], costs),
+        Details("What a session holds, and what is reported", ["pattern", "held", *METHODS], patterns),
+        Details("Time of one reading, by the number of free chunks", ["free chunks", *METHODS], costs),
     ]
 
 
-def _told(results: Results, method: str, pattern: str) -> str:
-    told = value(results, method, "told", pattern)
-    return f"{told:.2f} MiB" if told is not None else "–"
+def _reported(results: Results, method: str, pattern: str) -> str:
+    reported = value(results, method, "reported", pattern)
+    return f"{reported:.2f} MB" if reported is not None else "–"
 
 
 def _after_end(results: Results, case: str, name: str) -> str:
-    told = value(results, case, "told", name)
-    if told is None:
+    reported = value(results, case, "reported", name)
+    if reported is None:
         return "–"
-    return f"{told['at_least']:.1f} of {told['booked']:.1f} MiB, {'yes' if told['referenced'] else 'no'}"
+    return f"{reported['at_least']:.1f} of {reported['charged']:.1f} MB, {'yes' if reported['referenced'] else 'no'}"
 
 
 def _micro(costs: dict[str, float] | None, chunks: str) -> str:

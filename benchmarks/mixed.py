@@ -1,4 +1,4 @@
-"""Fifty sessions of random kinds and rates: is their order right, and each one's share?"""
+"""The order and the shares of fifty sessions of random kinds and rates."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ._work import KINDS, Held, keep_working, now, work
 SUBJECTS = ("exact", "sampled", "peer")
 SESSIONS = 50
 LOAD = 0.6
-"""What they want of the loop together."""
+"""The share of the loop that they need together."""
 
 
 def cases(quick: bool) -> list[Case]:
@@ -35,7 +35,7 @@ def cases(quick: bool) -> list[Case]:
 
 
 def plan(seed: int) -> list[tuple[str, float, float]]:
-    """(kind, busy seconds, period) of each session: most are small, a few are large."""
+    """Return (kind, busy seconds, period) of each session; a few are large."""
     chooser = random.Random(seed)
     wants = [10 ** chooser.uniform(-1.5, 0.5) for _ in range(SESSIONS)]
     chosen = []
@@ -62,23 +62,23 @@ async def _measure(subject_name: str, seconds: float, seed: int) -> Result:
     await subject.start()
     began = now()
     async with opened(subject, bodies):
-        # The peer tells shares since its start; ours are taken from when everything is warm.
+        # The peer reports shares since its start; ours are measured from the time when everything is warm.
         if subject.held():
             await asyncio.sleep(0.2)
             began = now()
-        told_before = subject.held()
+        reported_before = subject.held()
         true_before = {name: one.seconds for name, one in truth.items()}
         await asyncio.sleep(seconds)
         wall = now() - began
-        told_after = subject.held()
+        reported_after = subject.held()
         true = {name: 100.0 * (one.seconds - true_before[name]) / wall for name, one in truth.items()}
-        told = (
-            {name: 100.0 * (told_after[name] - told_before[name]) / wall for name in truth}
-            if told_after
+        reported = (
+            {name: 100.0 * (reported_after[name] - reported_before[name]) / wall for name in truth}
+            if reported_after
             else subject.shares()
         )
     await subject.close()
-    pairs = [(told.get(name, 0.0), true[name]) for name in truth]
+    pairs = [(reported.get(name, 0.0), true[name]) for name in truth]
     return {
         "rank_correlation": spearman([one for one, _ in pairs], [other for _, other in pairs]),
         "worst_error_pct": max(relative_error(*pair) for pair in pairs),

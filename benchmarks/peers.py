@@ -1,6 +1,6 @@
-"""Each kind of blocker under each tool that promises to notice: is it, with the line, with the session?
+"""The kinds of blocks that each tool catches, with the line and with the session.
 
-And a virtual clock that is no such tool, beside the one of this project.
+A virtual clock of another project is compared as well, with the one of this project.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import Any
 
 from openrtc_introspect_core.wire import Block
 from openrtc_introspect_testing import FakeLoop, blockers
-from openrtc_introspect_testing._blockers import _calls
-from openrtc_introspect_testing._blockers._blocker import marked_lines
+from openrtc_introspect_testing._blockers import calls
+from openrtc_introspect_testing._blockers.code_lines import marked_lines
 
 from ._case import Case, Details, Result, Results, Row
 from ._figures import quantile
@@ -31,29 +31,32 @@ SECONDS = 0.120
 BEHAVED_S = 0.030
 """A step of this length is within the threshold."""
 KINDS = tuple(blockers.all_kinds())
-LINES = {kind: marked_lines(make(SECONDS).function or _calls.sleep) for kind, make in blockers.all_kinds().items()}
-"""Read before anyone forbids to read files."""
+LINES = {kind: marked_lines(make(SECONDS).function or calls.sleep) for kind, make in blockers.all_kinds().items()}
+"""The lines that block. They are read before a detector forbids reading files."""
 
 
 @dataclass(slots=True)
-class Told:
-    """One word of a detector."""
+class Report:
+    """One report of a detector."""
 
     text: str
     places: list[str]
-    """file:line, innermost last; those it tells, of whatever code."""
+    """All reported places as file:line, innermost last."""
     session_id: str | None = None
     seconds: float | None = None
 
 
 class Detector:
-    """One of them, on the running loop. It hears from `start` on, and `take` what it said since."""
+    """A detector on the running loop.
+
+    It records from `start` on; `take` returns the reports since the last call.
+    """
 
     WAIT_S = 0.1
-    """What it takes to say it."""
+    """Seconds until a detector has reported a block."""
 
     def __init__(self) -> None:
-        self.heard: list[Told] = []
+        self.recorded: list[Report] = []
 
     async def start(self) -> None: ...
 
@@ -63,10 +66,10 @@ class Detector:
     def session(self, session_id: str) -> Any:
         yield
 
-    async def take(self) -> list[Told]:
+    async def take(self) -> list[Report]:
         await asyncio.sleep(self.WAIT_S)
-        told, self.heard = self.heard, []
-        return told
+        found, self.recorded = self.recorded, []
+        return found
 
 
 class Ours(Detector):
@@ -83,18 +86,21 @@ class Ours(Detector):
     def session(self, session_id: str) -> Any:
         return self._introspector.session(session_id, agent_name="bench")
 
-    async def take(self) -> list[Told]:
+    async def take(self) -> list[Report]:
         await asyncio.sleep(self.WAIT_S)
-        told = []
+        found = []
         for block in self._introspector.blocks(since=self._seen):
             self._seen = block.seq
             places = [f"{os.path.abspath(block.location.file)}:{block.location.line}"] if block.location else []
-            told.append(Told(f"{block.cause}", places, block.session_id, block.duration_ms / 1000.0))
-        return told
+            found.append(Report(f"{block.cause}", places, block.session_id, block.duration_ms / 1000.0))
+        return found
 
 
 class BlockBuster(Detector):
-    """Patches a list of functions: called on a loop's thread they raise instead of blocking."""
+    """Blockbuster, which patches a list of functions.
+
+    On a loop's thread they raise instead of blocking.
+    """
 
     async def start(self) -> None:
         from blockbuster import BlockBuster as Buster
@@ -105,15 +111,15 @@ class BlockBuster(Detector):
     async def stop(self) -> None:
         self._buster.deactivate()
 
-    def hear(self, error: BaseException) -> None:
+    def record(self, error: BaseException) -> None:
         frames = traceback.extract_tb(error.__traceback__)
-        self.heard.append(Told(str(error), [f"{frame.filename}:{frame.lineno}" for frame in frames]))
+        self.recorded.append(Report(str(error), [f"{frame.filename}:{frame.lineno}" for frame in frames]))
 
 
 class PyLeak(Detector):
-    """Pings the loop from a thread, and takes its stack where no answer comes.
+    """Pyleak, which pings the loop and takes its stack if no answer comes.
 
-    Blocks that look the same are one to it, so it is started anew for each.
+    Pyleak merges blocks with equal stacks into one, so it is started anew for each.
     """
 
     async def start(self) -> None:
@@ -122,38 +128,41 @@ class PyLeak(Detector):
         import pyleak
 
         logging.getLogger("pyleak.eventloop").disabled = True
-        looking: Any = pyleak.no_event_loop_blocking
-        self._manager = looking(action="log", threshold=THRESHOLD_S, check_interval=0.01)
+        watching: Any = pyleak.no_event_loop_blocking
+        self._manager = watching(action="log", threshold=THRESHOLD_S, check_interval=0.01)
         await self._manager.__aenter__()
 
     async def stop(self) -> None:
         await self._manager.__aexit__(None, None, None)
 
-    async def take(self) -> list[Told]:
+    async def take(self) -> list[Report]:
         await asyncio.sleep(self.WAIT_S)
         await self.stop()
-        told = []
+        found = []
         for block in self._manager.detector.detected_blocks:
             places = [f"{frame.filename}:{frame.lineno}" for frame in block.blocking_stack or ()]
-            told.append(Told("blocked", places, None, block.duration))
+            found.append(Report("blocked", places, None, block.duration))
         await self.start()
-        return told
+        return found
 
 
 class SlowCallbacks(Detector):
-    """Times each callback of the loop, and names the one that was slow."""
+    """aiodebug's timing of each callback, which names the slow ones."""
 
     async def start(self) -> None:
         from aiodebug import log_slow_callbacks
 
-        log_slow_callbacks.enable(THRESHOLD_S, self._hear)
+        log_slow_callbacks.enable(THRESHOLD_S, self._record)
 
-    def _hear(self, name: str, seconds: float) -> None:
-        self.heard.append(Told(name, [name], None, seconds))
+    def _record(self, name: str, seconds: float) -> None:
+        self.recorded.append(Report(name, [name], None, seconds))
 
 
 class HangInspection(Detector):
-    """A thread that writes all stacks to a file where the loop has not turned for an interval."""
+    """aiodebug's hang inspection.
+
+    A thread writes all stacks to a file if the loop has not turned for an interval.
+    """
 
     WAIT_S = 3.3  # three stacks, a second apart
 
@@ -171,17 +180,17 @@ class HangInspection(Detector):
     async def stop(self) -> None:
         await self._module.stop_wait(self._pair)
 
-    async def take(self) -> list[Told]:
+    async def take(self) -> list[Report]:
         await asyncio.sleep(self.WAIT_S)
-        told = []
+        found = []
         for file in sorted(Path(self._folder.name).glob("stacktrace-*-0.txt")):
             text = file.read_text(encoding="utf-8")
             mine = text.partition(f"# ThreadID: {threading.main_thread().ident}")[2].partition("# ThreadID")[0]
             places = [line[7:].replace('", line ', ":") for line in mine.splitlines() if line.startswith('File: "')]
-            told.append(Told("hang", [place.partition(", in ")[0] for place in places]))
+            found.append(Report("hang", [place.partition(", in ")[0] for place in places]))
         for file in Path(self._folder.name).iterdir():
             file.unlink()
-        return told
+        return found
 
 
 DETECTORS: dict[str, tuple[type[Detector], tuple[str, ...]]] = {
@@ -216,7 +225,7 @@ async def _measure(detector: Detector, times: int) -> Result:
     await detector.start()
     kinds: dict[str, Any] = {}
     for kind in KINDS:
-        kinds[kind] = {"times": times, "caught": 0, "line": 0, "session": 0, "errors_ms": [], "told": ""}
+        kinds[kind] = {"times": times, "caught": 0, "line": 0, "session": 0, "errors_ms": [], "text": ""}
         for _ in range(times):
             await _one(detector, kind, kinds[kind])
     false = await _behaved(detector)
@@ -237,37 +246,40 @@ async def _one(detector: Detector, kind: str, entry: dict[str, Any]) -> None:
             except Exception as error:
                 if not isinstance(detector, BlockBuster):
                     raise
-                detector.hear(error)
+                detector.record(error)
             await asyncio.sleep(0.03)
 
     await detector.take()
     loop = asyncio.get_running_loop()
-    if isinstance(detector, BlockBuster):  # what it raises in a callback goes to the loop's handler
-        loop.set_exception_handler(lambda _, context: detector.hear(context["exception"]))
-    # "callback" waits for ever for a callback that was not let finish.
+    if isinstance(detector, BlockBuster):  # its exceptions in a callback go to the loop's handler
+        loop.set_exception_handler(lambda _, context: detector.record(context["exception"]))
+    # "callback" waits for ever if its callback was interrupted.
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(asyncio.create_task(agent(), name="agent"), 3.0)
-    told = await detector.take()
-    if not told:
+    reports = await detector.take()
+    if not reports:
         return
     entry["caught"] += 1
-    entry["told"] = told[0].text[:100]
-    entry["line"] += _has_line(kind) and any(_is_line(blocker, place) for one in told for place in one.places)
-    if blocker.duration_s is not None:  # else it was not let block, and there is no truth
-        blocks = [Block(seq=0, session_id=one.session_id, cause=one.text) for one in told]
+    entry["text"] = reports[0].text[:100]
+    entry["line"] += _has_line(kind) and any(_is_line(blocker, place) for one in reports for place in one.places)
+    if blocker.duration_s is not None:  # None: the detector prevented the block, so there is no truth
+        blocks = [Block(seq=0, session_id=one.session_id, cause=one.text) for one in reports]
         entry["session"] += not any("session" in blocker.expected.mismatches(block) for block in blocks)
-    seconds = max((one.seconds or 0.0 for one in told), default=0.0)
+    seconds = max((one.seconds or 0.0 for one in reports), default=0.0)
     if seconds and blocker.duration_s is not None:
         entry["errors_ms"].append(1000.0 * (seconds - blocker.duration_s))
 
 
 def _is_line(blocker: Any, place: str) -> bool:
-    """Whether a place, or a text with one in it, is a line that this kind blocks at."""
+    """Return whether a text contains a line at which this kind blocks."""
     return any(f"{line.file}:{line.line}" in place for line in LINES[blocker.kind])
 
 
-async def _behaved(detector: Detector) -> list[Told]:
-    """What is said of a program that never holds the loop for as long as the threshold, for two seconds."""
+async def _behaved(detector: Detector) -> list[Report]:
+    """Return the reports about two seconds of a well-behaved program.
+
+    Its steps stay below the threshold.
+    """
     await detector.take()
     until = time.monotonic() + 2.0
 
@@ -280,12 +292,12 @@ async def _behaved(detector: Detector) -> list[Told]:
         path = Path(__file__)
         while time.monotonic() < until:
             try:
-                path.stat()  # microseconds, of a file that is in memory
+                path.stat()  # takes microseconds, because the file is cached in memory
                 await asyncio.to_thread(time.sleep, 0.1)
             except Exception as error:
                 if not isinstance(detector, BlockBuster):
                     raise
-                detector.hear(error)
+                detector.record(error)
                 await asyncio.sleep(0.1)
 
     with detector.session("well-behaved"):
@@ -323,26 +335,29 @@ async def _clock() -> Result:
         "asyncio.sleep(3600)": await timed(lambda: asyncio.sleep(3600)),
         "to_thread(time.sleep, 0.12)": await timed(lambda: asyncio.to_thread(time.sleep, SECONDS)),
         "time.sleep(0.12)": await timed(lambda: time.sleep(SECONDS)),
-        "a block of 0.12 s, by loop.block where there is one": await timed(hold),
+        "a block of 0.12 s, by loop.block if there is one": await timed(hold),
     }
 
 
-# --- what to show ----------------------------------------------------------------------------------------
+# --- tables ----------------------------------------------------------------------------------------
 
 
 def rows(results: Results) -> list[Row]:
     found = []
     for name in DETECTORS:
         if name != "ours" and name in results and "ours" in results:
-            for what, title in (("caught", "caught"), ("line", "told with the line")):
+            for what, title in (("caught", "caught"), ("line", "reported with the line")):
                 ours, of = _always(results, "ours", what)
                 theirs, _ = _always(results, name, what)
-                found.append(Row(f"kinds of {of} that are {title}; the peer is {name}", ours, peer=theirs))
+                found.append(Row(f"kinds {title}, of {of}; the peer is {name}", ours, peer=theirs))
     return found
 
 
 def _always(results: Results, name: str, what: str) -> tuple[int, int]:
-    """(kinds of which that is true of each block, kinds of which it can be)."""
+    """Return the number of kinds for which `what` always holds, and can hold.
+
+    It always holds if it holds for each block of the kind.
+    """
     asked = [entry for kind, entry in results[name]["kinds"].items() if what == "caught" or _has_line(kind)]
     return sum(entry[what] == entry["times"] for entry in asked), len(asked)
 
@@ -355,8 +370,8 @@ def details(results: Results) -> list[Details]:
     names = [name for name in DETECTORS if name in results]
     lines = [[kind, *(_cell(results, name, kind) for name in names)] for kind in KINDS]
     lines.append(["duration error, median and worst", *(_duration(results, name) for name in names)])
-    lines.append(["said of a program that behaves", *(_false(results, name) for name in names)])
-    title = "Caught, of so many; L: with the line, S: with the session, or with none where it is nobody's"
+    lines.append(["reports about a well-behaved program", *(_false(results, name) for name in names)])
+    title = "Blocks caught, of those caused; L: with the line, S: with the session (none if the block is unattributed)"
     clocks = [name for name in ("FakeLoop", "looptime") if name in results]
     whats = list(results[clocks[0]]) if clocks else []
     passed = [
@@ -394,7 +409,7 @@ def _passed(times: Mapping[str, float]) -> str:
 
 def _duration(results: Results, name: str) -> str:
     errors = sorted(abs(error) for entry in results[name]["kinds"].values() for error in entry["errors_ms"])
-    return f"{figure(quantile(errors, 0.5), 'ms')}, {figure(errors[-1], 'ms')}" if errors else "not told"
+    return f"{figure(quantile(errors, 0.5), 'ms')}, {figure(errors[-1], 'ms')}" if errors else "not reported"
 
 
 def _false(results: Results, name: str) -> str:

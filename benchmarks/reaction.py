@@ -1,6 +1,6 @@
-"""How soon does a share show that a session goes from 5 % to 50 % of the loop?
+"""The time until a share shows that a session went from 5 % to 50 % of the loop.
 
-The time until nine tenths of the change are shown.
+It ends when nine tenths of the change are shown.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def cases(quick: bool) -> list[Case]:
 
 
 def measure(subject: str, loop: str, rounds: int) -> Result:
-    # How long depends on where between two marks of the worker's the change falls.
+    # The time depends on where the change falls between two of the worker's marks.
     return {"seconds": [_loops.run(loop, _one(subject, 2.1 + 0.31 * number)) for number in range(rounds)]}
 
 

@@ -1,6 +1,6 @@
-"""10,000 sessions with 50,000 tasks and 20 watchers at 1 Hz: what does it cost, and how large is a frame?
+"""The cost of 10,000 sessions with 50,000 tasks and 20 watchers at 1 Hz.
 
-Each task wakes up once in ten seconds. The watchers are one process that reads and does not decode.
+Each task wakes up once in ten seconds. One process holds all watches; it reads and does not decode.
 """
 
 from __future__ import annotations
@@ -9,6 +9,9 @@ import asyncio
 import gc
 import random
 import time
+from typing import Any
+
+from openrtc_introspect_core._base.units import MIB
 
 from . import _loops
 from ._case import SEED, Case, Details, Result, Results, Row, value
@@ -20,29 +23,47 @@ from ._table import figure
 
 SESSIONS = 10_000
 TASKS = 5
-"""Of each session, the one inside its scope included."""
+"""The number of tasks of a session, including the one that opens its scope."""
 PERIOD_S = 10.0
 WATCHERS = 20
-SITUATIONS = (("bare", 0), ("exact", 0), ("exact", WATCHERS))
+SETTLING_S = 2.0
+SPREAD_S = 0.9
+"""The time within which watchers begin if they begin at different times."""
+SITUATIONS: dict[str, dict[str, Any]] = {
+    "bare": {"subject": "bare"},
+    "alone": {"subject": "exact"},
+    "whole": {"subject": "exact", "watchers": WATCHERS},
+    "changes": {"subject": "exact", "watchers": WATCHERS, "deltas": True},
+    "spread": {"subject": "exact", "watchers": WATCHERS, "deltas": True, "spread_s": SPREAD_S},
+}
+"""By name. Watchers read whole snapshots or, with `deltas`, changes; they begin at once or spread over a second."""
+TITLES = {
+    "alone": "no watchers",
+    "whole": f"{WATCHERS} watchers at 1 Hz, whole snapshots",
+    "changes": f"{WATCHERS} watchers at 1 Hz, changes",
+    "spread": f"{WATCHERS} watchers at 1 Hz, changes, begun at different times",
+}
 
 
 def cases(quick: bool) -> list[Case]:
     arguments = {"sessions": 500 if quick else SESSIONS, "seconds": 2.0 if quick else 10.0}
     return [
         Case(
-            f"{loop} {subject} {watchers}",
+            f"{loop} {name}",
             measure,
-            {"loop": loop, "subject": subject, "watchers": watchers, **arguments},
+            {"loop": loop, "subject": "", "watchers": 0, "deltas": False, "spread_s": 0.0, **situation, **arguments},
             limit_s=180.0,
-            needs=_loops.needs(loop, subject),
+            needs=_loops.needs(loop, situation["subject"]),
         )
         for loop in _loops.LOOPS
-        for subject, watchers in SITUATIONS
+        for name, situation in SITUATIONS.items()
     ]
 
 
-def measure(loop: str, subject: str, watchers: int, sessions: int, seconds: float) -> Result:
-    return _loops.run(loop, _measure(subject, watchers, sessions, seconds))
+def measure(
+    loop: str, subject: str, watchers: int, deltas: bool, spread_s: float, sessions: int, seconds: float
+) -> Result:
+    return _loops.run(loop, _measure(subject, watchers, deltas, spread_s, sessions, seconds))
 
 
 def _bodies(sessions: int) -> dict[str, Body | None]:
@@ -62,19 +83,27 @@ def _bodies(sessions: int) -> dict[str, Body | None]:
     return {f"job-{number:06x}": body for number in range(sessions)}
 
 
-async def _measure(subject_name: str, watchers: int, sessions: int, seconds: float) -> Result:
+async def _measure(
+    subject_name: str, watchers: int, deltas: bool, spread_s: float, sessions: int, seconds: float
+) -> Result:
     subject = make(subject_name)
     await subject.start()
     async with opened(subject, _bodies(sessions)):
-        gc.collect()  # as it is after a while: else the first collection meets all of them as new
+        gc.collect()  # otherwise the first collection would find all objects in the young generation
         await asyncio.sleep(2.0)
         client = None
         if watchers:
             client = await Client.start(
-                "watch", protocol=subject.protocol, path=str(subject.socket), clients=watchers, seconds=seconds + 2.0
+                "watch",
+                protocol=subject.protocol,
+                path=str(subject.socket),
+                clients=watchers,
+                seconds=seconds + SETTLING_S + 1.0,
+                deltas=deltas,
+                spread_s=spread_s,
             )
             client.go()
-            await asyncio.sleep(1.0)  # the first frames are all at once
+            await asyncio.sleep(SETTLING_S + spread_s)  # the first frames have everything
         began, cpu = time.perf_counter(), time.process_time()
         lag = await lag_of(seconds)
         cpu_pct = 100.0 * (time.process_time() - cpu) / (time.perf_counter() - began)
@@ -87,13 +116,14 @@ async def _measure(subject_name: str, watchers: int, sessions: int, seconds: flo
 def rows(results: Results) -> list[Row]:
     found = []
     for loop in _loops.LOOPS:
-        bare, alone, watched = (f"{loop} {subject} {watchers}" for subject, watchers in SITUATIONS)
-        added, with_watchers = (_over(results, case, bare, "cpu_pct") for case in (alone, watched))
+        bare = f"{loop} bare"
         found += [
-            Row(f"{loop}, CPU added, nobody watches", added, "% of a core"),
-            Row(f"{loop}, CPU added, {WATCHERS} watchers at 1 Hz", with_watchers, "% of a core"),
+            Row(f"{loop}, CPU added, {title}", _over(results, f"{loop} {name}", bare, "cpu_pct"), "% of a core")
+            for name, title in TITLES.items()
+        ]
+        found += [
             Row(f"{loop}, lag without introspection, p99", value(results, bare, "lag", "p99_ms"), "ms"),
-            Row(f"{loop}, lag, {WATCHERS} watchers, p99", value(results, watched, "lag", "p99_ms"), "ms"),
+            Row(f"{loop}, lag, {TITLES['changes']}, p99", value(results, f"{loop} changes", "lag", "p99_ms"), "ms"),
         ]
     return found
 
@@ -109,13 +139,13 @@ def details(results: Results) -> list[Details]:
         frames = measured["frames"]
         lines.append(
             [
-                name.replace(" 0", ", nobody watches").replace(f" {WATCHERS}", f", {WATCHERS} watchers"),
+                name,
                 f"{measured['tasks']:,}",
                 figure(measured["cpu_pct"], "%"),
                 figure(measured["lag"]["p50_ms"], "ms"),
                 figure(measured["lag"]["p99_ms"], "ms"),
                 figure(measured["lag"]["max_ms"], "ms"),
-                figure(frames["bytes"] / 1e6, "MB") if frames else "-",
+                figure(frames["bytes"] / MIB, "MB") if frames else "-",
                 figure(frames["per_s"], "/s") if frames else "-",
             ]
         )

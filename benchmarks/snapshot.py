@@ -1,11 +1,12 @@
-"""How long does a snapshot take, and what does it do to the worker's loop, at 100 to 10,000 sessions?
+"""The time of a snapshot and the lag that it adds, at 100 to 10,000 sessions.
 
-The client is another process. Lag is what a probe on the worker's loop is late, see _lag.py.
+The client is another process. Lag is measured by a probe on the worker's loop, see _lag.py.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from statistics import median
 
 from . import _loops
@@ -19,7 +20,7 @@ from ._table import figure
 SIZES = (100, 1_000, 10_000)
 FLOOD = 200
 FLOODED = {"exact": 10_000, "peer": 1_000}
-"""Sessions while clients never read. The peer's loop is held for seconds at a tenth already."""
+"""The number of sessions under clients that never read. The peer's loop is held for seconds with a tenth of ours."""
 
 
 def cases(quick: bool) -> list[Case]:
@@ -56,11 +57,15 @@ async def _measure(subject_name: str, sessions: int, seconds: float) -> Result:
     async with opened(subject, idle(sessions)):
         await asyncio.sleep(1.2)
         calm = await lag_of(seconds)
-        # So far apart that no answer is one that was made for the request before.
+        idle_cpu = time.process_time()
+        await asyncio.sleep(seconds)
+        asked_cpu = time.process_time()
+        # The requests are so far apart that no answer was built for the one before.
         spaced = {"interval_s": 0.05 if sessions < 1000 else 0.5, "seconds": seconds}
         asking = await Client.start("ask", protocol=subject.protocol, path=str(subject.socket), **spaced)
         asking.go()
         trips = [1000.0 * (answered - asked) for asked, answered in await asking.result()]
+        cpu_ms = 1000.0 * (time.process_time() - 2 * asked_cpu + idle_cpu) / len(trips)
         watching = await Client.start(
             "ask", protocol=subject.protocol, path=str(subject.socket), interval_s=0.2, seconds=seconds
         )
@@ -68,7 +73,7 @@ async def _measure(subject_name: str, sessions: int, seconds: float) -> Result:
         asked = await lag_of(seconds)
         await watching.result()
     await subject.close()
-    return {"round_trip_ms": median(trips), "round_trips_ms": trips, "lag": calm, "lag_asked": asked}
+    return {"round_trip_ms": median(trips), "cpu_ms": cpu_ms, "round_trips_ms": trips, "lag": calm, "lag_asked": asked}
 
 
 def measure_flood(subject: str, sessions: int, seconds: float) -> Result:
@@ -107,7 +112,15 @@ def rows(results: Results) -> list[Row]:
         )
         found.append(
             Row(
-                f"{sessions:,} sessions, lag added while asked 5 times a second, p99",
+                f"{sessions:,} sessions, CPU of the worker for a snapshot",
+                value(results, ours, "cpu_ms"),
+                "ms",
+                peer=value(results, peer, "cpu_ms"),
+            )
+        )
+        found.append(
+            Row(
+                f"{sessions:,} sessions, lag added by 5 requests a second, p99",
                 _added(results, ours, "lag_asked", "p99_ms"),
                 "ms",
                 must=6.0 if largest else None,
@@ -116,7 +129,7 @@ def rows(results: Results) -> list[Row]:
         )
         found.append(
             Row(
-                f"{sessions:,} sessions, the longest lag while asked",
+                f"{sessions:,} sessions, longest lag during these requests",
                 value(results, ours, "lag_asked", "max_ms"),
                 "ms",
                 peer=value(results, peer, "lag_asked", "max_ms"),
@@ -124,14 +137,14 @@ def rows(results: Results) -> list[Row]:
         )
     for key, what, must in (("p99_ms", "p99", 6.0), ("max_ms", "longest", None)):
         peer_ms = value(results, "flood peer", "lag_flooded", key)
-        told = f"{figure(peer_ms, 'ms')} ({FLOODED['peer']:,} sessions)" if peer_ms is not None else None
+        of_peer = f"{figure(peer_ms, 'ms')} ({FLOODED['peer']:,} sessions)" if peer_ms is not None else None
         found.append(
             Row(
                 f"10,000 sessions, {FLOOD} clients that never read, lag, {what}",
                 value(results, "flood exact", "lag_flooded", key),
                 "ms",
                 must=must,
-                peer=told,
+                peer=of_peer,
             )
         )
     return found

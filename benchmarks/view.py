@@ -1,6 +1,6 @@
-"""What does `openrtc top` cost while it is open, and how soon is it there?
+"""The CPU time of `openrtc top` while it is open, and its time to start.
 
-The real command in a pseudo-terminal of 200×50, on a worker whose sessions all do a little.
+The real command runs in a pseudo-terminal of 200×50, on a worker whose sessions all do a little work.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def measure_cpu(rate: str, seconds: float) -> Result:
 async def _measure_cpu(rate: str, seconds: float) -> Result:
     async with _worker(SESSIONS), _view("--refresh-rate", rate) as view:
         await view.shows(b"call-")
-        await asyncio.sleep(2.0)  # what is done once, at the start, is over
+        await asyncio.sleep(2.0)  # until the work at the start is over
         process = psutil.Process(view.pid)
         before, written, began = process.cpu_times(), view.written, time.perf_counter()
         await asyncio.sleep(seconds)
@@ -68,12 +68,15 @@ async def _measure_start(starts: int) -> Result:
             async with _view() as view:
                 await view.shows(b"call-")
                 times.append(time.perf_counter() - began)
-    return {"first_frame_s": median(times), "least_s": min(times)}
+    return {"first_frame_s": median(times), "min_s": min(times)}
 
 
 @asynccontextmanager
 async def _worker(sessions: int) -> AsyncIterator[None]:
-    """A worker of this process, each of whose sessions works a little ten times a second."""
+    """Run a worker in this process, whose sessions all do a little work.
+
+    Each works ten times a second.
+    """
 
     async def a_little() -> None:
         while True:
@@ -89,26 +92,26 @@ async def _worker(sessions: int) -> AsyncIterator[None]:
 
 
 class _View:
-    """The command in its terminal, and what it wrote."""
+    """The command in its terminal, and its output."""
 
     def __init__(self, pid: int, terminal: int) -> None:
         self.pid = pid
         self.written = 0
         self._terminal = terminal
         self._seen = bytearray()
-        self._news = asyncio.Event()
+        self._new_output = asyncio.Event()
 
     def read(self) -> None:
         data = os.read(self._terminal, 65536)
         self.written += len(data)
         self._seen = (self._seen + data)[-1_000_000:]
-        self._news.set()
+        self._new_output.set()
 
     async def shows(self, text: bytes) -> None:
         async with asyncio.timeout(PATIENCE_S):
             while text not in self._seen:
-                self._news.clear()
-                await self._news.wait()
+                self._new_output.clear()
+                await self._new_output.wait()
 
 
 @asynccontextmanager

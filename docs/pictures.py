@@ -14,11 +14,13 @@ from pathlib import Path
 import anyio
 from rich.console import Console
 
-from openrtc_top._connection import follow
-from openrtc_top._demo import CULPRIT, demo_worker
-from openrtc_top._sockets import given
-from openrtc_top._state import Event, Found, Inspected, Key, State, Tick, reduce
-from openrtc_top._view import render
+from openrtc_top._client.follow import follow
+from openrtc_top._client.targets import worker_at
+from openrtc_top._demo.process import CULPRIT, demo_worker
+from openrtc_top._model.events import Event, Found, Inspected, Key, Tick
+from openrtc_top._model.reducer import reduce
+from openrtc_top._model.state import State
+from openrtc_top._view.screen import render
 
 SIZE = (120, 26)
 FOLDER = Path(__file__).parent / "images"
@@ -35,7 +37,7 @@ PATIENCE_S = 30.0
 async def watched(socket: Path, seconds: float) -> State:
     """The view's state with the culprit's page open, once it has followed the worker for `seconds`
     and the culprit was seen holding the loop."""
-    worker = given(socket)
+    worker = worker_at(socket)
     key = str(worker.path)
     state = pressed(reduce(State(), Found(key, worker.name)), "/", *CULPRIT, "enter")
     began = time.monotonic()
@@ -47,8 +49,8 @@ async def watched(socket: Path, seconds: float) -> State:
             state = reduce(reduce(state, event), Tick(time.monotonic()))
             if state.page is None and state.rows:
                 state = pressed(state, "enter")
-            told = state.page.told if state.page is not None else None
-            caught = isinstance(event, Inspected) and told is not None and told.stack
+            inspection = state.page.inspection if state.page is not None else None
+            caught = isinstance(event, Inspected) and inspection is not None and inspection.stack
             watched_s = time.monotonic() - began
             held = caught and any(entry.lasted_ms > 100 for entry in state.entries()[:1] if entry.block.in_progress)
             if (held and watched_s > seconds) or watched_s > seconds + PATIENCE_S:

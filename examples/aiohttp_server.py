@@ -3,9 +3,9 @@
     python examples/aiohttp_server.py
     openrtc top                        # in a second terminal
 
-The server hosts its own callers, so that there is something to see: eight of them, on loopback, each
-asking ten times a second. One asks for a report now and then, and the archive that it comes from is
-asked with a blocking call. Needs `pip install openrtc-introspect-core aiohttp`, and openrtc-top to look at it.
+The server hosts its own callers, so that there is something to see: eight of them, on loopback, each asking ten times a
+second. One caller asks for a report now and then, and the server reads the report from an archive with a blocking call.
+The example needs `pip install openrtc-introspect-core aiohttp`, and openrtc-top to watch it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ introspection = web.AppKey("introspection", Introspector)
 
 
 async def call(request: web.Request) -> web.WebSocketResponse:
-    """One connection, one session: what it creates and awaits in here is charged to it."""
+    """Serve one connection as one session. All work in here is charged to the session."""
     connection = web.WebSocketResponse()
     await connection.prepare(request)
     caller, tenant = request.match_info["caller"], request.query.get("tenant")
@@ -39,13 +39,13 @@ async def call(request: web.Request) -> web.WebSocketResponse:
 
 
 def read_archive() -> str:
-    """Asks the archive, and waits for it the wrong way."""
+    """Read from the archive, with a blocking call by mistake."""
     time.sleep(0.3)
     return "a report"
 
 
 async def introspected(app: web.Application):  # type: ignore[no-untyped-def]  # an async generator, as aiohttp wants it
-    """Introspection lasts as long as the application does."""
+    """Keep introspection attached as long as the application runs."""
     async with Introspector(name="aiohttp") as app[introspection]:
         yield
 
@@ -58,7 +58,7 @@ def application() -> web.Application:
 
 
 async def ask(client: aiohttp.ClientSession, url: str, number: int, ends_at: float) -> int:
-    """A caller. Returns how often it was answered."""
+    """Call the server, and return the number of answers."""
     tenant = ("acme", "globex")[number % 2]
     async with client.ws_connect(f"{url}/calls/call-{number}?tenant={tenant}") as connection:
         for answers in itertools.count():

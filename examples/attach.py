@@ -3,9 +3,9 @@
     python examples/attach.py
     openrtc top                # in a second terminal
 
-Four callers are served by one event loop. One of them asks for a report, and the report is made
-without giving the loop a chance: it shows as slow, with its longest block. Needs
-`pip install openrtc-introspect-core` and nothing else, and openrtc-top to look at it.
+One event loop serves four callers. One of them asks for a report, and computing the report holds the loop: the caller
+shows as slow, with its longest block. The example needs only `pip install openrtc-introspect-core`, and openrtc-top to
+watch it.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from openrtc_introspect_core import Introspector  # 1
 
 
 async def serve(caller: str, *, ends_at: float, wants_report: bool) -> int:
-    """Answers one caller ten times a second. Returns how often."""
+    """Answer one caller ten times a second, and return the number of answers."""
     answers = 0
     while time.monotonic() < ends_at:
         await asyncio.sleep(0.1)
@@ -30,7 +30,7 @@ async def serve(caller: str, *, ends_at: float, wants_report: bool) -> int:
 
 
 def make_report(caller: str) -> str:
-    """Some tenths of a second of nothing but computing."""
+    """Compute for some tenths of a second without a pause."""
     return hashlib.pbkdf2_hmac("sha256", caller.encode(), b"report", 1_000_000).hex()
 
 

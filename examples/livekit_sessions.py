@@ -3,16 +3,15 @@
     python examples/livekit_sessions.py
     openrtc top                            # in a second terminal
 
-The sessions are real `livekit.agents.AgentSession`s in text mode: no room, no network, no audio, no
-keys. What a provider would answer comes from a script. Three agents (restaurant, dental, support)
-serve three tenants; in each turn the user says a line, the agent may call a tool, and the reply
-is streamed. All tools wait as they should, but the one of `restaurant-01` asks the kitchen's old
-ordering system with a blocking call, `lookup_menu`, when its copy of the menu is out of date. While it
-does, nobody gets an answer, and `openrtc top` says who is to blame.
+The sessions are real `livekit.agents.AgentSession`s in text mode: no room, no network, no audio, no keys. A script
+gives the answers of a provider. Three agents (restaurant, dental, support) serve three tenants. In each turn the user
+says a line, the agent may call a tool, and the reply is streamed. All tools await their services, except the tool of
+`restaurant-01`: it asks the kitchen's old ordering system with a blocking call, `lookup_menu`, when its copy of the
+menu is out of date. During this call no session gets an answer, and `openrtc top` names the culprit.
 
-It ends by itself: after --turns turns of each session or, with --seconds, after that time; SIGINT
-and SIGTERM end it at once. --no-introspection runs the same conversations without being measured.
-Needs `pip install openrtc-introspect-core "livekit-agents~=1.8"`, and openrtc-top to look at it.
+The program ends by itself: after --turns turns of each session or, with --seconds, after that time; SIGINT and SIGTERM
+end it at once. --no-introspection runs the same conversations unmeasured. It needs
+`pip install openrtc-introspect-core "livekit-agents~=1.8"`, and openrtc-top to watch it.
 """
 
 from __future__ import annotations
@@ -52,20 +51,20 @@ TENANTS = ("acme", "globex", "initech")
 CULPRIT = "restaurant-01"
 
 ARRIVAL_S = 0.02
-"""The time between two callers."""
+"""Seconds between two callers."""
 PAUSE_S = 0.25
-"""How long a user thinks before the next line."""
+"""Seconds that a user thinks before the next line."""
 TOKEN_S = 0.004
-"""The time between two pieces of a reply."""
+"""Seconds between two pieces of a reply."""
 SERVICE_S = 0.03
-"""How long the services that the tools ask need."""
+"""Seconds that a service takes to answer a tool."""
 
 
 # --- the agents, and what they ask ---------------------------------------------------------------
 
 
 def lookup_menu() -> str:
-    """Asks the old ordering system, and waits for it the wrong way."""
+    """Ask the old ordering system, with a blocking call by mistake."""
     time.sleep(0.3)
     return "risotto, tagliatelle, branzino"
 
@@ -113,7 +112,7 @@ class Support(Agent):
 
 @dataclass(frozen=True)
 class Line:
-    """One turn: what the user says, the tool that is called for it, if any, and the reply."""
+    """One turn: the user's line, the tool that the agent calls, if any, and the reply."""
 
     user: str
     reply: str
@@ -141,7 +140,7 @@ SCRIPTS: dict[str, tuple[Line, ...]] = {
 
 
 class ScriptedLLM(lk.LLM[Never]):
-    """Streams the reply that belongs to the user's line, as a provider's plugin would."""
+    """A language model that streams the scripted reply, as a provider's plugin would."""
 
     def __init__(self, script: tuple[Line, ...]) -> None:
         super().__init__()
@@ -186,7 +185,7 @@ class ScriptedStream(lk.LLMStream):
 
 
 class Conversations:
-    """The users of all sessions: what they say, and what they were answered."""
+    """The users of all sessions: their lines, and the replies to them."""
 
     def __init__(self, *, turns: int, seconds: float | None) -> None:
         self._turns = turns
@@ -194,7 +193,7 @@ class Conversations:
         self.replies: dict[str, list[str]] = {}
 
     async def host(self, session: PoolSession) -> None:
-        """What the pool runs for each session."""
+        """Run one session; the pool calls this for each."""
         script = SCRIPTS[session.agent_name]
         replies = self.replies[session.session_id] = []
         agent_session: AgentSession[None] = AgentSession(
@@ -211,7 +210,7 @@ class Conversations:
                 replies.append(await take_turn(agent_session, line.user))
                 await asyncio.sleep(PAUSE_S)
         finally:
-            # The pool cancels a session by an anyio scope, which would cut short this wait as well.
+            # The pool cancels a session by an anyio scope, which would interrupt this wait as well.
             with anyio.CancelScope(shield=True):
                 await agent_session.aclose()
 
@@ -226,7 +225,7 @@ def agent_for(session: PoolSession) -> Agent:
 
 
 async def take_turn(agent_session: AgentSession[None], user_input: str) -> str:
-    """Says a line, and returns the reply. Raises what went wrong, in a tool as well."""
+    """Say a line, and return the reply. Raise any error, a tool's too."""
     result: RunResult[Any] = await agent_session.run(user_input=user_input)
     reply = ""
     for event in result.events:
@@ -257,7 +256,7 @@ async def run(pool: AgentPool, conversations: Conversations, sessions: int) -> N
 
 
 def callers(sessions: int) -> Iterator[tuple[str, str, str]]:
-    """Agent, session id and tenant of each session."""
+    """Yield agent, session id and tenant of each session."""
     agents = list(SCRIPTS)
     for index in range(sessions):
         number, which = divmod(index, len(agents))
@@ -266,14 +265,14 @@ def callers(sessions: int) -> Iterator[tuple[str, str, str]]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
-    parser.add_argument("--sessions", type=int, default=30, help="how many there are (30)")
-    parser.add_argument("--turns", type=int, default=120, help="what each takes (120: about a minute)")
-    parser.add_argument("--seconds", type=float, help="take turns for so long instead")
-    parser.add_argument("--socket", type=Path, help="where to serve (the user's runtime directory)")
+    parser.add_argument("--sessions", type=int, default=30, help="number of sessions (30)")
+    parser.add_argument("--turns", type=int, default=120, help="turns of each session (120: about a minute)")
+    parser.add_argument("--seconds", type=float, help="take turns for this time instead")
+    parser.add_argument("--socket", type=Path, help="path of the socket (in the user's runtime directory)")
     parser.add_argument("--name", default="livekit", help="the worker's name (livekit)")
-    parser.add_argument("--slow-threshold-ms", type=float, default=50.0, help="what counts as a block (50)")
+    parser.add_argument("--slow-threshold-ms", type=float, default=50.0, help="least length of a block (50)")
     parser.add_argument("--no-introspection", action="store_true", help="run the same unmeasured")
-    parser.add_argument("--replies", type=Path, help="write what was answered here, as JSON")
+    parser.add_argument("--replies", type=Path, help="write the replies to this file, as JSON")
     arguments = parser.parse_args()
     for option in ("sessions", "turns", "seconds"):
         value = getattr(arguments, option)
@@ -282,8 +281,8 @@ def main() -> int:
 
     logging.basicConfig(format="%(message)s")
     conversations = Conversations(turns=arguments.turns, seconds=arguments.seconds)
-    # What was imported stays. Kept out of the collector's sight it is not searched again and again, which
-    # would hold the loop for more than 100 ms each time, in the step of whichever session it falls into.
+    # Imported objects stay. Frozen, they are left out of later collections, each of which would otherwise hold the loop
+    # for more than 100 ms, in the step of some session.
     gc.collect()
     gc.freeze()
     try:

@@ -3,8 +3,8 @@
     python examples/threads.py
     openrtc top                # in a second terminal
 
-Three threads serve two callers each. One caller asks for a report, which holds the loop of its own
-thread and no other. Needs `pip install openrtc-introspect-core` and nothing else.
+Three threads serve two callers each. One caller asks for a report, and making the report holds the loop of its own
+thread and no other. The example needs only `pip install openrtc-introspect-core`.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from openrtc_introspect_core import Introspector
 
 
 async def serve(caller: str, *, ends_at: float, wants_report: bool) -> None:
-    """Answers one caller ten times a second."""
+    """Answer one caller ten times a second."""
     answers = 0
     while time.monotonic() < ends_at:
         await asyncio.sleep(0.1)
@@ -28,12 +28,12 @@ async def serve(caller: str, *, ends_at: float, wants_report: bool) -> None:
 
 
 def make_report(caller: str) -> None:
-    """A call that waits, and lets nothing else of its loop run meanwhile."""
+    """Make a blocking call that waits, and so hold the loop."""
     time.sleep(0.3)
 
 
 async def worker(introspector: Introspector, number: int, ends_at: float) -> None:
-    """What each thread runs. Its loop is let go of when it ends."""
+    """Run one thread's loop. The loop is detached when it ends."""
     introspector.attach()
 
     async def call(caller: str, *, wants_report: bool = False) -> None:

@@ -3,9 +3,9 @@
     python examples/websockets_server.py
     openrtc top                        # in a second terminal
 
-The server hosts its own callers, so that there is something to see: eight of them, on loopback, each
-asking ten times a second. One asks for a report now and then, and the archive that it comes from is
-asked with a blocking call. Needs `pip install openrtc-introspect-core websockets`, and openrtc-top to look at it.
+The server hosts its own callers, so that there is something to see: eight of them, on loopback, each asking ten times a
+second. One caller asks for a report now and then, and the server reads the report from an archive with a blocking call.
+The example needs `pip install openrtc-introspect-core websockets`, and openrtc-top to watch it.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ CALLERS = 8
 
 
 def read_archive() -> str:
-    """Asks the archive, and waits for it the wrong way."""
+    """Read from the archive, with a blocking call by mistake."""
     time.sleep(0.3)
     return "a report"
 
 
 async def ask(url: str, number: int, ends_at: float) -> int:
-    """A caller. Returns how often it was answered."""
+    """Call the server, and return the number of answers."""
     async with connect(f"{url}/call-{number}") as connection:
         for answers in itertools.count():
             if time.monotonic() >= ends_at:
@@ -47,7 +47,7 @@ async def main(seconds: float) -> None:
     async with Introspector(name="websockets") as introspector:
 
         async def call(connection: ServerConnection) -> None:
-            """One connection, one session: what it creates and awaits in here is charged to it."""
+            """Serve one connection as one session. All work in here is charged to the session."""
             assert connection.request is not None
             caller = connection.request.path.removeprefix("/")
             with introspector.session(caller, agent_name="desk", metadata={"tenant": "acme"}):

@@ -1,8 +1,7 @@
-"""A real worker, and peers that do their worst to its socket: only their own connections suffer."""
+"""Hostile peers of a real worker's socket harm only their own connections."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import select
 import shutil
@@ -17,19 +16,20 @@ from pathlib import Path
 
 import psutil
 import pytest
+from benchmarks import _adversary
 
 from openrtc_introspect_core import ConnectionFailed, RequestFailed, Snapshot, read_snapshot
 
 if sys.platform == "win32":
     pytest.skip("serves no socket", allow_module_level=True)
 
-ROOT = Path(__file__).resolve().parent.parent
-ADVERSARY = ROOT / "benchmarks" / "_adversary.py"
+pytestmark = pytest.mark.program
+
 WITHIN_S = 60.0
 MIB = 1 << 20
 SESSIONS = 50
 
-KINDS = ("flood", "noise", "endless", "deep", "stall", "half_close", "vanish", "crowd")
+KINDS = tuple(_adversary.KINDS)
 
 _WORKER = """
 import asyncio, sys
@@ -45,9 +45,9 @@ async def main():
         calls = [asyncio.create_task(call(introspector, number)) for number in range(int(sys.argv[2]))]
         while len(introspector.snapshot().sessions) < len(calls):
             await asyncio.sleep(0)
-        told_to_end = asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
+        asked_to_end = asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
         print("ready", flush=True)
-        await told_to_end
+        await asked_to_end
         for each in calls:
             each.cancel()
     print("closed", flush=True)
@@ -57,7 +57,7 @@ asyncio.run(main())
 
 
 class Worker:
-    """A worker in a process of its own, and what it holds."""
+    """A worker in a process of its own."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -74,21 +74,21 @@ class Worker:
         return int(self.system.memory_info().rss)
 
     def held(self) -> tuple[int, int]:
-        """(file descriptors, threads)"""
+        """Return its numbers of file descriptors and threads."""
         return int(self.system.num_fds() or 0), int(self.system.num_threads() or 0)
 
     def read(self) -> Snapshot:
-        """A snapshot, as soon as there is room for one more client."""
+        """Return a snapshot as soon as the worker has room for one more client."""
         deadline = time.monotonic() + WITHIN_S
         while True:
             try:
                 return read_snapshot(self.path, timeout_s=WITHIN_S)
             except (RequestFailed, ConnectionFailed):
-                assert time.monotonic() < deadline, "the worker takes no one any more"
+                assert time.monotonic() < deadline, "the worker accepts no client"
                 time.sleep(0.01)
 
     def end(self) -> str:
-        """What it says last."""
+        """Ask the worker to end, and return its last line."""
         assert self.process.stdin is not None
         self.process.stdin.write("\n")
         self.process.stdin.flush()
@@ -106,7 +106,7 @@ def worker() -> Iterator[Worker]:
 
 
 def start(kind: str, worker: Worker, seconds: float) -> subprocess.Popen[str]:
-    command = [sys.executable, str(ADVERSARY), kind, str(worker.path), str(seconds)]
+    command = [sys.executable, _adversary.__file__, kind, str(worker.path), str(seconds)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
@@ -114,7 +114,7 @@ def start(kind: str, worker: Worker, seconds: float) -> subprocess.Popen[str]:
 
 
 def unleash(kinds: tuple[str, ...], worker: Worker, seconds: float) -> dict[str, dict[str, int]]:
-    """Lets them loose together; what each of them achieved."""
+    """Run peers of these kinds at once. Return what each of them achieved."""
     with ExitStack() as stack:
         running = {kind: stack.enter_context(start(kind, worker, seconds)) for kind in kinds}
         try:
@@ -128,57 +128,47 @@ def unleash(kinds: tuple[str, ...], worker: Worker, seconds: float) -> dict[str,
                 process.kill()
 
 
-def wait_until_let_go(worker: Worker, before: tuple[int, int]) -> None:
-    """Until nothing of the peers is left in the worker."""
+def wait_until_released(worker: Worker, before: tuple[int, int]) -> None:
+    """Wait until the worker has released everything that peers made it hold."""
     deadline = time.monotonic() + WITHIN_S
     while (held := worker.held())[0] > before[0] or held[1] > before[1]:
         assert time.monotonic() < deadline, f"{held} file descriptors and threads, {before} before"
         time.sleep(0.01)
 
 
-def test_every_kind_is_tried() -> None:
-    """This page's list is the adversary's own."""
-    spec = importlib.util.spec_from_file_location("adversary", ADVERSARY)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    assert tuple(module.KINDS) == KINDS
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_hostile_peer_costs_its_own_connection_only(worker: Worker, kind: str) -> None:
-    """Afterwards the worker is as it was: it answers, has let go of everything, and has not grown by 10 MB."""
+    """Afterwards the worker answers, has released everything, and has not grown by 10 MB."""
     worker.read()
     before, rss = worker.held(), worker.rss()
     achieved = unleash((kind,), worker, 0.3)[kind]
     assert achieved["connections"] > 0
-    told = worker.read()
-    assert len(told.sessions) == SESSIONS
-    assert told.worker.notes == []
-    wait_until_let_go(worker, before)
+    snapshot = worker.read()
+    assert len(snapshot.sessions) == SESSIONS
+    assert snapshot.worker.notes == []
+    wait_until_released(worker, before)
     assert worker.rss() - rss < 10 * MIB
     assert worker.end() == "closed"
 
 
 @pytest.mark.slow
 def test_all_of_them_together_cost_no_more(worker: Worker) -> None:
-    """The sessions go on meanwhile, and none of them is blamed for anything."""
+    """All sessions go on meanwhile, and the worker notes no problem."""
     first = worker.read()
     before, rss = worker.held(), worker.rss()
     unleash(KINDS, worker, 2.0)
-    told = worker.read()
+    snapshot = worker.read()
     steps = {row.session_id: row.steps or 0 for row in first.sessions}
-    assert all((row.steps or 0) > steps[row.session_id] for row in told.sessions)
-    assert told.worker.notes == []
-    wait_until_let_go(worker, before)
+    assert all((row.steps or 0) > steps[row.session_id] for row in snapshot.sessions)
+    assert snapshot.worker.notes == []
+    wait_until_released(worker, before)
     assert worker.rss() - rss < 10 * MIB
     assert worker.end() == "closed"
 
 
 @pytest.mark.slow
 def test_ten_thousand_connections_lock_nobody_out(worker: Worker) -> None:
-    """As fast as they are taken and kept open: who watches goes on, who comes to ask is answered."""
+    """A crowd connects as fast as it can: a watcher still gets frames, and a new client is answered."""
     worker.read()
     before, rss = worker.held(), worker.rss()
     path = str(worker.path)
@@ -201,14 +191,14 @@ def test_ten_thousand_connections_lock_nobody_out(worker: Worker) -> None:
             achieved = json.loads(crowd.stdout.readline())
     assert achieved["connections"] == 10_000
     assert answered > 2
-    wait_until_let_go(worker, before)
+    wait_until_released(worker, before)
     assert worker.rss() - rss < 10 * MIB
     assert worker.end() == "closed"
 
 
 def test_a_gigabyte_without_a_newline_is_not_taken(worker: Worker) -> None:
-    """Of each connection the worker takes little more than the longest request."""
+    """The worker reads little more than the longest request from each connection."""
     worker.read()
     achieved = unleash(("endless",), worker, 0.5)["endless"]
-    # Two socket buffers of some 200 KiB beside the request's 64 KiB and one read.
+    # At most 64 KiB of a request and one read, and two socket buffers of some 200 KiB.
     assert achieved["bytes"] < achieved["connections"] * MIB

@@ -1,64 +1,35 @@
+"""The examples without other libraries show the session that blocks, and end by themselves."""
+
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-import tempfile
-import time
-from pathlib import Path
 
 import pytest
+from example_runs import EXAMPLES, run_example
 
-from openrtc_introspect_core import Snapshot, read_snapshot
-from openrtc_introspect_core.wire import discover
+pytestmark = [pytest.mark.slow, pytest.mark.program]
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
 DEADLINE_S = 30.0
 
 
-def snapshot_of(name: str) -> Snapshot | None:
-    found = [worker for worker in discover() if worker.name == name]
-    return read_snapshot(found[0].path) if found else None
-
-
-@pytest.mark.slow
-def test_the_attach_example_shows_who_makes_reports(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its four callers are there, the one that computes is slow by name, and it ends by itself."""
-    with tempfile.TemporaryDirectory(prefix="rt") as directory:
-        monkeypatch.setenv("OPENRTC_RUNTIME_DIR", directory)
-        command = [sys.executable, str(EXAMPLES / "attach.py"), "--seconds", "4"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-            deadline = time.monotonic() + DEADLINE_S
-            snapshot = None
-            while process.poll() is None and time.monotonic() < deadline:
-                snapshot = snapshot_of("attached") or snapshot
-                if snapshot is not None and any(row.blocks for row in snapshot.sessions):
-                    break
-                time.sleep(0.05)
-            output, errors = process.communicate(timeout=DEADLINE_S)
-    assert snapshot is not None
-    assert {row.session_id for row in snapshot.sessions} == {"call-1", "call-2", "call-3", "call-4"}
-    worst = max(snapshot.sessions, key=lambda row: row.worst_block_ms)
+def test_the_attach_example_shows_who_makes_reports() -> None:
+    """It has four callers, the one that computes is slow, and it ends by itself."""
+    run = run_example("attach.py", "--seconds", "4", worker="attached", within_s=DEADLINE_S)
+    rows = run.snapshot.sessions
+    assert {row.session_id for row in rows} == {"call-1", "call-2", "call-3", "call-4"}
+    worst = max(rows, key=lambda row: row.worst_block_ms)
     assert (worst.session_id, worst.status in ("slow", "blocked")) == ("call-2", True)
-    assert process.returncode == 0
-    assert "answers; the loop was blocked" in output
-    assert "[slow-session] session_id=call-2 blocked event loop for" in errors
-    assert "Traceback" not in errors
+    assert run.returncode == 0
+    assert "answers; the loop was blocked" in run.output
+    assert "[slow-session] session_id=call-2 blocked event loop for" in run.errors
+    assert "Traceback" not in run.errors
 
 
-@pytest.mark.slow
-def test_the_threads_example_tells_the_loops_apart() -> None:
-    """Only the loop whose caller asks for reports is blocked, and the log says by whom."""
+def test_the_threads_example_blocks_one_of_its_loops() -> None:
+    """Only the loop of the caller that asks for reports is blocked, and the log names that session."""
     command = [sys.executable, str(EXAMPLES / "threads.py"), "--seconds", "4"]
-    with tempfile.TemporaryDirectory(prefix="rt") as directory:
-        done = subprocess.run(
-            command,
-            env=os.environ | {"OPENRTC_RUNTIME_DIR": directory},
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE_S,
-            check=True,
-        )
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=True)
     lines = done.stdout.splitlines()
     assert [line.partition(":")[0].partition(" in ")[2] for line in lines].count("desk-2") == 1
     assert len(lines) == 4

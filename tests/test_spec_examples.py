@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import subprocess
@@ -20,24 +21,38 @@ from openrtc_introspect_core.wire import (
     PROTOCOL_MAJOR,
     PROTOCOL_MINOR,
     Block,
+    CallbackGroup,
+    Cgroup,
+    Counts,
+    Creation,
     Delayed,
+    ExecutorInfo,
     Hello,
+    Holder,
     Host,
     LeftBehind,
     Limits,
     Location,
+    LoopActivity,
     LoopInfo,
     LoopTime,
+    Outlived,
     Request,
     ServerMessage,
     SessionRow,
     Snapshot,
     TaskInfo,
+    ThreadCallGroup,
     ThreadStack,
+    WaitedFor,
+    Waiter,
+    WaitGroup,
+    WallTime,
     WorkerInfo,
+    fields,
 )
-from openrtc_introspect_testing._frames import GoldenFrame, golden_frames
-from openrtc_introspect_testing._worker import FakeWorker
+from openrtc_introspect_testing._workers.fake_worker import FakeWorker
+from openrtc_introspect_testing._workers.golden_frames import GoldenFrame, golden_frames
 
 DOCS = Path(__file__).parent.parent / "docs"
 TEXT = (DOCS / "wire-protocol.md").read_text(encoding="utf-8")
@@ -55,12 +70,25 @@ STRUCTS: tuple[type[msgspec.Struct], ...] = (
     LoopTime,
     LoopInfo,
     Host,
+    Cgroup,
     SessionRow,
     Block,
     Location,
     Delayed,
+    Counts,
     TaskInfo,
     ThreadStack,
+    Outlived,
+    Holder,
+    WallTime,
+    WaitedFor,
+    WaitGroup,
+    Waiter,
+    ExecutorInfo,
+    ThreadCallGroup,
+    LoopActivity,
+    CallbackGroup,
+    Creation,
 )
 
 
@@ -102,6 +130,15 @@ def test_each_field_is_documented(kind: type[msgspec.Struct]) -> None:
     assert documented == expected
 
 
+def test_the_tables_of_fields_are_the_docstrings() -> None:
+    """`nox -s schema` writes them anew. Each message has its table in its own section."""
+    assert fields.fill(TEXT) == TEXT
+    tabulated = re.findall(r"^<!-- fields of (\w+) -->$", TEXT, re.MULTILINE)
+    assert sorted(tabulated) == sorted(kind.__name__ for kind in STRUCTS)
+    for name in tabulated:
+        assert f"<!-- fields of {name} -->" in section(name)
+
+
 def test_each_error_code_is_documented() -> None:
     """The list is closed."""
     codes = [cells[0].strip("`") for cells in rows(section("Error")) if len(cells) == 3]
@@ -115,6 +152,7 @@ def test_each_error_code_is_documented() -> None:
         (WorkerInfo, "cpu"),
         (WorkerInfo, "memory"),
         (WorkerInfo, "lag_method"),
+        (WorkerInfo, "meter"),
         (WorkerInfo, "isolation"),
         (TaskInfo, "state"),
     ],
@@ -160,15 +198,23 @@ def _in_order(schema: Any) -> Any:
     return [_in_order(each) for each in schema] if isinstance(schema, list) else schema
 
 
+@functools.cache
+def validators() -> dict[str, jsonschema.Draft202012Validator]:
+    """Return a validator of the committed schema for each direction of a frame, and one for both: "any"."""
+    schema = json.loads((DOCS / "wire-protocol.schema.json").read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator.check_schema(schema)
+    directions = {each["title"]: {**each, "$defs": schema["$defs"]} for each in schema["anyOf"]}
+    titles = {"to worker": "client to server", "to client": "server to client"}
+    schemas = {"any": schema, **{direction: directions[title] for direction, title in titles.items()}}
+    return {name: jsonschema.Draft202012Validator(each) for name, each in schemas.items()}
+
+
 @pytest.mark.parametrize("frame", golden_frames, ids=lambda frame: frame.name)
 def test_golden_frames_are_valid(frame: GoldenFrame) -> None:
     """Under the committed schema, in their own direction."""
-    schema = json.loads((DOCS / "wire-protocol.schema.json").read_text(encoding="utf-8"))
-    titles = {"to worker": "client to server", "to client": "server to client"}
-    (direction,) = [each for each in schema["anyOf"] if each["title"] == titles[frame.direction]]
     message = json.loads(frame.line)
-    jsonschema.validate(message, {**direction, "$defs": schema["$defs"]}, jsonschema.Draft202012Validator)
-    jsonschema.validate(message, schema, jsonschema.Draft202012Validator)
+    validators()[frame.direction].validate(message)
+    validators()["any"].validate(message)
 
 
 def test_the_example_client_works() -> None:

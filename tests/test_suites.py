@@ -1,4 +1,4 @@
-"""The comparison that `nox -s suites` makes of other projects' suites, on a suite of three tests."""
+"""Run the comparison of `nox -s suites` on a suite of three tests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 
 INSTALLED = any(entry.name == "openrtc_introspect" for entry in entry_points(group="pytest11"))
-pytestmark = pytest.mark.skipif(not INSTALLED, reason="the packages are not installed")
+pytestmark = [
+    pytest.mark.program,
+    pytest.mark.skipif(not INSTALLED, reason="the packages are not installed"),
+]
 
 HERE = Path(__file__).with_name("suites")
 
@@ -38,14 +41,14 @@ def test_fails_alike():
 
 
 def compared(folder: Path) -> subprocess.CompletedProcess[str]:
-    """The tests in `folder`, compared as Starlette's are."""
+    """Compare the tests in `folder` with the settings for Starlette's."""
     command = [sys.executable, str(HERE / "compare.py"), "starlette", str(folder), "-p", "no:anyio", "."]
     return subprocess.run(command, capture_output=True, text=True, timeout=110, check=False, stdin=subprocess.DEVNULL)
 
 
 @pytest.mark.slow
-def test_what_ends_alike_is_passed_over(tmp_path: Path) -> None:
-    """A test that fails with metering and without is none that differs; each way sees the loop."""
+def test_a_test_that_ends_alike_is_not_reported(tmp_path: Path) -> None:
+    """A test that fails with metering and without does not differ, and each way sees the loops."""
     (tmp_path / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
     (tmp_path / "test_it.py").write_text(ALIKE + ALIKE.replace("alike", "so_too") + FAILING, encoding="utf-8")
     done = compared(tmp_path)
@@ -55,8 +58,8 @@ def test_what_ends_alike_is_passed_over(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_ends_otherwise_with_metering_is_told(tmp_path: Path) -> None:
-    """By its node id, with both outcomes, and for each way that there is."""
+def test_a_test_that_ends_otherwise_with_metering_is_reported(tmp_path: Path) -> None:
+    """The report names its node id and both outcomes, for each way."""
     (tmp_path / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
     (tmp_path / "test_it.py").write_text(ALIKE + DIFFERENT, encoding="utf-8")
     done = compared(tmp_path)
@@ -68,7 +71,7 @@ def test_what_ends_otherwise_with_metering_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_suite_that_cannot_run_is_a_failure(tmp_path: Path) -> None:
-    """Nothing compared is not the same as nothing that differs."""
+    """A comparison of nothing is not a comparison without differences."""
     (tmp_path / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
     (tmp_path / "test_it.py").write_text("import a_module_that_is_not_there\n", encoding="utf-8")
     done = compared(tmp_path)
@@ -76,8 +79,8 @@ def test_a_suite_that_cannot_run_is_a_failure(tmp_path: Path) -> None:
     assert "nothing to compare" in done.stdout
 
 
-def test_each_suite_is_pinned_and_says_why_its_tests_may_differ() -> None:
-    """Two runs of a suite are comparable, and no test is passed over without a reason."""
+def test_each_suite_is_pinned_and_gives_reasons_for_differences() -> None:
+    """Two runs of a suite are comparable, and no difference is accepted without a reason."""
     for name, suite in tomllib.loads((HERE / "suites.toml").read_text(encoding="utf-8")).items():
         assert re.fullmatch(r"[a-z-]+ == [\d.]+", suite["package"]), name
         assert suite["pytest"], name

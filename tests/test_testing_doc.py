@@ -1,4 +1,4 @@
-"""docs/testing.md, done as it says: its files are written, its commands run, their output compared."""
+"""Follow docs/testing.md: write its files, run its commands and compare their output."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ DOC = Path(__file__).parents[1] / "docs/testing.md"
 FENCE = re.compile(r'^```(\w*)(?: title="([^"]+)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 PLUGIN = "openrtc_introspect_testing.plugin"
 WITHOUT = [f"-pno:{name}" for name in ("asyncio", "anyio", "hypothesispytest", "cacheprovider")]
-"""The page's reader need not have these, and they take long to load."""
+"""Plugins that a reader of the page need not have, and that take long to load."""
 
 ATTEMPTS = 3
-"""On a machine that is busy enough, even a good test can hold its loop for 50 ms."""
+"""On a busy machine even a good test can hold its loop for 50 ms."""
 
 REQUESTS = """
 import types
@@ -28,37 +28,37 @@ def get(url, timeout):
     with urllib.request.urlopen(url, timeout=timeout) as reply:
         return types.SimpleNamespace(text=reply.read().decode())
 """
-"""What the page needs of `requests`, which is no dependency of the tests."""
+"""A stand-in for `requests`, which is no dependency of the tests."""
 
 
 def blocks() -> list[tuple[str, str, str]]:
-    """(language, file, text) of the page's code, in order."""
+    """Return the language, the file and the text of each block of code on the page, in order."""
     return FENCE.findall(DOC.read_text(encoding="utf-8"))
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """In which `requests` is an installed package, not the user's own code."""
+    """Return an environment in which `requests` is an installed package, not the user's own code."""
     base = folder / "installed"
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     packages = base / "lib" / version / "site-packages"
     packages.mkdir(parents=True)
     (packages / "requests.py").write_text(REQUESTS)
-    told = {**os.environ, "PYTHONUSERBASE": str(base)}
-    told["PYTHONPATH"] = os.pathsep.join([str(packages), *filter(None, [os.environ.get("PYTHONPATH")])])
-    told.pop("PYTEST_ADDOPTS", None)
-    return told
+    variables = {**os.environ, "PYTHONUSERBASE": str(base)}
+    variables["PYTHONPATH"] = os.pathsep.join([str(packages), *filter(None, [os.environ.get("PYTHONPATH")])])
+    variables.pop("PYTEST_ADDOPTS", None)
+    return variables
 
 
-def told(line: str) -> str:
-    """A line of output without what differs from run to run."""
+def normalised(line: str) -> str:
+    """Return a line of output without times and repeated blanks, which differ from run to run."""
     return re.sub(r"\s+", " ", re.sub(r"\d+ ms|in [\d.]+s", "…", line)).strip()
 
 
 def missing(expected: list[str], output: str) -> str | None:
-    """The first of the page's lines that the output lacks, in order."""
-    lines = iter([told(line) for line in output.splitlines()])
+    """Return the first of the page's lines that the output lacks, in order; None if it has all."""
+    lines = iter([normalised(line) for line in output.splitlines()])
     for line in expected:
-        if told(line) and not any(each.startswith(told(line)) for each in lines):
+        if normalised(line) and not any(each.startswith(normalised(line)) for each in lines):
             return line
     return None
 
@@ -66,7 +66,7 @@ def missing(expected: list[str], output: str) -> str | None:
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="a user's site-packages are elsewhere on Windows")
 def test_the_page_is_true(tmp_path: Path) -> None:
-    """Every file as it is written there, every command with the output that it shows."""
+    """Every command prints the output that is shown, with the files as they are on the page."""
     project = tmp_path / "project"
     project.mkdir()
     env = environment(tmp_path)
@@ -91,12 +91,12 @@ def test_the_page_is_true(tmp_path: Path) -> None:
             assert lacks is None, f"{command!r} lacks {lacks!r}:\n{done.stdout}{done.stderr}"
             commands += 1
         else:
-            assert language == "", f"docs/testing.md has {language} code that no file is named for:\n{text}"
+            assert language == "", f"docs/testing.md has {language} code without the name of a file:\n{text}"
     assert commands == 5
 
 
 def test_the_stand_in_for_requests_is_installed(tmp_path: Path) -> None:
-    """Where the detector takes it for a library: in the user's site-packages."""
+    """It is in the user's site-packages, so that the detector takes it for a library."""
     env = environment(tmp_path)
     code = "import requests, site; print(requests.__file__.startswith(site.getusersitepackages()))"
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""The three distributions carry one version and pin each other to it."""
+"""The three distributions have one version and pin each other to it."""
 
 import tomllib
 from importlib.metadata import requires, version

@@ -1,4 +1,4 @@
-"""Makes appointments for a dental practice, and waits for its calendar as it should."""
+"""An agent that makes appointments for a dental practice and awaits its calendar."""
 
 import asyncio
 import random

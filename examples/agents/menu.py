@@ -1,3 +1,3 @@
-"""What the kitchen has. No agent: it defines no entrypoint, so `openrtc dev` passes it over."""
+"""The kitchen's dishes. This is no agent: without an entrypoint, `openrtc dev` skips it."""
 
 DISHES = ("risotto", "tagliatelle", "branzino")

@@ -1,4 +1,4 @@
-"""Takes table bookings. Now and then it looks up the menu the wrong way, and everyone waits."""
+"""An agent that takes table bookings. At times a blocking call delays all others."""
 
 import asyncio
 import random
@@ -8,7 +8,7 @@ from menu import DISHES
 
 
 def lookup_menu() -> str:
-    """Asks the kitchen's old ordering system, with a blocking call."""
+    """Ask the kitchen's old ordering system, with a blocking call."""
     time.sleep(0.3)
     return random.choice(DISHES)
 

@@ -1,11 +1,11 @@
-"""Answers questions about orders. It computes a lot, in pieces that are short enough to do no harm."""
+"""An agent that answers questions about orders. It computes a lot, in short steps."""
 
 import asyncio
 import hashlib
 
 
 def score(text: str) -> str:
-    """Some milliseconds of work."""
+    """Compute for some milliseconds."""
     return hashlib.pbkdf2_hmac("sha256", text.encode(), b"order", 10_000).hex()
 
 

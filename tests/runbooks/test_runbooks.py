@@ -1,10 +1,10 @@
-"""The runbooks are true: their commands, run in a worker with exactly that fault, print what is written there.
+"""The commands of each runbook print the output shown there, with a worker that has exactly that fault.
 
-A `console` block of a runbook is run in the worker of scenarios/NAME.py, one marked `console fixed` in the
-same worker with the fix applied. Lines that begin with `$` are commands, for a shell; the others are their output,
-in which `…` stands for anything within a line, and on a line of its own for any lines. How many blanks there are
-between words is not compared. A block is run again until it prints what it promises: a machine that is
-busy needs longer to show a fault, and none makes one go away.
+A `console` block of a runbook is run with the worker of scenarios/NAME.py, and a `console fixed` block with the same
+worker after the fix. Lines that begin with `$` are shell commands, and the other lines are their output. There, `…`
+stands for any text within a line, or on a line of its own for any lines; the number of blanks between words is not
+compared. A block is repeated until its output is as promised: a fault takes longer to show on a busy machine, but does
+not disappear.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from openrtc_introspect_core._advice import ADVICE
-from openrtc_top import _runbooks
+from openrtc_introspect_core._diagnosis.advice import ADVICE
+from openrtc_top._cli import runbook_files
 
 HERE = Path(__file__).parent
 RUNBOOKS = HERE.parent.parent / "runbooks"
@@ -39,35 +39,48 @@ FAULTS: dict[str, set[str]] = {
     "loop-blocked": {"blocked-now"},
     "cpu-hot": {"hot-session"},
     "memory-pressure": {"memory-trend"},
-    "host-throttled": {"host-throttled"},
     "tagging-lost": {"tagging-lost"},
+    "nothing-moves": {"executor-full"},
+    "one-call-stuck": set(),
+    "sessions-only-grow": {"stale-sessions"},
     "nothing-explains-it": set(),
     "cannot-connect": set(),
+    "frozen-worker": {"blocked-now"},
+    "host-throttled": {"host-throttled"},
 }
-"""What each scenario is diagnosed as, and nothing else."""
+"""The codes of the findings in each scenario."""
+
+ALONE = "host-throttled"
+"""The scenario whose fault slows the machine. It is the last one."""
+AT_ONCE = 4
+"""The number of other scenarios that run at a time."""
 
 DIAGNOSE = {
     "memory-pressure": "--seconds 5",
+    "sessions-only-grow": "--seconds 5",
     "cannot-connect": '--seconds 2 --socket "$OPENRTC_RUNTIME_DIR"/service/*.sock',
 }
-"""With which options, where two seconds of all workers will not do."""
+"""The options of `openrtc diagnose`, if two seconds of all workers are not enough."""
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the scenarios need Linux: schedstat, affinity, ls")
+pytestmark = [
+    pytest.mark.program,
+    pytest.mark.skipif(sys.platform != "linux", reason="the scenarios need Linux: schedstat, affinity, ls"),
+]
 
 
-# --- what is written -----------------------------------------------------------------------------
+# --- runbooks ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Step:
-    """One command, and the lines that it must print."""
+    """A command, and the lines that it must print."""
 
     command: str
     expected: tuple[str, ...]
 
 
 def console_blocks(markdown: str, info: str) -> list[list[Step]]:
-    """The fenced blocks of this kind, as the steps that are in each."""
+    """Return the steps of each fenced block of this kind."""
     found = []
     for body in re.findall(rf"^```{info}\n(.*?)^```$", markdown, flags=re.MULTILINE | re.DOTALL):
         steps: list[Step] = []
@@ -81,7 +94,7 @@ def console_blocks(markdown: str, info: str) -> list[list[Step]]:
 
 
 def matches(expected: tuple[str, ...], output: str) -> bool:
-    """Whether this is what was promised."""
+    """Return whether the output is as promised."""
     pattern = ""
     for line in expected:
         if line.strip() == "…":
@@ -108,23 +121,23 @@ def matches(expected: tuple[str, ...], output: str) -> bool:
         ("a", "", False),
     ],
 )
-def test_what_is_promised_is_compared(expected: str, output: str, same: bool) -> None:
-    """Word by word, with room for what differs."""
+def test_output_is_compared_with_the_promised_lines(expected: str, output: str, same: bool) -> None:
+    """Words are compared, and `…` stands for any text."""
     assert matches(tuple(expected.splitlines()), output) is same
 
 
-def test_every_section_that_a_finding_names_is_there() -> None:
-    """In the runbook that it names."""
+def test_every_section_that_a_finding_names_exists() -> None:
+    """It is in the runbook that the finding names."""
     for advice in ADVICE.values():
         assert f"### {advice.section}\n" in (RUNBOOKS / f"{advice.runbook}.md").read_text(encoding="utf-8")
 
 
 def test_every_runbook_has_a_scenario_and_its_parts() -> None:
-    """Symptom, how to confirm, what to do, how to know that it worked; and the index knows it."""
+    """It has four sections, a block of commands and a scenario, and the index links to it."""
     index = (RUNBOOKS / "README.md").read_text(encoding="utf-8")
-    assert set(_runbooks.names()) == set(FAULTS)
+    assert set(runbook_files.names()) == set(FAULTS)
     for name in FAULTS:
-        text = _runbooks.text(name)
+        text = runbook_files.text(name)
         headings = re.findall(r"^## (.*)$", text, flags=re.MULTILINE)
         assert headings == ["Symptom", "Confirm", "What to do", "It worked when"], name
         assert f"({name}.md)" in index
@@ -132,16 +145,16 @@ def test_every_runbook_has_a_scenario_and_its_parts() -> None:
         assert (HERE / "scenarios" / f"{name.replace('-', '_')}.py").exists()
 
 
-def test_every_command_and_runbook_that_is_named_exists() -> None:
-    """Also those in the running text."""
+def test_every_runbook_that_is_named_exists() -> None:
+    """Runbooks name each other in the text as well."""
     for name in FAULTS:
-        for other in re.findall(r"openrtc runbook ([a-z-]+)", _runbooks.text(name)):
+        for other in re.findall(r"openrtc runbook ([a-z-]+)", runbook_files.text(name)):
             assert other in FAULTS, f"{name} names the runbook {other}"
 
 
-# --- what is done --------------------------------------------------------------------------------
+# --- workers and commands ------------------------------------------------------------------------
 
-# The command as it is on a machine of its own: workers that others run here are not looked at.
+# The command finds only the scenario's worker, as on a machine of its own.
 _OPENRTC = """\
 import sys
 from openrtc_introspect_core.wire import _endpoint
@@ -153,12 +166,12 @@ app(prog_name="openrtc")
 
 @dataclass(frozen=True)
 class Scene:
-    """A worker, and a shell on its machine."""
+    """A running worker, and the environment of a shell beside it."""
 
     environment: dict[str, str]
 
     def run(self, steps: list[Step]) -> str | None:
-        """Run a block. Returns what was not as promised; None where all was."""
+        """Run a block. Return the first output that is not as promised; None if all is."""
         code = 0
         for step in steps:
             done = subprocess.run(
@@ -178,7 +191,7 @@ class Scene:
         return None
 
     def findings(self, options: str) -> set[str]:
-        """The codes that `openrtc diagnose` finds."""
+        """Return the codes that `openrtc diagnose` finds."""
         done = subprocess.run(
             ["bash", "-c", f"openrtc diagnose --json {options}"],
             env=self.environment,
@@ -193,7 +206,7 @@ class Scene:
 
 @contextlib.contextmanager
 def scene(name: str, *, fixed: bool) -> Iterator[Scene]:
-    """The worker of a scenario, while the block lasts."""
+    """Run the worker of a scenario while the context is open."""
     folder = Path(tempfile.mkdtemp(prefix="rb", dir="/tmp"))  # a socket's path has to be short
     (folder / "bin").mkdir()
     (folder / "rt").mkdir(mode=0o700)
@@ -232,19 +245,22 @@ def scene(name: str, *, fixed: bool) -> Iterator[Scene]:
 
 
 def run_blocks(place: Scene, name: str, info: str) -> list[str]:
-    """Run all blocks of a kind. Returns what was not as promised, within the deadline."""
+    """Run all blocks of a kind until the deadline. Return the outputs that are not as promised."""
     failures = []
-    for steps in console_blocks(_runbooks.text(name), info):
+    for steps in console_blocks(runbook_files.text(name), info):
         deadline = time.monotonic() + DEADLINE_S
         while (failure := place.run(steps)) is not None and time.monotonic() < deadline:
-            time.sleep(0.2)
+            time.sleep(0.5)
         if failure is not None:
             failures.append(failure)
     return failures
 
 
 def run_faulty(name: str) -> tuple[list[str], set[str]]:
-    """(what was not as promised, what is found: the fault, as soon as it is that and nothing else)."""
+    """Run a scenario with its fault. Return the outputs that are not as promised, and the codes found.
+
+    `openrtc diagnose` is repeated until it finds the fault and nothing else, or until the deadline.
+    """
     with scene(name, fixed=False) as place, ThreadPoolExecutor() as pool:
         failures = pool.submit(run_blocks, place, name, "console")
         found, deadline = None, time.monotonic() + DEADLINE_S
@@ -254,26 +270,47 @@ def run_faulty(name: str) -> tuple[list[str], set[str]]:
 
 
 def run_fixed(name: str) -> list[str]:
-    if not console_blocks(_runbooks.text(name), "console fixed"):
+    """Run a scenario with the fix. Return the outputs that are not as promised."""
+    if not console_blocks(runbook_files.text(name), "console fixed"):
         return []
     with scene(name, fixed=True) as place:
         return run_blocks(place, name, "console fixed")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", FAULTS)
-def test_a_runbook_does_what_it_says(name: str) -> None:
-    """Its commands print what it promises, with the fault and with the fix; the fault is found, and nothing else."""
-    with ThreadPoolExecutor(max_workers=1 if name == "host-throttled" else 2) as pool:  # its fault is the machine's
+def run_both(name: str) -> tuple[list[str], set[str]]:
+    """Run a scenario with its fault and with the fix. Return the outputs that are not as promised, and the codes found.
+
+    Both are run at once, but for ALONE, whose fault would slow the other.
+    """
+    with ThreadPoolExecutor(max_workers=1 if name == ALONE else 2) as pool:
         faulty, fixed = pool.submit(run_faulty, name), pool.submit(run_fixed, name)
         failures, found = faulty.result()
-        failures = [*failures, *fixed.result()]
+        return [*failures, *fixed.result()], found
+
+
+@pytest.fixture(scope="module")
+def runs(request: pytest.FixtureRequest) -> Iterator[dict[str, Future[tuple[list[str], set[str]]]]]:
+    """Begin to run the scenarios of the chosen tests, some side by side: they wait more than they compute."""
+    tests = [item for item in request.session.items if isinstance(item, pytest.Function)]
+    this = test_a_runbook_is_right.__name__
+    names = [str(test.callspec.params["name"]) for test in tests if test.originalname == this]
+    with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
+        yield {name: pool.submit(run_both, name) for name in names if name != ALONE}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_runbook_is_right(name: str, runs: dict[str, Future[tuple[list[str], set[str]]]]) -> None:
+    """Its commands print the promised output with the fault and with the fix, and only the fault is found."""
+    if name == ALONE:
+        wait(runs.values())
+    failures, found = run_both(name) if name == ALONE else runs[name].result()
     load = os.getloadavg()[0]
-    # Where nothing is wrong, whatever blocks there are come of the machine.
+    # If a scenario has no fault, all blocks are due to the machine.
     of_machine = ("openrtc diagnose",) if FAULTS[name] else ("openrtc diagnose", "openrtc blocks")
-    judged = [failure for failure in failures if any(word in failure.partition("\n")[0] for word in of_machine)]
-    if load > 2.0 * (os.cpu_count() or 1) and failures == judged and (failures or found != FAULTS[name]):
-        # There, each worker is one that the host does not let run, whatever else is wrong with it.
-        pytest.skip(f"this machine does not let workers run: load {load:.1f}, and still {failures or found}")
+    due_to_machine = [failure for failure in failures if any(word in failure.partition("\n")[0] for word in of_machine)]
+    if load > 2.0 * (os.cpu_count() or 1) and failures == due_to_machine and (failures or found != FAULTS[name]):
+        # On such a machine every worker has run delay, whatever else is wrong with it.
+        pytest.skip(f"this machine is too busy: load {load:.1f}, and still {failures or found}")
     assert not failures, "\n\n".join(failures)
     assert found == FAULTS[name]

@@ -1,4 +1,4 @@
-"""`openrtc dev` hosts livekit-agents' `Agent` classes as text sessions, as they stand in their files."""
+"""`openrtc dev` hosts the `Agent` classes of livekit-agents as text sessions, without changes to their files."""
 
 from __future__ import annotations
 
@@ -122,23 +122,23 @@ class Dev:
     def snapshot_when(self, condition: Callable[[Snapshot], bool]) -> Snapshot:
         socket = self.wait_for("socket ").removeprefix("socket ")
 
-        def look() -> Snapshot | None:
+        def fitting() -> Snapshot | None:
             with contextlib.suppress(ConnectionFailed):
                 snapshot = read_snapshot(socket)
                 return snapshot if condition(snapshot) else None
             return None
 
-        return self._until(look)
+        return self._until(fitting)
 
-    def _until(self, look: Callable[[], T | None]) -> T:
+    def _until(self, find: Callable[[], T | None]) -> T:
         deadline = time.monotonic() + WITHIN_S
-        while (found := look()) is None:
+        while (found := find()) is None:
             assert time.monotonic() < deadline, self.said
             time.sleep(0.05)
         return found
 
     def end(self) -> int:
-        """After two signals, as its sessions do not end by themselves."""
+        """Send two signals, as the sessions do not end by themselves. Return the exit code."""
         self.process.send_signal(signal.SIGTERM)
         self.wait_for("drains on SIGTERM")
         self.process.send_signal(signal.SIGTERM)
@@ -159,7 +159,7 @@ def dev(agents: Path, *options: str) -> Iterator[Dev]:
 
 @pytest.mark.parametrize("isolation", ["coroutine", "process"])
 def test_an_agent_class_is_hosted_as_a_text_session(isolation: str, agents: Path) -> None:
-    """It is entered, talks, and stays until it is cancelled; it closes without a failure."""
+    """It is entered, talks, stays until it is cancelled, and closes without an error."""
     (agents / "greeter.py").write_text(GREETER)
     with dev(agents, "--isolation", isolation, "--tenant", "acme") as running:
         running.wait_for("said: Good evening to you.")
@@ -173,7 +173,7 @@ def test_an_agent_class_is_hosted_as_a_text_session(isolation: str, agents: Path
 
 
 def test_several_classes_of_a_file_are_named_after_file_and_class(agents: Path) -> None:
-    """Those that need arguments are passed over; a session that shuts itself down has ended."""
+    """A class that needs arguments is not hosted. A session that shuts itself down has ended."""
     (agents / "desk.py").write_text(SEVERAL)
     (agents / "plain.py").write_text(PLAIN)
     with dev(agents) as running:
@@ -186,7 +186,7 @@ def test_several_classes_of_a_file_are_named_after_file_and_class(agents: Path) 
 
 
 def test_a_session_that_livekit_closes_for_an_error_has_failed(agents: Path) -> None:
-    """With that error; the command ends with 1, as all its sessions have ended."""
+    """It has failed with that error. The command exits with 1, since all sessions have ended."""
     (agents / "broken.py").write_text(BROKEN)
     with dev(agents) as running:
         assert running.process.wait(WITHIN_S) == 1

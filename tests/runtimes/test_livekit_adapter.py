@@ -1,4 +1,4 @@
-"""Real livekit-agents jobs, each in a thread with an event loop of its own, seen as one worker's sessions."""
+"""Real livekit-agents jobs in threads with loops of their own are sessions of one worker."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from livekit.agents.ipc.job_thread_executor import ThreadJobExecutor
-from livekit.agents.job import JobAcceptArguments, JobContext, RunningJobInfo
-from livekit.protocol import agent, models
+from livekit.agents.job import JobContext
+from runtimes.livekit_jobs import job_info
 
 from openrtc_introspect_core import Snapshot, connect
 from openrtc_introspect_core.adapters.livekit import introspected
@@ -39,23 +39,6 @@ def executor(entrypoint: Any) -> ThreadJobExecutor:
     )
 
 
-def job(number: int) -> RunningJobInfo:
-    return RunningJobInfo(
-        accept_arguments=JobAcceptArguments(identity="agent", name="", metadata=""),
-        job=agent.Job(
-            id=f"job-{number}",
-            room=models.Room(name="room", sid=f"room-{number}"),
-            type=agent.JobType.JT_ROOM,
-            metadata='{"tenant": "acme"}',
-            agent_name="restaurant",
-        ),
-        url="",
-        token="",
-        worker_id="worker",
-        fake_job=True,
-    )
-
-
 def blocks_of(session_id: str, snapshot: Snapshot) -> int:
     return sum(row.blocks for row in snapshot.sessions if row.session_id == session_id)
 
@@ -78,7 +61,7 @@ def anyio_backend() -> str:
 
 
 async def test_each_jobs_loop_is_measured(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Three jobs on three loops; one blocks, and keeps nobody waiting: the others have loops of their own."""
+    """There are three jobs on three loops. One blocks and delays no session: the others have other loops."""
     folder = tmp_path_factory.mktemp("rt")
     folder.chmod(0o700)
     path = folder / "w.sock"
@@ -98,7 +81,7 @@ async def test_each_jobs_loop_is_measured(tmp_path_factory: pytest.TempPathFacto
     for number, each in enumerate(executors):
         await each.start()
         await each.initialize()
-        await each.launch_job(job(number))
+        await each.launch_job(job_info(number, metadata='{"tenant": "acme"}', agent_name="restaurant", fake=True))
     try:
         seen = await snapshot_when(path, lambda s: blocks_of("job-1", s) >= 2 and len(s.sessions) == 3)
         async with connect(path) as client:

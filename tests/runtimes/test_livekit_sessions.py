@@ -1,4 +1,4 @@
-"""The LiveKit example is what it says: thirty sessions, one of which blocks, seen from another process."""
+"""The LiveKit example runs thirty sessions, and another process sees which of them blocks."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ SESSIONS = 30
 TURNS = 5
 CULPRIT = "restaurant-01"
 THRESHOLD_MS = "100"
-"""Well below what `lookup_menu` takes, so that whoever else is blamed for anything is seen. Not the default of 50:
-where others take the machine's processors, a session's own computing can take that long."""
+"""Far less than `lookup_menu` takes, so that shorter blocks of other sessions are seen as well. The default of 50 is
+too short for a busy machine, on which a session's own computing can take that long."""
 WITHIN_S = 90.0
 """Long enough to import livekit-agents on a busy machine."""
 
@@ -42,7 +42,7 @@ EXPECTED = {
 
 @dataclass
 class Ended:
-    """What a run of the example left behind."""
+    """The results of an example that has ended."""
 
     returncode: int
     stdout: str
@@ -51,7 +51,7 @@ class Ended:
 
     @property
     def other_lines(self) -> list[str]:
-        """What it wrote to stderr beside the log lines of blocks."""
+        """Return the lines of stderr that are not log lines of blocks."""
         return [line for line in self.stderr.splitlines() if not re.match(r"\[slow-(session|loop)\] ", line)]
 
     @property
@@ -60,7 +60,7 @@ class Ended:
 
 
 class Running:
-    """A run of the example that is under way."""
+    """A running example."""
 
     def __init__(self, folder: Path, *arguments: str) -> None:
         folder.mkdir(mode=0o700)
@@ -72,7 +72,7 @@ class Running:
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def snapshot_when(self, condition: Callable[[Snapshot], bool]) -> Snapshot:
-        """The first snapshot that meets the condition."""
+        """Return the first snapshot that meets the condition."""
         deadline = time.monotonic() + WITHIN_S
         seen: Snapshot | ConnectionFailed | None = None
         while time.monotonic() < deadline:
@@ -81,13 +81,13 @@ class Running:
                 seen = read_snapshot(self.socket)
                 if condition(seen):
                     return seen
-            except ConnectionFailed as error:  # not yet
+            except ConnectionFailed as error:  # it does not serve so far
                 seen = error
             time.sleep(0.05)
-        pytest.fail(f"nothing like it within {WITHIN_S:g} s; the last was {seen}")
+        pytest.fail(f"no such snapshot within {WITHIN_S:g} s; the last was {seen}")
 
     def top_when(self, condition: Callable[[str], bool], *options: str) -> str:
-        """The first screen that meets the condition: a session is shown as slow for five seconds only."""
+        """Return the first screen that meets the condition. A session is shown as slow for five seconds only."""
         deadline = time.monotonic() + WITHIN_S
         while not condition(screen := self.top(*options)):
             assert time.monotonic() < deadline, screen
@@ -121,7 +121,7 @@ def running(folder: Path, *arguments: str) -> Iterator[Running]:
 
 @dataclass
 class Observed:
-    """A run that took turns for as long as it was looked at, and was then told to end."""
+    """A run that took turns while it was observed, and ended by a signal afterwards."""
 
     snapshot: Snapshot
     once: str
@@ -165,10 +165,10 @@ def unmeasured(tmp_path_factory: pytest.TempPathFactory) -> Ended:
         return run.end()
 
 
-# --- seen from another process -------------------------------------------------------------------
+# --- from another process ------------------------------------------------------------------------
 
 
-def test_every_session_is_there_with_its_agent_and_tenant(observed: Observed) -> None:
+def test_every_session_has_its_agent_and_tenant(observed: Observed) -> None:
     assert {name: (row.agent_name, row.tenant) for name, row in observed.rows.items()} == EXPECTED
 
 
@@ -198,7 +198,7 @@ def test_nobody_else_is_blamed(observed: Observed) -> None:
 def test_top_shows_every_session_and_the_culprit_as_slow(observed: Observed) -> None:
     lines = {name: line for name in EXPECTED for line in observed.once.splitlines() if f" {name} " in line}
     assert lines.keys() == EXPECTED.keys()
-    row = lines[CULPRIT]  # the last line with its name: the one before is the alert above the table
+    row = lines[CULPRIT]  # its last line: the alert above the table names it as well
     assert "SLOW" in row
     assert int(re.findall(r"(\d+) +\d+ ms", row)[0]) >= 2
     for name, (agent, tenant) in EXPECTED.items():
@@ -216,14 +216,14 @@ def test_top_prints_the_same_as_json(observed: Observed) -> None:
     assert rows[CULPRIT].worst_block_ms >= observed.rows[CULPRIT].worst_block_ms
 
 
-# --- what the sessions themselves did ------------------------------------------------------------
+# --- the sessions themselves ---------------------------------------------------------------------
 
 
 def test_the_conversations_went_on_until_the_signal_without_a_failure(observed: Observed) -> None:
     ended = observed.ended
     assert (ended.returncode, ended.other_lines) == (0, [])
     assert ended.replies.keys() == EXPECTED.keys()
-    # While one had the time for its second look at the menu, all the others got on too.
+    # While the culprit looked up the menu twice, all the others made progress.
     assert min(map(len, ended.replies.values())) >= 3
     turns = sum(map(len, ended.replies.values()))
     assert ended.stdout == f"{turns} turns in {SESSIONS} sessions, 0 failures\n"

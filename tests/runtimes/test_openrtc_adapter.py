@@ -1,4 +1,4 @@
-"""A real session of the openrtc package's coroutine mode, observed: its tasks, its blocks and its end."""
+"""A real session in the coroutine mode of the openrtc package shows its tasks, its blocks and its end."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from typing import Any
 import openrtc
 import pytest
 from livekit.agents.ipc.mock_room import create_mock_room
-from livekit.agents.job import JobAcceptArguments, JobContext, JobExecutorType, JobProcess, RunningJobInfo
-from livekit.protocol import agent, models
+from livekit.agents.job import JobContext, JobExecutorType, JobProcess, RunningJobInfo
 from openrtc.core.wiring import run_session, run_session_end
 from openrtc.runtime.coroutine_runtime import CoroutineJobExecutor
 from openrtc.runtime.resources import PrewarmResources
+from runtimes.livekit_jobs import job_info
 
 from openrtc_introspect_core import Introspector, SessionRow
 from openrtc_introspect_core.adapters.openrtc import Observer
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 example: Any = importlib.import_module("livekit_sessions")
-"""Its agents and its scripted language model."""
+"""The LiveKit example, with its agents and its scripted language model."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 
@@ -44,24 +44,8 @@ class Blocking(example.Dental):  # type: ignore[misc]
         time.sleep(BLOCK_S)
 
 
-def job() -> RunningJobInfo:
-    return RunningJobInfo(
-        accept_arguments=JobAcceptArguments(identity="agent", name="", metadata=""),
-        job=agent.Job(
-            id="job-1",
-            room=models.Room(name="room", sid="room-1"),
-            type=agent.JobType.JT_ROOM,
-            metadata='{"tenant": "acme", "agent": "dental"}',
-        ),
-        url="",
-        token="",
-        worker_id="worker",
-        fake_job=False,
-    )
-
-
 def connected(info: RunningJobInfo) -> JobContext:
-    """A job's context with a room that needs no network."""
+    """Return a job's context with a room that needs no network."""
     process = JobProcess(executor_type=JobExecutorType.THREAD, user_arguments=None, http_proxy=None)
     PrewarmResources(vad=None, turn_detection_factory=None).store(process)
     context = JobContext(
@@ -77,7 +61,7 @@ def connected(info: RunningJobInfo) -> JobContext:
 
 
 async def row_when(observer: Observer, condition: Any) -> SessionRow | None:
-    """The session's row once it meets the condition; None once there is no session any more."""
+    """Return the session's row when it meets the condition. The row is None if there is no session."""
     deadline = time.monotonic() + WITHIN_S
     while True:
         introspector: Introspector | None = observer.process.introspector
@@ -90,7 +74,7 @@ async def row_when(observer: Observer, condition: Any) -> SessionRow | None:
 
 
 async def test_a_session_is_observed() -> None:
-    """By the pool's name of the agent and the tenant, with the tasks that were there before it was live."""
+    """It has the pool's names of agent and tenant, and the tasks that are older than its scope."""
     observer = Observer(name="openrtc", socket_path=False)
     pool = openrtc.AgentPool(
         agents={"dental": Blocking},
@@ -104,7 +88,7 @@ async def test_a_session_is_observed() -> None:
         context_factory=connected,
     )
     await executor.start()
-    await executor.launch_job(job())
+    await executor.launch_job(job_info(1, metadata='{"tenant": "acme", "agent": "dental"}'))
     row = await row_when(observer, lambda row: row is not None and row.blocks)
     assert row is not None
     assert (row.session_id, row.agent_name, row.tenant) == ("job-1", "dental", "acme")
@@ -122,7 +106,7 @@ async def test_a_session_is_observed() -> None:
     introspector.close()
 
 
-def test_an_observer_goes_to_other_processes() -> None:
-    """As the pool's process mode wants it."""
+def test_an_observer_can_be_pickled() -> None:
+    """The pool's process mode sends it to other processes."""
     observer = pickle.loads(pickle.dumps(Observer(name="openrtc", slow_session_threshold_ms=80)))
     assert isinstance(observer, openrtc.SessionObserver)

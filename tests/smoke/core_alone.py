@@ -1,4 +1,4 @@
-"""Run in an environment with nothing but core's wheel: it meters a session and needs nobody else."""
+"""Meter a session in an environment with core and its dependencies only."""
 
 import asyncio
 import importlib.util

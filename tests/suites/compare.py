@@ -1,13 +1,13 @@
-"""Another project's test suite, with metering and without: the outcomes must be the same, test by test.
+"""Run another project's tests metered and plain: each test must have the same outcome.
 
     python tests/suites/compare.py SUITE FOLDER [PYTEST ARGUMENT ...]
 
-SUITE is one of suites.toml's, FOLDER its unpacked sdist; its package, its tests' requirements and the packages of ours
-must be installed in the Python that runs this. Arguments select other tests than suites.toml does.
+SUITE is a table of suites.toml, and FOLDER its unpacked sdist. The Python that runs this file must have its package,
+the requirements of its tests, and our packages. Further arguments select other tests than suites.toml does.
 
-The suite runs plainly; with an Introspector on each event loop, once for each step meter there is; and with the pytest
-plugin of openrtc-introspect-testing. A test counts as different where it ended otherwise than in a plain run, and
-again so when both were repeated: some tests watch the clock.
+The suite runs plain; with an Introspector on each event loop, once for each step meter; and with the pytest plugin of
+openrtc-introspect-testing. A test differs if its outcome is not that of the plain run, and still is not when both runs
+are repeated: the outcome of some tests depends on timing.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 QUIET_S = 90.0
-"""A run in which no test begins or ends for so long is hung."""
+"""A run hangs if no test begins or ends for this time."""
 OUTPUT = 2000
-"""How much of a crashed run's output is shown, characters."""
+"""How much of a crashed run's output is shown, in characters."""
 REPETITIONS = 2
 MANY = 40
-"""So many tests do not differ by chance: they are not repeated."""
+"""More differences than this are not due to timing, and are not repeated."""
 INTERRUPTED = 2
-"""The lowest of pytest's exit codes for a run that did not come to its end."""
+"""The lowest of pytest's exit codes for a run that did not reach its end."""
 
 
 @dataclass(frozen=True)
 class Way:
-    """A way to run a suite: pytest's arguments, and what the environment adds."""
+    """A way to run a suite: arguments of pytest, and variables of the environment."""
 
     name: str
     arguments: tuple[str, ...]
@@ -60,12 +60,12 @@ METERED = (
 
 @dataclass
 class Run:
-    """What became of the tests in one run."""
+    """The outcomes of one run."""
 
     outcomes: dict[str, str] = field(default_factory=dict)
     """By node id."""
     reasons: dict[str, str] = field(default_factory=dict)
-    """Of tests that failed."""
+    """Why tests failed, by node id."""
     begun: str = "the start"
     """The test that began last."""
     loops: int = 0
@@ -73,12 +73,12 @@ class Run:
     faults: list[str] = field(default_factory=list)
     """Loops that could not be attached to."""
     ended: bool = False
-    """Whether pytest came to its end."""
+    """Whether pytest reached its end."""
     crash: str | None = None
-    """The end of its output, where it did not."""
+    """The end of its output, if it did not."""
 
     def take(self, line: dict[str, Any]) -> None:
-        """One line of the recorder's. A test's worst phase is its outcome."""
+        """Take a line of the recorder. A test's worst phase is its outcome."""
         if "begun" in line:
             self.begun = line["begun"]
         elif "exit" in line:
@@ -90,7 +90,7 @@ class Run:
 
 
 def run(folder: Path, way: Way, selection: Sequence[str]) -> Run:
-    """One run of the suite in a process of its own."""
+    """Run the suite once, in a process of its own."""
     with tempfile.TemporaryDirectory() as temporary:
         file = Path(temporary, "outcomes")
         command = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", "-p", "recorder"]
@@ -108,15 +108,15 @@ def run(folder: Path, way: Way, selection: Sequence[str]) -> Run:
                 done.take(json.loads(line))
             if not done.ended:
                 output.seek(0)
-                told = output.read()
-                stack = told.find("Current thread")
-                end = told[stack : stack + OUTPUT] if stack >= 0 else told[-OUTPUT:]
+                text = output.read()
+                stack = text.find("Current thread")
+                end = text[stack : stack + OUTPUT] if stack >= 0 else text[-OUTPUT:]
                 done.crash = f"exit code {process.returncode} in {done.begun}, after {end}"
     return done
 
 
 def _waits(process: subprocess.Popen[bytes]) -> bool:
-    """Whether it has not ended a second later."""
+    """Wait for a second. Return whether the process still runs."""
     try:
         process.wait(1.0)
     except subprocess.TimeoutExpired:
@@ -125,13 +125,13 @@ def _waits(process: subprocess.Popen[bytes]) -> bool:
 
 
 def _runs(folder: Path, ways: Sequence[Way], selection: Sequence[str]) -> list[Run]:
-    """Two at a time: they wait about as much as they compute."""
+    """Run the suite in each way, two at a time: tests wait about as much as they compute."""
     with ThreadPoolExecutor(2) as pool:
         return list(pool.map(lambda way: run(folder, way, selection), ways))
 
 
 def differing(plain: Run, metered: Run) -> set[str]:
-    """The tests that ended otherwise. A run that crashed has said nothing of the tests after that."""
+    """Return the tests with another outcome. Tests that a crashed run did not reach are not among them."""
     names = plain.outcomes.keys() | metered.outcomes.keys()
     return {
         name
@@ -142,9 +142,9 @@ def differing(plain: Run, metered: Run) -> set[str]:
 
 
 def confirmed(folder: Path, way: Way, selection: Sequence[str], found: set[str]) -> set[str]:
-    """Those of the tests found to differ that do so each time when all are run again.
+    """Return those of the found tests that differ again in each repetition.
 
-    All of them, since a test may suffer from what an earlier one left.
+    The whole suite is repeated, since a test may depend on an earlier one.
     """
     for _ in range(REPETITIONS):
         if not 0 < len(found) <= MANY:
@@ -154,8 +154,8 @@ def confirmed(folder: Path, way: Way, selection: Sequence[str], found: set[str])
 
 
 def compare(suite: dict[str, Any], folder: Path, selection: Sequence[str]) -> list[str]:
-    """The differences, printed as well, with what else there is to know."""
-    compiled = importlib.util.find_spec("openrtc_introspect_core._step_meter") is not None
+    """Print the result for each way. Return the differences."""
+    compiled = importlib.util.find_spec("openrtc_introspect_core._native._meter") is not None
     ways = [way for way in METERED if compiled or way.name != "C meter"]
     plain, *others = _runs(folder, (PLAIN, *ways), selection)
     counts = Counter(plain.outcomes.values())
@@ -186,7 +186,7 @@ def compare(suite: dict[str, Any], folder: Path, selection: Sequence[str]) -> li
 
 
 def _matching(name: str, known: Iterable[str]) -> str:
-    """The entry that is meant by a node id's test, with its parameters or without; empty where there is none."""
+    """Return the entry for a node id, which has its parameters or not; an empty string if there is none."""
     test = name.rpartition("::")[2]
     return next((entry for entry in known if entry in (test, test.partition("[")[0])), "")
 
@@ -197,7 +197,7 @@ def _difference(name: str, plain: Run, metered: Run) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """1 where a test ended otherwise with metering, or nothing could be compared."""
+    """Return the exit code: 1 if a test differs, or nothing could be compared."""
     if len(arguments) < 2:
         print(__doc__)
         return 2

@@ -1,7 +1,7 @@
-"""An Introspector on each event loop of a process, from the loop's first task to its end.
+"""Attach an Introspector to each event loop of a process, from the loop's first task to its end.
 
-The testing package's own watcher attaches to the loops of one test and lets go after it. Here a loop is let go of when
-it ends, as in a worker that is introspected for as long as it runs.
+The testing package's own watcher attaches to the loops of one test, and detaches after it. Here an Introspector stays
+attached until its loop ends, as in a worker that is introspected for as long as it runs.
 """
 
 from __future__ import annotations
@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from openrtc_introspect_core import Introspector
-from openrtc_introspect_core._running_loop import Loop
-from openrtc_introspect_testing._watch import Watch, Watcher
+from openrtc_introspect_core._loops.running_loop import Loop
+from openrtc_introspect_testing._suite.loop_attacher import LoopAttacher
+from openrtc_introspect_testing._suite.loop_monitor import LoopMonitor
 
 
-class EveryLoop(Watcher):
-    """A context manager: the testing package's way to see loops begin, with a host's Introspector for each of them.
+class EveryLoop(LoopAttacher):
+    """A context manager that detects loops as the testing package does, and attaches an Introspector to each.
 
-    It logs nothing, since tests count the records that they catch, and keeps no loop alive that has ended.
-    `faults` has what kept loops from being attached to, or let go of.
+    It logs nothing, since tests count the records that they catch, and keeps no ended loop alive. `faults` lists the
+    errors of attaching and detaching.
     """
 
     def __init__(self) -> None:
@@ -32,11 +33,11 @@ class EveryLoop(Watcher):
         return self
 
     def __exit__(self, *error: Any) -> None:
-        for loop in tuple(self._introspectors):  # it was abandoned, or is a run's that crashed
-            self._let_go(loop)
+        for loop in tuple(self._introspectors):  # abandoned, or of a run that crashed
+            self._detach(loop)
         super().__exit__(*error)
 
-    def _let_go(self, loop: Loop) -> None:
+    def _detach(self, loop: Loop) -> None:
         self._by_loop.pop(loop, None)
         introspector = self._introspectors.pop(loop, None)
         if introspector is not None:
@@ -45,11 +46,11 @@ class EveryLoop(Watcher):
             except Exception as error:
                 self.faults.append(f"close: {error!r}")
 
-    def _attach(self, watch: Watch, loop: Loop) -> None:
+    def _attach(self, monitor: LoopMonitor, loop: Loop) -> None:
         introspector = Introspector(name="suites", socket_path=False)
         introspector.attach(loop)
         self.loops += 1
-        self._by_loop[loop] = watch  # the watcher's record of what it has seen
+        self._by_loop[loop] = monitor  # the watcher's record of known loops
         self._introspectors[loop] = introspector
 
     def _see_trio(self) -> None:
@@ -58,9 +59,9 @@ class EveryLoop(Watcher):
         super()._see_trio()
         close = Runner.close
 
-        def let_go_afterwards(runner: Runner) -> None:
+        def close_and_detach(runner: Runner) -> None:
             close(runner)
             if runner.trio_token is not None:
-                self._let_go(runner.trio_token)
+                self._detach(runner.trio_token)
 
-        self._patch.setattr(Runner, "close", let_go_afterwards)
+        self._patch.setattr(Runner, "close", close_and_detach)

@@ -1,8 +1,8 @@
-"""A pytest plugin that writes what became of each test, one JSON object a line; and attaches to loops if asked to.
+"""A pytest plugin that writes the outcome of each test as a line of JSON, and attaches to loops on request.
 
     pytest -p recorder --outcomes=FILE [--introspect-every-loop]
 
-A run that is killed, or ends by an error of a plugin, has written the tests up to there, and no line `exit`.
+A run that is killed, or ends by an error of a plugin, has written the lines of earlier tests, and no line with `exit`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class Recorder:
-    """The lines of one run. Where the plugin of openrtc-introspect-testing watches tests, it counts the loops."""
+    """The writer of one run's lines. If the plugin of openrtc-introspect-testing watches tests, it counts the loops."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._file = config.getoption("--outcomes").open("w", encoding="utf-8", buffering=1)
@@ -69,7 +69,7 @@ class Recorder:
 
 
 def _why(report: pytest.TestReport | pytest.CollectReport) -> str:
-    """The first line of the exception's message, or the last of whatever else pytest prints; 200 characters."""
+    """Return the first line of the exception's message, or else the last line of pytest's text; 200 characters."""
     crash = getattr(report.longrepr, "reprcrash", None)
     lines = crash.message.strip().splitlines() if crash is not None else str(report.longrepr).splitlines()[-1:]
     return "".join(lines[:1])[:200]

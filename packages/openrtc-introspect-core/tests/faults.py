@@ -1,4 +1,4 @@
-"""Faults of ours: the functions of core that a host's thread gets into, found by running, and made to raise."""
+"""Faults of ours: functions of core on a host's thread, found and made to raise."""
 
 from __future__ import annotations
 
@@ -15,23 +15,33 @@ from typing import Any, NamedTuple
 import pytest
 
 import openrtc_introspect_core
-from openrtc_introspect_core._meter import MeteredCoroutine
+from openrtc_introspect_core._accounting.meter import MeteredCoroutine
 
 PACKAGE = openrtc_introspect_core.__name__
 FOLDER = str(Path(openrtc_introspect_core.__file__).parent)
-LEDGER = str(Path(FOLDER) / "_ledger.py")
-"""What the step meter in C calls is in here: it has no frame that could be told from the host's."""
+CALLED_FROM_C = {
+    str(Path(FOLDER) / "_accounting" / f"{module}.py")
+    for module in ("ledger", "session_accounts", "span_log", "unsampled_steps")
+}
+"""The files with all that the step meter in C calls: a call from C has the frame of the host as its caller."""
+METHODS_CALLED_FROM_C = {
+    *(f"GcMonitor.{name}" for name in ("collected", "failed", "full_begins")),
+    *(f"{kind}.{name}" for kind in ("RareSteps", "TrioHook") for name in ("about_to_wait", "failed", "has_woken")),
+    "Heap.adjust_sampling",
+    "TaskCreation.meter_outermost",
+}
+"""More of them, in files with functions that the host calls itself."""
 
 Place = tuple[Any, str]
-"""Where a function is found: a module or a class, and a name."""
+"""A place that holds a function: a module or a class, and a name."""
 
 
 class Reached(NamedTuple):
-    """A function of core's that was called from core."""
+    """A function of core that was called from core."""
 
     code: CodeType
     places: list[Place]
-    """Where to patch it; none of a closure's."""
+    """The places to patch; a closure has none."""
 
     @property
     def name(self) -> str:
@@ -39,10 +49,10 @@ class Reached(NamedTuple):
 
 
 class Faults:
-    """What is traced, and made to raise, on the thread that has made this, while it is armed.
+    """The functions that are traced, and made to raise, while this object is armed.
 
-    A function raises where core calls it. What the host calls itself has nobody around it who could catch anything:
-    of that, what it calls is made to raise.
+    Only calls on the thread that made it count. A function raises if core calls it. Around a function that the host
+    calls itself there is nothing of ours to catch the error: in its place, the functions that it calls raise.
     """
 
     def __init__(self) -> None:
@@ -60,7 +70,7 @@ class Faults:
 
     @contextmanager
     def trace(self, found: set[CodeType]) -> Iterator[None]:
-        """Inside, the code of each function that core calls while this is armed is added."""
+        """Inside, add the code of each function that core calls while this is armed."""
 
         def called(frame: FrameType, event: str, argument: object) -> None:
             if event == "call" and self.armed and is_ours(frame) and _is_called_by_ours(frame.f_code, frame.f_back):
@@ -74,7 +84,7 @@ class Faults:
             sys.setprofile(before)
 
     def inject(self, reached: Reached, error: type[Exception], patch: pytest.MonkeyPatch) -> None:
-        """From now on it raises where core calls it while this is armed."""
+        """Have the function raise from now on if core calls it while this is armed."""
         code = reached.code
 
         def raising(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -98,11 +108,14 @@ def is_ours(frame: FrameType | None) -> bool:
 
 
 def _is_called_by_ours(code: CodeType, caller: FrameType | None) -> bool:
-    return code.co_filename == LEDGER or is_ours(caller)
+    return code.co_filename in CALLED_FROM_C or code.co_qualname in METHODS_CALLED_FROM_C or is_ours(caller)
 
 
 def located(codes: set[CodeType]) -> list[Reached]:
-    """The functions, by name, with the places where each is found. Comprehensions are left out: part of one."""
+    """Return the functions, by name, with the places that hold each.
+
+    Comprehensions are parts of functions, and have no entry.
+    """
     places: dict[CodeType, list[Place]] = {code: [] for code in codes}
     for owner in (*_modules(), *_classes()):
         for name, value in list(vars(owner).items()):
@@ -121,7 +134,7 @@ def _modules() -> list[ModuleType]:
 
 def _classes() -> list[type]:
     found = {id(value): value for module in _modules() for value in vars(module).values() if inspect.isclass(value)}
-    # The metered coroutine names the module of what it stands for.
+    # The type of metered coroutines has the module of the type that it stands for.
     return [
         value
         for value in found.values()
@@ -138,7 +151,10 @@ def _functions_of(value: object) -> list[FunctionType]:
 
 
 def _rewrapped(value: Any, code: CodeType, raising: Callable[[Any], Any]) -> Any:
-    """The same kind of attribute, with the function of that code made to raise."""
+    """Return the same kind of attribute, with its function made to raise.
+
+    code: that of the function.
+    """
     if isinstance(value, property):
         get, set_, delete = (
             raising(each) if each is not None and each.__code__ is code else each

@@ -1,9 +1,9 @@
-"""Scripts of tasks, played on virtual time with an introspector and without: what happens, and who is charged for it.
+"""Scripts of tasks, played on virtual time with an introspector and without.
 
-A script is JSON: `programs` are lists of operations, the first few of which (`roots`) begin as tasks, and the rest of
-which are begun by operations of programs before them, so that no script runs for ever. Run as a program, this module
-reads a script a line and answers each with its outcome: the test plays scripts so with the step meter that its own
-process does not have.
+A script is JSON: `programs` are lists of operations. The first few programs (`roots`) begin as tasks; the others are
+begun by operations of programs before them, so that no script runs for ever. Run as a program, this module reads a
+script a line, and answers each with its outcome: the test plays scripts so with the step meter that its own process
+does not have.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Itera
 from typing import Any
 
 from openrtc_introspect_core import Introspector
-from openrtc_introspect_core._errors import StateError
-from openrtc_introspect_core._fields import COMPILED
-from openrtc_introspect_testing._loop import FakeLoop
+from openrtc_introspect_core._accounting.fields import COMPILED
+from openrtc_introspect_core._base.errors import StateError
+from openrtc_introspect_core._introspector import parts_of
+from openrtc_introspect_testing._loops.fake_loop import FakeLoop
 
 try:
     import greenlet
@@ -36,11 +37,11 @@ METER = "Python" if COMPILED is None else "C"
 MS = 0.001
 MAX_TASKS = 16
 BOUND_S = 0.05
-"""What waits for a task waits no longer: scripts end, whoever waits for whom."""
+"""Seconds. Operations that wait for a task wait no longer, so scripts end, whoever waits for whom."""
 
 
 class Stop(BaseException):
-    """One of the host's own."""
+    """An error of the host's own that is no Exception."""
 
 
 ERRORS: dict[str, Callable[[], BaseException]] = {
@@ -57,11 +58,11 @@ ERRORS: dict[str, Callable[[], BaseException]] = {
 }
 
 _bound: contextvars.ContextVar[str] = contextvars.ContextVar("bound", default="untagged")
-"""The session that is bound here, as the script itself keeps it."""
+"""The session that is bound here, by the script's own account."""
 
 
 class ReentrantLoop(FakeLoop):
-    """A FakeLoop, an iteration of which may run inside of a step, as nest_asyncio has it."""
+    """A FakeLoop whose iterations may run inside of a step, as with nest_asyncio."""
 
     def _run_once(self) -> None:
         loop: Any = self
@@ -84,7 +85,7 @@ class ReentrantLoop(FakeLoop):
                 handle._run()
 
     def run_nested(self, task: asyncio.Task[Any]) -> None:
-        """Runs iterations in the step under way until `task` is done."""
+        """Run iterations in the step under way until `task` is done."""
         outer = asyncio.current_task(self)
         if outer is not None:
             asyncio.tasks._leave_task(self, outer)
@@ -97,12 +98,12 @@ class ReentrantLoop(FakeLoop):
 
 
 class Portal(Coroutine[Any, Any, Any]):
-    """Drives a coroutine in a greenlet, which may be left in the middle of a step, as greenback has it."""
+    """A coroutine driven in a greenlet, which may be left in mid-step (greenback)."""
 
     def __init__(self, coro: Coroutine[Any, Any, Any]) -> None:
         self._coro = coro
         self._left: Any = None
-        """The greenlet whose step was left. None: the coroutine is between its steps."""
+        """The greenlet that was left in mid-step. None: the coroutine is between its steps."""
 
     def send(self, value: Any) -> Any:
         inside = self._left or greenlet.greenlet(self._coro.send)
@@ -135,7 +136,10 @@ def _yield_to_loop() -> Generator[None, None, None]:
 
 
 class Scope:
-    """A session's scope, which binds its id for the script as well. Without an introspector it does no more."""
+    """A session's scope, which binds its id for the script as well.
+
+    Without an introspector, it does no more.
+    """
 
     def __init__(self, play: Play) -> None:
         self._play = play
@@ -159,16 +163,16 @@ class Scope:
 
 
 class Play:
-    """One script, under way."""
+    """One script under way."""
 
     def __init__(self, script: dict[str, Any], loop: ReentrantLoop, introspector: Introspector | None) -> None:
         self.script = script
         self.loop = loop
         self.introspector = introspector
         self.log: list[Any] = []
-        """What has happened, and when, in microseconds."""
+        """The events, each with its time in microseconds."""
         self.truth: dict[str, float] = {}
-        """Milliseconds that the loop was held for, by the session that was bound."""
+        """Milliseconds for which the loop was held, by bound session."""
         self.sessions: dict[str, Any] = {}
         self.contexts: list[contextvars.Context] = []
         self.tasks: list[asyncio.Task[Any]] = []
@@ -180,19 +184,19 @@ class Play:
         self._counts[what] = self._counts.get(what, 0) + 1
         return self._counts[what]
 
-    def tell(self, *event: Any) -> None:
+    def record(self, *event: Any) -> None:
         self.log.append([round(self.loop.time() * 1e6), *event])
 
     # --- the operations --------------------------------------------------------------------------
 
     async def follow(self, number: int, name: str) -> str:
-        """Follows one program."""
+        """Follow one program."""
         await self._run(self.script["programs"][number], number, name)
         return name
 
     async def _run(self, ops: list[list[Any]], number: int, me: str) -> None:
         for op, *given in ops:
-            self.tell(me, op, _name_of_error(sys.exc_info()[1]))
+            self.record(me, op, _name_of_error(sys.exc_info()[1]))
             match op:
                 case "hold":
                     self.hold(given[0])
@@ -213,7 +217,7 @@ class Play:
                 case "nest":
                     if (task := self.begin(number, me, given[0], "plain", False)) is not None:
                         self.loop.run_nested(task)
-                        self.tell(me, "nested", self.outcome(task))
+                        self.record(me, "nested", self.outcome(task))
                 case "by hand":
                     self.drive_by_hand(number, me, *given)
                 case "join":
@@ -223,10 +227,10 @@ class Play:
                     if (other := self.other(given[0])) is not None:
                         await asyncio.wait([other], timeout=BOUND_S)
                         if other.done():
-                            self.tell(me, "got", await other)
+                            self.record(me, "got", await other)
                 case "cancel":
                     if self.tasks:
-                        self.tell(self.tasks[given[0] % len(self.tasks)].cancel(f"by {me}"))
+                        self.record(self.tasks[given[0] % len(self.tasks)].cancel(f"by {me}"))
                 case "raise":
                     error = ERRORS[given[0]]()
                     raise error
@@ -234,7 +238,7 @@ class Play:
                     try:
                         await self._run(given[0], number, me)
                     except BaseException as error:
-                        self.tell(me, "caught", told(error))
+                        self.record(me, "caught", described(error))
                 case "finally":
                     try:
                         await self._run(given[0], number, me)
@@ -275,9 +279,9 @@ class Play:
                     self.loop.call_soon(self.hold_in_callback, given[0], context=context)
                 case "switch":
                     await self.switch(given[0])
-                case "thin":
-                    for loop in self.introspector._loops if self.introspector is not None else ():
-                        loop.ledger.thin(given[0])
+                case "sample":
+                    for loop in parts_of(self.introspector).loops if self.introspector is not None else ():
+                        loop.ledger.set_sampling_period(given[0])
                 case "detach":
                     if self.introspector is not None:
                         with contextlib.suppress(StateError):
@@ -300,19 +304,22 @@ class Play:
         self.truth[holder] = self.truth.get(holder, 0.0) + ms
 
     def begin(self, number: int, me: str, program: int, how: str, cancel: bool) -> asyncio.Task[Any] | None:
-        """A new task, of a program after `number`. None: there is none, or there are too many tasks."""
+        """Begin a new task, of a program after `number`, and return it.
+
+        None: there is no such program, or there are too many tasks.
+        """
         programs = range(number + 1, len(self.script["programs"]))
         if not programs or len(self.tasks) >= MAX_TASKS:
             return None
         chosen = programs[program % len(programs)]
         name = f"{me}/{self.count('tasks')}"
         given: dict[str, Any] = {}
-        if how == "nobody's":
+        if how == "unbound":
             given["context"] = contextvars.Context()
         elif how == "other's" and self.contexts:
             given["context"] = self.contexts[program % len(self.contexts)].copy()
         coro = self.follow(chosen, name)
-        # One that begins in a portal's greenlet and leaves it would leave its maker's step as well, plain or metered.
+        # An eager task that leaves its portal's greenlet would leave its maker's step as well, plain or metered.
         eager = how == "eager" and self.script["factory"] != "portal" and sys.version_info >= (3, 12)
         if eager:
             task = asyncio.Task(coro, loop=self.loop, name=name, eager_start=True)
@@ -324,12 +331,12 @@ class Play:
         return task
 
     def other(self, number: int) -> asyncio.Task[Any] | None:
-        """A task that is not the one that runs."""
+        """Return a task other than the one that runs."""
         task = self.tasks[number % len(self.tasks)] if self.tasks else None
         return task if task is not asyncio.current_task() else None
 
     def drive_by_hand(self, number: int, me: str, program: int, steps: int, then: str) -> None:
-        """A program's coroutine, driven for so many steps by who is no task, and then ended."""
+        """Drive a program's coroutine for so many steps outside of tasks, and end it."""
         programs = range(number + 1, len(self.script["programs"]))
         if not programs:
             return
@@ -340,12 +347,12 @@ class Play:
             if then == "throw":
                 coro.throw(ValueError("by hand"))
         except (StopIteration, ValueError, RuntimeError) as ended:
-            self.tell(me, "ended by hand", told(ended))
+            self.record(me, "ended by hand", described(ended))
         finally:
             try:
                 coro.close()
-            except RuntimeError as ignored:  # it has gone on waiting
-                self.tell(me, told(ignored))
+            except RuntimeError as ignored:  # the coroutine has gone on waiting
+                self.record(me, described(ignored))
                 with contextlib.suppress(BaseException):
                     while True:
                         coro.throw(Stop("again"))
@@ -371,7 +378,7 @@ class Play:
                 self.hold(ms)
 
     def collect(self, ms: int) -> None:
-        """A collection that takes so long."""
+        """Collect garbage, for so many milliseconds."""
 
         def take(phase: str, info: dict[str, Any]) -> None:
             if phase == "start":
@@ -385,7 +392,7 @@ class Play:
             gc.callbacks.remove(take)
 
     async def switch(self, ms: int) -> None:
-        """Waits: in a greenlet of a portal's by leaving it in mid-step, elsewhere as any coroutine does."""
+        """Wait: in a portal's greenlet by leaving it, else like any coroutine."""
         here = greenlet.getcurrent() if greenlet is not None else None
         if here is None or here.parent is None:
             await asyncio.sleep(ms * MS)
@@ -407,21 +414,21 @@ class Play:
             await asyncio.sleep(0)
         if self.introspector is not None:
             self.introspector.attach()
-            (attached,) = self.introspector._loops
+            (attached,) = parts_of(self.introspector).loops
             self.ledger: Any = attached.ledger
         self.tasks += older
         for number in range(self.script["roots"]):
             name = f"root {number}"
             try:
                 self.tasks.append(asyncio.create_task(self.follow(number, name), name=name))
-            except (KeyboardInterrupt, SystemExit) as error:  # an eager one's, in its first step
-                self.tell("out of the task", told(error))
+            except (KeyboardInterrupt, SystemExit) as error:  # of an eager task, in its first step
+                self.record("out of the task", described(error))
         seen = 0
         while seen < len(self.tasks):
             await asyncio.wait([self.tasks[seen]])
             seen += 1
         await asyncio.create_task(self._leave_what_is_kept())
-        await asyncio.sleep(BOUND_S)  # an async generator that was dropped ends in a task of its own
+        await asyncio.sleep(BOUND_S)  # an async generator that was dropped ends in its own task
 
     async def _older(self) -> str:
         await asyncio.sleep(5 * MS)
@@ -432,23 +439,23 @@ class Play:
             kept.__exit__(None, None, None)
 
     def outcome(self, task: asyncio.Task[Any]) -> Any:
-        """How a task has ended."""
+        """Return how a task has ended."""
         if task.cancelled():
             try:
                 task.result()
             except asyncio.CancelledError as error:
                 return ["was cancelled", list(error.args)]
         error = task.exception()
-        return ["raised", told(error)] if error is not None else ["returned", task.result()]
+        return ["raised", described(error)] if error is not None else ["returned", task.result()]
 
     def run(self) -> dict[str, Any]:
-        """Runs it all, however often an interrupt comes out of the loop."""
+        """Run the script, however often an interrupt comes out of the loop."""
         main = self.loop.create_task(self.main(), name="main")
         while not main.done():
             try:
                 self.loop.run_until_complete(main)
             except (KeyboardInterrupt, SystemExit) as error:
-                self.tell("out of the loop", type(error).__name__, list(error.args))
+                self.record("out of the loop", type(error).__name__, list(error.args))
         main.result()
         self.loop.run_until_complete(self.loop.shutdown_asyncgens())
         return {
@@ -457,8 +464,8 @@ class Play:
             "truth": self.truth,
         }
 
-    def books(self) -> dict[str, list[Any]]:
-        """Holder to [milliseconds, steps, live tasks]."""
+    def accounts(self) -> dict[str, list[Any]]:
+        """Return [milliseconds, steps, live tasks, milliseconds at the end of the last step] by holder."""
         holders = {name: session.accounts for name, session in self.sessions.items()}
         holders |= {"untagged": [self.ledger.untagged], "gc": [self.ledger.gc]}
         return {
@@ -466,26 +473,30 @@ class Play:
                 round(sum(account.busy for account in accounts) / MS, 6),
                 sum(account.steps for account in accounts),
                 sum(account.tasks for account in accounts),
+                round(max((account.last_step for account in accounts), default=0.0) / MS, 6),
             ]
             for name, accounts in holders.items()
         }
 
 
-def told(error: BaseException | None, depth: int = 2) -> Any:
-    """An error's type, arguments, traceback, cause and context. None for None."""
+def described(error: BaseException | None, depth: int = 2) -> Any:
+    """Return an error's type, arguments, traceback, cause and context. None for None."""
     if error is None or depth == 0:
         return None
     return [
         type(error).__name__,
         repr(error.args),
         frames(error),
-        told(error.__cause__, depth - 1),
-        told(error.__context__, depth - 1),
+        described(error.__cause__, depth - 1),
+        described(error.__context__, depth - 1),
     ]
 
 
 def frames(error: BaseException) -> list[str]:
-    """The traceback as "file's last part function", from where a step begins: what calls it is the loop's side."""
+    """Return the traceback as "last part of the file, function", from the step on.
+
+    The entries before the step are the loop's.
+    """
     entries = traceback.extract_tb(error.__traceback__)
     found = [f"{entry.filename.rpartition('/')[2]} {entry.name}" for entry in entries]
     begins = [index for index, frame in enumerate(found) if frame in ("events.py _run", "tasks.py factory")]
@@ -497,12 +508,18 @@ def _name_of_error(error: BaseException | None) -> str | None:
 
 
 def _unnumbered(task_name: str | None) -> str | None:
-    """An eager task is named once its first step is over: until then by a number, counted through the process."""
+    """Return a task's name without the number that asyncio gives.
+
+    An eager task has its own name only after its first step, and until then a number, counted through the process.
+    """
     return task_name.rstrip("0123456789") if task_name is not None and task_name.startswith("Task-") else task_name
 
 
 def play(script: dict[str, Any], *, metered: bool) -> dict[str, Any]:
-    """What became of the script: its log, its tasks' ends, the truth, and, where it was metered, the books."""
+    """Return the outcome of a script: its log, ends of tasks, truth, and accounts.
+
+    The accounts are there if the script was metered.
+    """
     loop = ReentrantLoop()
     introspector = (
         Introspector(socket_path=False, stacks=False, budget_pct=0, memory_interval_s=3600.0, clock=loop.clock)
@@ -522,7 +539,7 @@ def play(script: dict[str, Any], *, metered: bool) -> dict[str, Any]:
             outcome = under_way.run()
             if introspector is not None:
                 outcome |= {
-                    "books": under_way.books(),
+                    "accounts": under_way.accounts(),
                     "idle": round(under_way.ledger.idle / MS, 6),
                     "elapsed": round((loop.time() - began) / MS, 6),
                     "blocks": [
@@ -541,10 +558,13 @@ def play(script: dict[str, Any], *, metered: bool) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _nothing_unseen(odd: list[str]) -> Iterator[None]:
-    """Inside, collections run where the script has them, and warnings and errors that nobody catches are added."""
+    """Add warnings, and errors that nothing catches, to `odd`.
+
+    Inside, collections run only where the script has them.
+    """
     hook, sys.unraisablehook = sys.unraisablehook, lambda raised: odd.append(repr(raised.exc_value))
     gc.disable()
-    gc.freeze()  # a collection looks at what the script has made, and takes no time to speak of
+    gc.freeze()  # a collection visits what the script has made, and takes next to no time
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -552,7 +572,6 @@ def _nothing_unseen(odd: list[str]) -> Iterator[None]:
             gc.collect()
         odd += [str(each.message) for each in caught]
     finally:
-        gc.unfreeze()
         gc.enable()
         sys.unraisablehook = hook
 

@@ -9,7 +9,7 @@ import openrtc_introspect_core
 
 
 def test_every_public_name_is_there() -> None:
-    """What `__all__` lists can be had, and no name twice."""
+    """Each name of `__all__` exists, and no name is listed twice."""
     names = openrtc_introspect_core.__all__
     assert sorted(set(names)) == sorted(names)
     for name in names:
@@ -17,13 +17,13 @@ def test_every_public_name_is_there() -> None:
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
-    """As for any module."""
+    """The error is that of any module."""
     with pytest.raises(AttributeError, match="has no attribute 'Nope'"):
         openrtc_introspect_core.Nope  # noqa: B018
 
 
 def test_importing_it_loads_no_more_than_it_needs() -> None:
-    """psutil and anyio wait until something starts; other packages' things are never loaded."""
+    """psutil and anyio are loaded at a start; packages of the other distributions are never loaded."""
     code = (
         "import sys, openrtc_introspect_core; "
         "print({'anyio', 'psutil', 'rich', 'typer', 'trio', 'pytest', 'uvloop'} & set(sys.modules))"

@@ -1,41 +1,28 @@
-"""Scripts of tasks end metered as they end plain, and the two step meters keep the same books of them.
+"""Scripts of tasks end metered as plain, with the same accounts by both meters.
 
 Each script is played plain, with the meter of this process, and, in a process that is kept for all of them, with the
-other one. See metered_scripts.py for what scripts do.
+other meter. See metered_scripts.py for the operations of scripts.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import metered_scripts as scripts
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-PLAYER = Path(__file__).with_name("metered_scripts.py")
+PLAYER = Path(scripts.__file__)
 
 Op = list[Any]
 Script = dict[str, Any]
-
-
-def _scripts() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("metered_scripts", PLAYER)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-scripts = _scripts()
 
 
 class OtherMeter:
@@ -69,7 +56,7 @@ class OtherMeter:
 
 @pytest.fixture(scope="module")
 def other_meter() -> Iterator[OtherMeter | None]:
-    """None: there is only the meter in Python here."""
+    """Start the process with the other meter. None: there is only that in Python."""
     other = OtherMeter()
     try:
         yield other if other.meter != scripts.METER else None
@@ -83,7 +70,7 @@ SHORT = st.integers(0, 9)
 FEW = st.integers(0, 5)
 SLOT = st.integers(0, 1)
 ERROR = st.sampled_from(sorted(scripts.ERRORS))
-HOW = st.sampled_from(["plain", "nobody's", "other's", "eager"])
+HOW = st.sampled_from(["plain", "unbound", "other's", "eager"])
 
 
 def _op(name: str, *given: st.SearchStrategy[Any]) -> st.SearchStrategy[Op]:
@@ -112,7 +99,7 @@ OPS = st.one_of(
     _op("collect", st.integers(1, 2)),
     _op("call soon", st.integers(1, 2), st.booleans()),
     _op("switch", SHORT),
-    _op("thin", st.sampled_from([1, 2, 50])),
+    _op("sample", st.sampled_from([1, 2, 50])),
     _op("detach"),
     _op("close"),
 )
@@ -154,6 +141,11 @@ KNOWN: dict[str, Script] = {
         roots=2,
         factory="portal",
     ),
+    "a task made in a step that goes on after it was left in the middle": script(
+        [["scope", [["hold", 1], ["switch", 0], ["begin", 1, "plain", False], ["hold", 2], ["join", 1]]]],
+        [["hold", 3], ["yield"], ["hold", 5]],
+        factory="portal",
+    ),
     "a step left in the middle and cancelled": script(
         [["begin", 1, "plain", False], ["yield"], ["yield"], ["cancel", 1], ["join", 1]],
         [["yield"]],
@@ -171,7 +163,7 @@ KNOWN: dict[str, Script] = {
         roots=2,
     ),
     "cancelled before the first step": script(
-        [["scope", [["begin", 0, "plain", True], ["begin", 0, "nobody's", True], ["join", 1], ["join", 2]]]],
+        [["scope", [["begin", 0, "plain", True], ["begin", 0, "unbound", True], ["join", 1], ["join", 2]]]],
         [["hold", 1]],
     ),
     "closed in mid-step": script(
@@ -194,6 +186,12 @@ KNOWN: dict[str, Script] = {
         [["scope", [["hold", 1], ["yield"], ["hold", 2], ["raise", "interrupt"]]]],
         older=True,
     ),
+    "callbacks after the last steps of nested iterations": script(
+        [["nest", 0]], [["nest", 0]], [["call soon", 1, False]], roots=2
+    ),
+    "an interrupt in the first step of an older task since we attached": script(
+        [], [["generator", 1, "keep"], ["raise", "interrupt"]], older=True
+    ),
     "an interrupt in the first iteration": script([["hold", 1], ["raise", "interrupt"]]),
     "a scope in an older task, a timer that is due with what is ready behind it": script(
         [["sleep", 5], ["hold", 1]],
@@ -205,9 +203,9 @@ KNOWN: dict[str, Script] = {
         roots=3,
         older=True,
     ),
-    "steps left out": script(
-        [["thin", 3], *([["scope", [["hold", 1], ["yield"], ["hold", 2]]], ["yield"]] * 5)],
-        [["scope", [["hold", 1], ["yield"], ["thin", 1], ["hold", 2]]]],
+    "steps that are not sampled": script(
+        [["sample", 3], *([["scope", [["hold", 1], ["yield"], ["hold", 2]]], ["yield"]] * 5)],
+        [["scope", [["hold", 1], ["yield"], ["sample", 1], ["hold", 2]]]],
         roots=2,
     ),
     "a collection in a step inside of a step": script(
@@ -218,7 +216,7 @@ KNOWN: dict[str, Script] = {
 
 
 def all_ops(ops: list[Any]) -> Iterator[Op]:
-    """The operations, with those inside of others."""
+    """Yield the operations, with those inside of others."""
     for op in ops:
         yield op
         for inside in op[1:]:
@@ -231,62 +229,68 @@ def named(script: Script) -> set[str]:
 
 
 def is_exact(script: Script) -> bool:
-    """Whether each moment is charged to the session that is bound then.
+    """Return whether each moment is charged to the session that is bound then.
 
-    Not where steps are left out or metering ends, nor where a greenlet is left in mid-step or a task is made past the
-    loop's own `create_task`, nor in a step of an older task in another's iteration: nothing tells of those.
+    It is not in these cases, of which nothing shows: steps are not sampled, metering ends, a greenlet is left in
+    mid-step, a task is made past the loop's own `create_task`, or a step of an older task runs in another's iteration.
     """
     if script["older"] and "nest" in named(script):
         return False
     past_the_loop = any(op[:1] + op[2:3] == ["begin", "eager"] for body in script["programs"] for op in all_ops(body))
-    return not (named(script) & {"thin", "detach", "close"} or past_the_loop or script["factory"] == "portal")
+    return not (named(script) & {"sample", "detach", "close"} or past_the_loop or script["factory"] == "portal")
 
 
 # --- what is compared ----------------------------------------------------------------------------
 
 
 def check_that_nothing_is_seen(plain: dict[str, Any], metered: dict[str, Any]) -> None:
-    """The same happens at the same time, all tasks end the same, with the same tracebacks."""
+    """Check that the same happens at the same times, with the same tracebacks."""
     for part in ("ends", "log", "odd", "truth"):
         assert metered[part] == plain[part]
     assert metered["notes"] == []
 
 
-def check_books(script: Script, metered: dict[str, Any]) -> None:
-    """Nothing is charged twice, no task is left in the books, and all is charged to whom it belongs."""
-    books = metered["books"]
-    assert all(ms >= 0 and steps >= 0 for ms, steps, _ in books.values())
-    if not named(script) & {"thin"}:
-        charged = sum(ms for ms, _, _ in books.values())
+def check_accounts(script: Script, metered: dict[str, Any]) -> None:
+    """Check that nothing is charged twice or wrongly, and that no task stays counted."""
+    accounts = metered["accounts"]
+    assert all(ms >= 0 and steps >= 0 for ms, steps, *_ in accounts.values())
+    if not named(script) & {"sample"}:
+        charged = sum(ms for ms, *_ in accounts.values())
         assert charged + metered["idle"] <= metered["elapsed"] + 1e-3
-    if not named(script) & {"thin", "detach", "close"}:
-        assert {name: tasks for name, (_, _, tasks) in books.items() if tasks} == {}
+    if not named(script) & {"sample", "detach", "close"}:
+        assert {name: tasks for name, (_, _, tasks, _) in accounts.items() if tasks} == {}
     if is_exact(script):
         truth = {name: ms for name, ms in metered["truth"].items() if name != "no step"}
-        charged_to = {name: ms for name, (ms, _, _) in books.items() if ms}
-        if script["older"]:  # outside of a scope its steps are nobody's, and none that is known
+        charged_to = {name: ms for name, (ms, *_) in accounts.items() if ms}
+        if script["older"]:  # outside of a scope, the steps of an older task are not metered
             truth.pop("untagged", None)
             charged_to.pop("untagged", None)
-        assert charged_to == pytest.approx(truth, abs=1e-3)
+        if {"nest", "call soon"} <= named(script):  # a nested iteration's last callbacks are charged to the outer step
+            extra = {name: ms - truth.get(name, 0.0) for name, ms in charged_to.items()}
+            assert truth.keys() <= charged_to.keys()
+            assert min(extra.values(), default=0.0) > -1e-3
+            assert sum(extra.values()) <= metered["truth"].get("no step", 0.0) + 1e-3
+        else:
+            assert charged_to == pytest.approx(truth, abs=1e-3)
 
 
 def check(script: Script, other: OtherMeter | None) -> None:
     plain = scripts.play(script, metered=False)
     metered = scripts.play(script, metered=True)
     check_that_nothing_is_seen(plain, metered)
-    check_books(script, metered)
+    check_accounts(script, metered)
     if other is not None:
         theirs = other.play(script)
         check_that_nothing_is_seen(plain, theirs)
-        check_books(script, theirs)
-        if "thin" not in named(script):
-            for part in ("books", "idle", "elapsed", "blocks"):
+        check_accounts(script, theirs)
+        if "sample" not in named(script):
+            for part in ("accounts", "idle", "elapsed", "blocks"):
                 assert theirs[part] == metered[part]
 
 
 @pytest.mark.parametrize("name", KNOWN)
 def test_a_known_script_ends_as_without_us(name: str, other_meter: OtherMeter | None) -> None:
-    """Plain, with the one meter and with the other: results, errors, tracebacks; and the books agree."""
+    """Results, errors and tracebacks are the plain ones, and the accounts agree."""
     check(KNOWN[name], other_meter)
 
 
@@ -298,7 +302,7 @@ def test_a_known_script_ends_as_without_us(name: str, other_meter: OtherMeter | 
 )
 @given(script=SCRIPTS)
 def test_any_script_ends_as_without_us(script: Script, other_meter: OtherMeter | None) -> None:
-    """Plain, with the one meter and with the other: results, errors, tracebacks; and the books agree."""
+    """Results, errors and tracebacks are the plain ones, and the accounts agree."""
     check(script, other_meter)
 
 
@@ -329,7 +333,7 @@ async def calls(introspector):
     return await first, await second
 
 async def main():
-    introspector = Introspector(socket_path=False)
+    introspector = Introspector(socket_path=False, slow_session_threshold_ms=60_000)  # a busy machine logs no block
     if metered:
         introspector.attach()
     await asyncio.wait([asyncio.create_task(calls(introspector))])
@@ -350,7 +354,7 @@ print("collected")
 @pytest.mark.parametrize("iteration", range(4, 8))
 @pytest.mark.parametrize("meter", ["python", "compiled"])
 def test_what_a_loop_that_died_leaves_behind_is_collected(meter: str, iteration: int) -> None:
-    """Tasks that wait in a session's scope, in whatever iteration their loop has died: as without us."""
+    """Its tasks waited in a session's scope when it died, in any iteration."""
 
     def ended(*arguments: str) -> tuple[int, str, str]:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
@@ -363,7 +367,7 @@ def test_what_a_loop_that_died_leaves_behind_is_collected(meter: str, iteration:
 
 
 def test_the_two_meters_are_compared(other_meter: OtherMeter | None) -> None:
-    """Where the meter in C is installed, each script is played with both."""
+    """If the meter in C is installed, each script is played with both."""
     if other_meter is None:
         pytest.skip("the step meter in C is not installed: scripts are played plain and with the one in Python")
     assert {other_meter.meter, scripts.METER} == {"C", "Python"}

@@ -1,15 +1,14 @@
-"""Every function of ours that a host's thread gets into is made to raise, one at a time: no session notices.
+"""Every function of core on a host's thread is made to raise: no session notices.
 
-The functions are those that a short program is seen to get into, on each kind of loop and with each way of measuring.
-It is then run once for each of them: it ends as it does without us, nobody but our own log hears of the fault, and
-that has its traceback. See faults.py for what raises where.
+A short program finds these functions, on each kind of loop and with each way of measuring. The program is then run
+once for each function, which raises. It ends as it does without us, and only our own log has the fault, with its
+traceback. faults.py describes which call raises.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import importlib.util
 import logging
 import sys
 import time
@@ -18,51 +17,40 @@ import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
-from pathlib import Path
-from types import CodeType, ModuleType
+from types import CodeType
 from typing import Any, NamedTuple
+from zlib import crc32
 
+import faults
 import pytest
 import trio
 import trio.testing
 
 from openrtc_introspect_core import Introspector
-from openrtc_introspect_testing._loop import FakeLoop
-
-
-def _helper(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-faults = _helper("faults")
+from openrtc_introspect_core._introspector import parts_of
+from openrtc_introspect_testing._loops.fake_loop import FakeLoop
 
 BOUND_S = 5.0
-"""A program that waits for longer waits for ever."""
+"""Seconds. A program that waits for longer waits for ever."""
 
 Program = Callable[[Any, bool], Any]
-"""Takes the faults to arm, and whether it is metered. Returns its result, and what went wrong where nobody sees it."""
+"""Takes the faults to arm, and whether to meter. Returns its result, and what the loop's handlers saw."""
 
 CANNOT_BE_PATCHED = {
-    "<lambda>": "made where it is used: what it calls is made to raise",
-    "<locals>": "a closure, made anew for each loop: what it calls is made to raise",
+    "<lambda>": "made where it is used: the functions that it calls are made to raise",
+    "<locals>": "a closure, made anew for each loop: the functions that it calls are made to raise",
 }
-"""By a part of its name: functions that are found nowhere but in what holds them, and why that does no harm."""
+"""Functions that only their holders refer to, by a part of their names, and the reason why this does no harm."""
 
-CANNOT_BE_TOLD = {
-    "_notes.": "what would tell of the fault is what fails",
-    "_log.": "what would tell of the fault is what fails",
+CANNOT_BE_LOGGED = {
+    "notes.": "the code that would report the fault is the code that fails",
+    "log.": "the code that would report the fault is the code that fails",
 }
-"""By the beginning of its name: functions whose faults need not be logged, but that nobody must notice either."""
+"""Functions by the beginning of their names. Their faults need not be logged, but nobody may notice them either."""
 
 
 class Host:
-    """What a program gets: its sessions' scopes, and a way to hold the loop."""
+    """The sessions' scopes for a program, and a way to hold the loop."""
 
     def __init__(self, introspector: Introspector | None, armed: Any, block: Callable[[float], None]) -> None:
         self._introspector = introspector
@@ -70,14 +58,14 @@ class Host:
         self.block = block
 
     def session(self, session_id: str) -> AbstractContextManager[Any]:
-        """A session's scope. `session()` itself checks what it is given, and raises by contract."""
+        """Return a session's scope. `session()` itself checks arguments, and may raise."""
         if self._introspector is None:
             return nullcontext()
         with self._faults.arm(False):
             return self._introspector.session(session_id, agent_name="a", metadata={"tenant": "acme"})
 
     def collect(self) -> None:
-        """A collection that is long enough to be booked."""
+        """Collect garbage for long enough to be charged."""
 
         def take(phase: str, info: dict[str, Any]) -> None:
             if phase == "start":
@@ -117,7 +105,7 @@ async def _numbers(host: Host) -> AsyncIterator[int]:
 
 
 async def _call(host: Host, name: str) -> list[Any]:
-    """One session: its tasks, a block, a collection, a call in a thread, a scope inside of its own."""
+    """Run a session: tasks, a block, a collection, a call in a thread, a scope."""
     loop = asyncio.get_running_loop()
     heard: list[Any] = []
     with host.session(name):
@@ -153,7 +141,7 @@ async def _call(host: Host, name: str) -> list[Any]:
 
 
 async def _older(host: Host, begin: asyncio.Event) -> list[Any]:
-    """A session in a task that was there before the introspector."""
+    """Run a session in a task that is older than the introspector."""
     await begin.wait()
     heard: list[Any] = []
     with host.session("older"):
@@ -172,7 +160,7 @@ async def _asyncio_program(host: Host, begin: asyncio.Event) -> Any:
         begin.set()
         first, second = asyncio.create_task(_call(host, "job-1")), asyncio.create_task(_call(host, "job-2"))
         heard = [await first, await second, await older]
-        await asyncio.sleep(0.02)  # a heartbeat, where there is one
+        await asyncio.sleep(0.02)  # for a heartbeat, on loops that have one
         return heard
 
     return main
@@ -192,12 +180,12 @@ def _on_asyncio(loop_factory: Callable[[], Any], settings: dict[str, Any], armed
         if introspector is None:
             return await program()
         introspector.attach()
-        _thin(introspector)
+        _sample(introspector)
         try:
             with armed.arm():
                 task = asyncio.create_task(program())
                 await asyncio.wait([task], timeout=BOUND_S)
-                if not task.done():  # nor can it be cancelled, as it seems
+                if not task.done():  # it seems that it cannot be cancelled either
                     raise TimeoutError("some task is never run again")
                 return task.result()
         finally:
@@ -218,7 +206,7 @@ def _on_asyncio(loop_factory: Callable[[], Any], settings: dict[str, Any], armed
 
 
 def _end_tasks(loop: asyncio.AbstractEventLoop) -> None:
-    """Ends what a fault has left waiting, the introspector with it."""
+    """End the tasks that a fault has left waiting, and so the introspector."""
     waiting = asyncio.all_tasks(loop)
     for task in waiting:
         task.cancel()
@@ -276,7 +264,7 @@ def _on_trio(settings: dict[str, Any], armed: Any, metered: bool) -> Any:
         if introspector is None:
             return await program()
         introspector.attach()
-        _thin(introspector)
+        _sample(introspector)
         try:
             with armed.arm():
                 return await program()
@@ -286,11 +274,11 @@ def _on_trio(settings: dict[str, Any], armed: Any, metered: bool) -> Any:
     return trio.run(main, clock=clock), []
 
 
-def _thin(introspector: Introspector) -> None:
-    """Where `thinned` is asked for, one step in three is timed."""
-    if introspector.name == "thinned":
-        for loop in introspector._loops:
-            loop.ledger.thin(3)
+def _sample(introspector: Introspector) -> None:
+    """If the introspector is named `sampled`, time one step in three."""
+    if introspector.name == "sampled":
+        for loop in parts_of(introspector).loops:
+            loop.ledger.set_sampling_period(3)
 
 
 def _end(introspector: Introspector) -> None:
@@ -299,7 +287,7 @@ def _end(introspector: Introspector) -> None:
 
 
 notes: list[str] = []
-"""What the last introspector had to note."""
+"""The notes of the last introspector."""
 
 
 def _uvloop() -> Any:
@@ -309,20 +297,20 @@ def _uvloop() -> Any:
 
 
 def _block_for_real(seconds: float) -> None:
-    """What takes no time in virtual time is kept short in real time."""
+    """Hold the loop for a twentieth of the time, because it is real time."""
     time.sleep(seconds / 20)
 
 
 REAL = {"slow_session_threshold_ms": 2.0}
 PROGRAMS: dict[str, Program] = {
     "virtual asyncio": partial(_on_asyncio, FakeLoop, {}),
-    "virtual asyncio, one step in three": partial(_on_asyncio, FakeLoop, {"name": "thinned"}),
+    "virtual asyncio, one step in three": partial(_on_asyncio, FakeLoop, {"name": "sampled"}),
     "virtual asyncio, traced memory": partial(_on_asyncio, FakeLoop, {"memory": "traced"}),
     "virtual asyncio, not metered": partial(_on_asyncio, FakeLoop, {"cpu": "off"}),
     "asyncio": partial(_on_asyncio, asyncio.SelectorEventLoop, REAL),
     "uvloop": partial(_on_asyncio, _uvloop, REAL),
     "trio": partial(_on_trio, {}),
-    "trio, one step in three": partial(_on_trio, {"name": "thinned"}),
+    "trio, one step in three": partial(_on_trio, {"name": "sampled"}),
 }
 
 
@@ -335,11 +323,11 @@ CASES = [
 
 
 class Ended(NamedTuple):
-    """How a program has ended."""
+    """The end of a program."""
 
     result: Any
     odd: list[str]
-    """What someone else than our own log has heard."""
+    """Reports of the fault outside of our own log."""
     records: list[logging.LogRecord]
     """Our own log."""
 
@@ -355,9 +343,10 @@ class _Log(logging.Handler):
 
 @contextmanager
 def _all_is_heard(odd: list[str]) -> Iterator[_Log]:
-    gc.collect()  # what a program before this one has left behind is not this one's
-    log = _Log()
-    logging.getLogger().addHandler(log)
+    gc.collect()  # the garbage of programs before this one is not its own
+    log, root = _Log(), logging.getLogger()
+    # pytest's handlers would format each record, and keep all that its traceback refers to until the test ends.
+    handlers, root.handlers = root.handlers, [log]
     hook, sys.unraisablehook = sys.unraisablehook, lambda raised: odd.append(f"unraisable: {raised.exc_value!r}")
     try:
         with warnings.catch_warnings(record=True) as caught:
@@ -367,7 +356,7 @@ def _all_is_heard(odd: list[str]) -> Iterator[_Log]:
         odd += [str(each.message) for each in caught]
     finally:
         sys.unraisablehook = hook
-        logging.getLogger().removeHandler(log)
+        root.handlers = handlers
 
 
 def run(program: Program, armed: Any, *, metered: bool = True) -> Ended:
@@ -385,7 +374,7 @@ def run(program: Program, armed: Any, *, metered: bool = True) -> Ended:
 
 
 def reached_by(program: Program) -> list[Any]:
-    """The functions of core that core calls on the program's thread."""
+    """Return the functions of core that core calls on the program's thread."""
     armed = faults.Faults()
     codes: set[CodeType] = set()
     with armed.trace(codes):
@@ -395,8 +384,8 @@ def reached_by(program: Program) -> list[Any]:
     return reached
 
 
-def is_told(fault: BaseException, records: list[logging.LogRecord]) -> bool:
-    """Whether a record has its traceback, or that of what came of it."""
+def is_logged(fault: BaseException, records: list[logging.LogRecord]) -> bool:
+    """Return whether a record has the fault's traceback, or that of a consequence."""
     for record in records:
         error = record.exc_info[1] if record.exc_info else None
         while error is not None:
@@ -406,19 +395,19 @@ def is_told(fault: BaseException, records: list[logging.LogRecord]) -> bool:
     return False
 
 
-def noticed(ended: Ended, plain: Ended, fired: list[BaseException], *, told: bool) -> str | None:
-    """What was noticed of the fault, or was not told of it. None: all is well."""
+def noticed(ended: Ended, plain: Ended, fired: list[BaseException], *, logged: bool) -> str | None:
+    """Return what was noticed of the fault, or is not logged. None: all is well."""
     if ended.result != plain.result:
         return f"it ended otherwise: {_shortened(ended.result)}"
     if ended.odd:
         return f"heard elsewhere: {ended.odd[0]}"
-    if told and not any(is_told(fault, ended.records) for fault in fired):
+    if logged and not any(is_logged(fault, ended.records) for fault in fired):
         return f"not logged with its traceback; notes: {notes}"
     return None
 
 
 def _shortened(result: Any) -> str:
-    """The last line of a traceback that says anything; else what was returned."""
+    """Return the last line of a traceback that names an error, else the result."""
     if isinstance(result, list) and result and isinstance(result[-1], str):
         lines = [line.strip(" |+-\n") for part in result for line in part.splitlines()]
         return [line for line in lines if "Error: " in line][-1]
@@ -430,11 +419,10 @@ def _shortened(result: Any) -> str:
 
 @pytest.fixture(autouse=True)
 def cheap_collections() -> Iterator[None]:
-    """The collections of a program look at what it has made, and not at all of the tests."""
-    with _all_is_heard([]):  # what programs that failed have left behind is heard of by then
+    """Have collections visit what the program has made, not the objects of all tests."""
+    with _all_is_heard([]):  # faults of programs that failed are reported by then
         gc.freeze()
         yield
-        gc.unfreeze()
 
 
 def _named(name: str) -> Program:
@@ -443,26 +431,31 @@ def _named(name: str) -> Program:
     return PROGRAMS[name]
 
 
+PARTS = 4
+"""Tests of a program, each with some of the functions, so that none comes near pytest's time limit."""
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize(("name", "error"), CASES, ids=lambda each: each if isinstance(each, str) else each.__name__)
-def test_no_session_notices_a_fault_of_ours(name: str, error: type[Exception]) -> None:
-    """Whatever function raises, for the rest of the program: results, errors and scopes are the same as without us."""
+def test_no_session_notices_a_fault_of_ours(name: str, error: type[Exception], part: int) -> None:
+    """Results, errors and scopes are those without us, whatever function raises."""
     program = _named(name)
     plain = run(program, faults.Faults(), metered=False)
     assert plain.odd == []
     wrong: dict[str, str] = {}
     fired = 0
     for reached in reached_by(program):
-        if not reached.places:
+        if not reached.places or crc32(reached.name.encode()) % PARTS != part:
             continue
         armed = faults.Faults()
         with pytest.MonkeyPatch.context() as patch:
             armed.inject(reached, error, patch)
             ended = run(program, armed)
         fired += bool(armed.fired)
-        # A stack that is full and memory that is used up are the host's: for them alone nothing is switched off.
-        told = bool(armed.fired) and error is RuntimeError and not reached.name.startswith(tuple(CANNOT_BE_TOLD))
-        if (what := noticed(ended, plain, armed.fired, told=told)) is not None:
+        # A full stack and a lack of memory are the host's: nothing is switched off for them.
+        logged = bool(armed.fired) and error is RuntimeError and not reached.name.startswith(tuple(CANNOT_BE_LOGGED))
+        if (what := noticed(ended, plain, armed.fired, logged=logged)) is not None:
             wrong[reached.name] = what
     assert fired > 10
     assert not wrong, "\n".join([f"{len(wrong)} of {fired}", *(f"{each}: {what}" for each, what in wrong.items())])
@@ -471,6 +464,6 @@ def test_no_session_notices_a_fault_of_ours(name: str, error: type[Exception]) -
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_what_cannot_be_patched_is_known(name: str) -> None:
-    """Functions that are no module's and no class's are closures: each kind has its reason here."""
+    """Functions outside of modules and classes are closures. Each kind has a reason."""
     out_of_reach = [reached.name for reached in reached_by(_named(name)) if not reached.places]
     assert [each for each in out_of_reach if not any(part in each for part in CANNOT_BE_PATCHED)] == []

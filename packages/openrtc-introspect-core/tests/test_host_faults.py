@@ -1,4 +1,4 @@
-"""Whatever goes wrong in the host, it goes wrong as it would without us, and the books are right afterwards."""
+"""Faults of the host take the course that they take without us, and the accounting is right afterwards."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from openrtc_introspect_core import EndpointError, Introspector, current_session
 from openrtc_introspect_core.wire import discover
 from openrtc_introspect_core.wire._endpoint import worker_dir
-from openrtc_introspect_testing._loop import FakeLoop
+from openrtc_introspect_testing._loops.fake_loop import FakeLoop
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 WITHIN_S = 60.0
@@ -34,20 +34,12 @@ WITHIN_S = 60.0
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="serves no socket")
 
 
-@pytest.fixture
-def runtime_dir(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A short private directory that workers of this test put their sockets in."""
-    with tempfile.TemporaryDirectory(prefix="rt") as directory:
-        monkeypatch.setenv("OPENRTC_RUNTIME_DIR", directory)
-        yield Path(directory)
-
-
 def run_script(
     code: str, *arguments: str, options: tuple[str, ...] = ("-W", "default")
 ) -> subprocess.CompletedProcess[str]:
-    """A process of its own, by default one that shows every warning and whatever is raised where nobody sees it.
+    """Run `code` in a process of its own, by default with every warning shown. Return the ended process.
 
-    Blocks are left out of what it says: a machine that is busy may cause some.
+    Log lines of blocks are removed from its stderr: a busy machine may cause some.
     """
     command = [sys.executable, *options, "-c", textwrap.dedent(code), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=WITHIN_S, check=False)
@@ -56,7 +48,7 @@ def run_script(
 
 
 def found_here() -> list[Path]:
-    """The live sockets of this test's own directory: others may run workers on this machine."""
+    """Return the live sockets of this test's own directory: others may run workers on this machine."""
     return [worker.path for worker in discover() if worker.path.parent == worker_dir()]
 
 
@@ -93,7 +85,7 @@ class Counted(Coroutine[Any, Any, Any]):
 
 
 class Stop(BaseException):
-    """One of the host's own."""
+    """An exception of the host's own."""
 
 
 ERRORS: dict[str, Callable[[], BaseException]] = {
@@ -124,12 +116,12 @@ PROGRAMS = st.lists(st.lists(_op, max_size=6), min_size=1, max_size=6)
 
 
 async def play(program: list[list[tuple[str, Any]]], log: list[Any], truth: list[float]) -> None:
-    """Runs a task for each list of operations; what happens, and when, goes into the log."""
+    """Run a task for each list of operations; the log gets what happens, and when."""
     loop: Any = asyncio.get_running_loop()
     tasks: list[asyncio.Task[Any]] = []
     spawned = 0
 
-    def tell(*event: Any) -> None:
+    def record(*event: Any) -> None:
         log.append((round(loop.time() * 1000), *event))
 
     def start(name: str, coro: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
@@ -138,44 +130,44 @@ async def play(program: list[list[tuple[str, Any]]], log: list[Any], truth: list
         return task
 
     async def nap(me: str, ms: int) -> str:
-        tell(me, "naps")
+        record(me, "naps")
         await asyncio.sleep(ms * MS)
         return me
 
     async def follow(me: str, ops: list[tuple[str, Any]]) -> str:
         nonlocal spawned
         for op, what in ops:
-            tell(me, op, what)
+            record(me, op, what)
             match op:
                 case "sleep":
                     await asyncio.sleep(what * MS)
                 case "hold":
                     loop.block(what * MS)
                 case "cancel":
-                    tell(tasks[what % len(tasks)].cancel(f"by {me}"))
+                    record(tasks[what % len(tasks)].cancel(f"by {me}"))
                 case "await" | "shield":
                     other = tasks[what % len(tasks)]
                     if other is not asyncio.current_task():
                         waited: Any = asyncio.shield(other) if op == "shield" else other
                         done, _ = await asyncio.wait([asyncio.ensure_future(waited)], timeout=20 * MS)
-                        tell(me, len(done))
+                        record(me, len(done))
                 case "timeout":
                     try:
                         async with asyncio.timeout(what * MS):
                             await asyncio.sleep(10 * MS)
                     except TimeoutError:
-                        tell(me, "timed out")
+                        record(me, "timed out")
                 case "swallow":
                     try:
                         await asyncio.sleep(what * MS)
                     except asyncio.CancelledError as error:
-                        tell(me, "swallowed", *error.args)
+                        record(me, "swallowed", *error.args)
                 case "clean up":
                     try:
                         await asyncio.sleep(what * MS)
                     finally:
                         await asyncio.sleep(MS)
-                        tell(me, "clean")
+                        record(me, "clean")
                 case "spawn":
                     if spawned < 20:
                         spawned += 1
@@ -197,12 +189,20 @@ async def play(program: list[list[tuple[str, Any]]], log: list[Any], truth: list
         task = tasks[seen]
         await asyncio.wait([task])
         if task.cancelled():
-            tell(task.get_name(), "was cancelled")
+            record(task.get_name(), "was cancelled")
         elif (error := task.exception()) is not None:
-            tell(task.get_name(), type(error).__name__, str(error))
+            record(task.get_name(), type(error).__name__, str(error))
         else:
-            tell(task.get_name(), task.result())
+            record(task.get_name(), task.result())
         seen += 1
+
+
+def by_actor(log: list[Any]) -> dict[Any, list[Any]]:
+    """Return what each task did, in its order."""
+    found: dict[Any, list[Any]] = {}
+    for entry in log:
+        found.setdefault(entry[1], []).append(entry)
+    return found
 
 
 def _quiet(loop: Any) -> None:
@@ -211,9 +211,10 @@ def _quiet(loop: Any) -> None:
 
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(program=PROGRAMS)
+@example(program=[[("cancel", 0), ("group", 3)], [("sleep", 0), ("shield", 3), ("sleep", 0), ("sleep", 0)]])
 @example(program=[[("hold", 5), ("raise", "error")]])  # a step that holds the loop and ends by an exception
 def test_tasks_cancelled_anywhere_end_as_without_us(program: list[list[tuple[str, Any]]]) -> None:
-    """The same happens at the same time, and the session's books are what the steps themselves counted."""
+    """The same happens at the same time, and the session is charged with what the steps themselves counted."""
 
     async def plain() -> Any:
         log: list[Any] = []
@@ -235,18 +236,25 @@ def test_tasks_cancelled_anywhere_end_as_without_us(program: list[list[tuple[str
         # Tasks that the helpers of asyncio make (a shield's, a wait's) run uncounted code of no length.
         return log, truth[1], row.cpu_s - before.cpu_s, row.tasks, row.steps - before.steps >= truth[0]
 
-    with asyncio.Runner(loop_factory=FakeLoop) as runner:
-        expected = runner.run(plain())
+    def run_plain() -> list[Any]:
+        with asyncio.Runner(loop_factory=FakeLoop) as runner:
+            return runner.run(plain())
+
+    expected = run_plain()
     with asyncio.Runner(loop_factory=FakeLoop) as runner:
         log, held, charged, left, all_steps = runner.run(metered())
-    assert log == expected
+    if log != expected:
+        # asyncio keeps tasks in sets: what happens at one time, it does in an order that addresses decide.
+        others = [(run_plain(), [object() for _ in range(number)])[0] for number in range(100)]
+        assert any(other != expected for other in others), (log, expected)
+        assert by_actor(log) == by_actor(expected)
     assert charged == pytest.approx(held, abs=1e-9)
     assert left == 1
     assert all_steps
 
 
 async def _counted(coro: Coroutine[Any, Any, Any], truth: list[float], clock: Callable[[], float]) -> None:
-    """`play` itself is the session's too: what it holds the loop for is in its tasks' books already."""
+    """Count the steps of `play`, and not its time, which its tasks count already."""
     inner = [0, 0.0]
     await Counted(coro, inner, clock)
     truth[0] += inner[0]
@@ -278,10 +286,10 @@ def _made(kind: type[BaseException]) -> BaseException:
 
 @pytest.mark.parametrize("kind", _every_builtin_exception(), ids=lambda kind: kind.__name__)
 def test_every_exception_ends_a_task_as_without_us(kind: type[BaseException]) -> None:
-    """Those that end the loop too (KeyboardInterrupt, SystemExit) come out of it, and the scope is left."""
+    """KeyboardInterrupt and SystemExit, which end the loop, come out of it, and the scope is left."""
 
     def outcome(introspector: Introspector | None) -> Any:
-        told: list[Any] = []
+        outcomes: list[Any] = []
 
         async def fail() -> None:
             await asyncio.sleep(0)
@@ -294,7 +302,7 @@ def test_every_exception_ends_a_task_as_without_us(kind: type[BaseException]) ->
                 with introspector.session("job-1", agent_name="a"):
                     task = asyncio.create_task(fail())
             await asyncio.wait([task])
-            told.append("cancelled" if task.cancelled() else (type(task.exception()), str(task.exception())))
+            outcomes.append("cancelled" if task.cancelled() else (type(task.exception()), str(task.exception())))
 
         loop = asyncio.new_event_loop()
         try:
@@ -303,7 +311,7 @@ def test_every_exception_ends_a_task_as_without_us(kind: type[BaseException]) ->
             try:
                 loop.run_until_complete(main())
             except BaseException as error:
-                told.append((type(error), str(error)))
+                outcomes.append((type(error), str(error)))
                 for task in asyncio.all_tasks(loop):
                     task.cancel()
                 loop.run_until_complete(asyncio.sleep(0.01))
@@ -315,14 +323,14 @@ def test_every_exception_ends_a_task_as_without_us(kind: type[BaseException]) ->
             if introspector is not None:
                 introspector.close()
             loop.close()
-        return told
+        return outcomes
 
     assert outcome(Introspector(socket_path=False)) == outcome(None)
 
 
 @pytest.mark.parametrize("kind", _every_builtin_exception(), ids=lambda kind: kind.__name__)
 def test_a_scope_lets_every_exception_through(kind: type[BaseException], run_virtually: Run) -> None:
-    """And counts as errored what is an Exception: an end from outside is none."""
+    """An Exception counts as errored; an end from outside does not."""
 
     async def main() -> None:
         async with Introspector(socket_path=False) as introspector:
@@ -344,7 +352,7 @@ def test_a_scope_lets_every_exception_through(kind: type[BaseException], run_vir
 
 
 def test_generators_with_a_scope_that_are_closed_early_end_their_session(run: Run) -> None:
-    """By close, by the collector, by the loop's shutdown; in whatever context that happens."""
+    """They are closed by `close`, by the collector or by the loop's shutdown, in whatever context."""
 
     async def main() -> Introspector:
         async with Introspector(socket_path=False) as introspector:
@@ -400,7 +408,7 @@ def test_generators_with_a_scope_that_are_closed_early_end_their_session(run: Ru
 @pytest.mark.parametrize("factory", ["asyncio.new_event_loop", "uvloop.new_event_loop"])
 @pytest.mark.parametrize("metered", [False, True], ids=["without", "with"])
 def test_a_loop_stopped_restarted_and_closed_with_tasks_pending(factory: str, metered: bool) -> None:
-    """All that is said is what asyncio says of the pending task, with us as without."""
+    """asyncio's words on the pending task are all that is printed, with us as without."""
     code = f"""
         import asyncio, contextlib, gc, time, uvloop
         from openrtc_introspect_core import Introspector
@@ -437,7 +445,7 @@ def test_a_loop_stopped_restarted_and_closed_with_tasks_pending(factory: str, me
             assert snapshot.worker.started == 5, snapshot
             assert snapshot.worker.notes == [], snapshot
             assert [row.session_id for row in snapshot.sessions] == ["forever"]
-            # On uvloop the stop shows as a block of no session: its heartbeat cannot tell one from the other.
+            # On uvloop the stop shows as a block of no session: its heartbeat cannot distinguish them.
             blocks = [block for block in introspector.blocks() if block.duration_ms >= 90]
             assert all(block.session_id is None for block in blocks)
             assert not blocks or snapshot.worker.loop == "uvloop", blocks
@@ -477,7 +485,7 @@ _ENDINGS = {
     ],
 )
 def test_the_interpreter_ends_while_it_runs(runtime_dir: Path, factory: str, ending: str) -> None:
-    """At once, with the exit code that was given, and without a word."""
+    """It ends at once, with its exit code, and prints nothing."""
     code = f"""
         import asyncio, atexit, os, sys, threading, uvloop
         from openrtc_introspect_core import Introspector
@@ -510,7 +518,7 @@ def test_the_interpreter_ends_while_it_runs(runtime_dir: Path, factory: str, end
 
 
 def test_a_loop_in_a_daemon_thread_ends_with_the_interpreter(runtime_dir: Path) -> None:
-    """Even in the middle of a step."""
+    """It ends even in the middle of a step."""
     code = """
         import asyncio, threading, time
         from openrtc_introspect_core import Introspector
@@ -540,7 +548,7 @@ def test_a_loop_in_a_daemon_thread_ends_with_the_interpreter(runtime_dir: Path) 
 @pytest.mark.gil
 @posix_only
 def test_a_child_forked_in_mid_step_goes_on_alone(runtime_dir: Path) -> None:
-    """It leaves its scopes, closes, and may be introspected itself; the parent's socket and books stay the parent's."""
+    """It leaves its scopes, closes, and may be introspected itself; the parent's socket and ledger are not touched."""
     code = """
         import asyncio, os
         from openrtc_introspect_core import Introspector, read_snapshot
@@ -584,8 +592,48 @@ def test_a_child_forked_in_mid_step_goes_on_alone(runtime_dir: Path) -> None:
 
 
 @posix_only
+def test_a_child_forked_in_mid_step_reports_no_block_of_the_parent(runtime_dir: Path) -> None:
+    """The step goes on in the child for longer than the threshold; the parent alone logs its own part of it."""
+    code = """
+        import asyncio, logging, os, signal, time
+        from openrtc_introspect_core import Introspector
+        from openrtc_introspect_core._base.log import flush
+
+        class Handler(logging.Handler):
+            def emit(self, record):
+                os.write(1, f"{'parent' if os.getpid() == parent else 'child'} {record.getMessage()[:31]}\\n".encode())
+
+        def leave():
+            flush(10)
+            os._exit(0)
+
+        async def call():
+            loop = asyncio.get_running_loop()
+            time.sleep(0.1)
+            if os.fork() == 0:
+                signal.alarm(20)
+                time.sleep(0.1)
+                loop.call_soon(leave)  # right after the step, which ends here in the child
+                return
+            os.wait()
+
+        async def main():
+            async with Introspector() as introspector:
+                with introspector.session("job-1", agent_name="a"):
+                    await asyncio.create_task(call())
+
+        parent = os.getpid()
+        logging.getLogger("openrtc.introspect").addHandler(Handler())
+        asyncio.run(main())
+    """
+    done = run_script(code, options=("-W", "ignore::DeprecationWarning"))
+    assert done.stdout == "parent [slow-session] session_id=job-1\n", done.stderr
+    assert done.returncode == 0
+
+
+@posix_only
 def test_a_process_that_replaces_itself_is_found_once(runtime_dir: Path) -> None:
-    """The new program's worker has the same pid and name; the old socket is nobody's, and is told to be none."""
+    """The new program's worker has the same pid and name; the old socket has no owner, and is not listed."""
     code = """
         import asyncio, os, sys
         from openrtc_introspect_core import Introspector, read_snapshot
@@ -633,7 +681,7 @@ def _killed_worker(*arguments: str) -> Path:
 
 @posix_only
 def test_a_killed_worker_s_socket_is_cleaned_up_by_the_next(runtime_dir: Path, run_on_asyncio: Run) -> None:
-    """Until then nobody takes it for a worker."""
+    """Until then no client takes it for a worker."""
     path = _killed_worker()
     assert path.is_socket()
     assert found_here() == []
@@ -652,7 +700,7 @@ def test_a_killed_worker_s_socket_is_cleaned_up_by_the_next(runtime_dir: Path, r
 def test_a_socket_from_before_the_clock_was_set_is_replaced(
     runtime_dir: Path, run_on_asyncio: Run, ahead_s: float
 ) -> None:
-    """Set back or forward, it is not one that was made a moment ago."""
+    """With the clock set back or forward, it is not taken for one that was made a moment ago."""
     path = _killed_worker(str(runtime_dir / "w.sock"))
     os.utime(path, (time.time() + ahead_s,) * 2)
 
@@ -663,7 +711,7 @@ def test_a_socket_from_before_the_clock_was_set_is_replaced(
     run_on_asyncio(main())
 
 
-# --- what the machine runs out of ----------------------------------------------------------------
+# --- exhausted resources -------------------------------------------------------------------------
 
 _MOUNTED = """
     import asyncio, ctypes, os, sys
@@ -689,6 +737,9 @@ _MOUNTED = """
         async with Introspector(socket_path=False) as introspector:
             with introspector.session("job-1", agent_name="a"):
                 await asyncio.sleep(0)
+            (note,) = introspector.snapshot().worker.notes
+            assert note.startswith("there is no black box, "), note
+        async with Introspector(socket_path=False, black_box=False) as introspector:
             assert introspector.snapshot().worker.notes == []
 
     asyncio.run(main())
@@ -707,10 +758,10 @@ _MOUNTED = """
     ],
     ids=["full for the directory", "full for the socket", "read-only"],
 )
-def test_a_runtime_directory_that_takes_no_socket_is_told(
+def test_a_runtime_directory_that_takes_no_socket_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inodes: str, mode: str, problem: str
 ) -> None:
-    """In one line that says what to do, at the start; without a socket it meters all the same."""
+    """The start raises one line that says what to do; without a socket it meters all the same."""
     place = Path(tempfile.mkdtemp(dir="/tmp"))
     monkeypatch.setenv("OPENRTC_RUNTIME_DIR", str(place / "openrtc"))
     try:
@@ -719,7 +770,8 @@ def test_a_runtime_directory_that_takes_no_socket_is_told(
         place.rmdir()
     if done.returncode == 77:
         pytest.skip("this user may not mount a file system of its own")
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch("introspection of worker: there is no black box, .*\n", done.stderr)
     assert len(done.stdout.splitlines()) == 1
     assert re.match(problem, done.stdout)
 
@@ -727,7 +779,7 @@ def test_a_runtime_directory_that_takes_no_socket_is_told(
 @pytest.mark.gil
 @posix_only
 def test_file_descriptors_that_run_out_pass(runtime_dir: Path) -> None:
-    """Sessions go on; figures that cannot be read stay, and say so; clients wait; and then all is as before."""
+    """Sessions go on, unreadable figures stay and are noted, clients wait; afterwards all is as before."""
     code = """
         import asyncio, os, resource, socket, threading
         from openrtc_introspect_core import Introspector, read_snapshot
@@ -778,12 +830,13 @@ def test_file_descriptors_that_run_out_pass(runtime_dir: Path) -> None:
 @posix_only
 @pytest.mark.parametrize("spare", [0, 2, 3, 5, 6])
 def test_a_start_without_file_descriptors_works_or_leaves_nothing(runtime_dir: Path, spare: int) -> None:
-    """It never comes up with its service dead."""
+    """It never starts without its service."""
     code = """
-        import asyncio, os, resource, sys, threading
+        import asyncio, os, resource, sys, threading, time
         import anyio._backends._asyncio, psutil
         from openrtc_introspect_core import Introspector, read_snapshot
-        import openrtc_introspect_core._host, openrtc_introspect_core._memory, openrtc_introspect_core._service
+        import openrtc_introspect_core._os.host_vitals
+        from openrtc_introspect_core._service import rss_shares, worker_service
 
         async def main():
             loop = asyncio.get_running_loop()
@@ -805,15 +858,13 @@ def test_a_start_without_file_descriptors_works_or_leaves_nothing(runtime_dir: P
                     os.close(each)
                 assert loop.get_task_factory() is None
                 assert os.listdir(os.environ["OPENRTC_RUNTIME_DIR"]) == []
-                for each in threading.enumerate():
-                    if "openrtc" in each.name:
-                        each.join(30)
-                        assert not each.is_alive()
+                while any("openrtc" in each.name for each in threading.enumerate()):  # one may be about to start
+                    time.sleep(0.01)
                 return
             for each in held[int(sys.argv[1]) :]:
                 os.close(each)
-            told = await asyncio.to_thread(read_snapshot, introspector.socket_path, timeout_s=30)
-            assert told.worker.pid == os.getpid()
+            snapshot = await asyncio.to_thread(read_snapshot, introspector.socket_path, timeout_s=30)
+            assert snapshot.worker.pid == os.getpid()
             await introspector.aclose()
 
         asyncio.run(main())
@@ -825,7 +876,7 @@ def test_a_start_without_file_descriptors_works_or_leaves_nothing(runtime_dir: P
 
 
 def test_wall_clock_jumps_change_no_figure(run_virtually: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ages, shares, and the order and distance of times are those of a clock that nobody sets."""
+    """Ages, shares and the order and distance of times are those of a clock that is never set."""
     real = time.time
     ahead = random.Random(7)
 
@@ -853,7 +904,7 @@ def test_wall_clock_jumps_change_no_figure(run_virtually: Run, monkeypatch: pyte
 
 
 def test_without_a_collector_nothing_of_a_session_stays(run: Run) -> None:
-    """Tasks that end in any way leave no cycle behind: what they held is free at once."""
+    """Tasks leave no cycle behind, however they end: what they held is freed at once."""
 
     class Held:
         pass
@@ -898,7 +949,7 @@ def test_without_a_collector_nothing_of_a_session_stays(run: Run) -> None:
 
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
 def test_a_recursion_limit_hit_in_a_step_is_the_host_s_own_error(run_virtually: Run) -> None:
-    """As deep as it may go, a step makes tasks: what fails fails there, and the session's count of tasks is right."""
+    """A step makes tasks as deep as it can: the error is raised there, and the session's count of tasks is right."""
 
     async def main() -> tuple[int, int, int]:
         loop: Any = asyncio.get_running_loop()
@@ -936,8 +987,8 @@ def test_a_recursion_limit_hit_in_a_step_is_the_host_s_own_error(run_virtually: 
     assert left == 1
 
 
-def test_settings_that_cannot_work_are_told_at_once(runtime_dir: Path, run_on_asyncio: Run) -> None:
-    """A directory that is gone by the time it starts, for one."""
+def test_settings_that_cannot_work_are_refused_at_once(runtime_dir: Path, run_on_asyncio: Run) -> None:
+    """One is a directory that is gone by the time it starts."""
 
     async def main() -> None:
         introspector = Introspector(socket_path=runtime_dir / ("d" * 20) / "w.sock")
@@ -951,7 +1002,7 @@ def test_settings_that_cannot_work_are_told_at_once(runtime_dir: Path, run_on_as
 @posix_only
 @pytest.mark.parametrize("cpu", ["exact", "sampled"])
 def test_threads_of_ours_import_nothing(runtime_dir: Path, cpu: str) -> None:
-    """A host that forked meanwhile would have a child in which that module's import lock is held for ever."""
+    """If the host forked during an import, the module's import lock would be held for ever in the child."""
     code = """
         import sys, threading
         seen = set()

@@ -1,7 +1,8 @@
-"""What the tests share: snapshots made up, real workers, and a terminal to run the command in."""
+"""Fixtures: snapshots made up, real workers, and a terminal to run the command in."""
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import fcntl
 import os
@@ -13,23 +14,41 @@ import subprocess
 import sys
 import tempfile
 import termios
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from openrtc_introspect_core.black_box import LoopState
+from openrtc_introspect_core.black_box._layout import Header
+from openrtc_introspect_core.black_box._records import WorkerRecord
+from openrtc_introspect_core.black_box._writer import BoxWriter
 from openrtc_introspect_core.wire import (
     Block,
     Delayed,
+    ExecutorInfo,
+    Holder,
     Host,
     Location,
     LoopTime,
     SessionRow,
     Snapshot,
+    Tasks,
+    TasksRequest,
+    ThreadCallGroup,
+    Waiter,
+    WaitGroup,
+    Waits,
+    WaitsRequest,
     WorkerInfo,
+    _endpoint,
+    socket_name,
 )
+from openrtc_introspect_testing import FakeWorker
 
 DEADLINE_S = 20.0
 
@@ -39,18 +58,19 @@ MakeSnapshot = Callable[..., Snapshot]
 
 def session(session_id: str = "job-1", **fields: Any) -> SessionRow:
     """A well-behaved session; fields say what is different about it."""
-    told: dict[str, Any] = {"agent_name": "dental", "cpu_pct": 1.5, "mem_mb": 37.2, "peak_mb": 41.0, **fields}
-    return SessionRow(session_id=session_id, **told)
+    defaults: dict[str, Any] = {"agent_name": "dental", "cpu_pct": 1.5, "mem_mb": 37.2, "peak_mb": 41.0, **fields}
+    return SessionRow(session_id=session_id, **defaults)
 
 
 def snapshot(*sessions: SessionRow, taken_at: float = 1000.0, blocks: Any = (), **fields: Any) -> Snapshot:
     """A snapshot of a worker with these sessions; fields are the worker's."""
-    told: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "name": "voice-a",
         "pid": 41213,
         "epoch": "first",
         "loop": "asyncio",
         "python": "3.13.1",
+        "meter": "C",
         "uptime_s": 8040.0,
         "sessions": len(sessions),
         "rss_mb": 1945.0,
@@ -65,13 +85,13 @@ def snapshot(*sessions: SessionRow, taken_at: float = 1000.0, blocks: Any = (), 
         "host": Host(cpu_pct=46.0, cores=8, load_1m=1.2, process_cpu_pct=63.0, threads=7),
         **fields,
     }
-    worker = WorkerInfo(**told)
+    worker = WorkerInfo(**defaults)
     return Snapshot(seq=1, taken_at=taken_at, worker=worker, sessions=list(sessions), blocks_in_progress=list(blocks))
 
 
 def a_block(**fields: Any) -> Block:
     """A block in progress since 3.2 s before the second 1000."""
-    told: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "seq": 0,
         "session_id": "job-c1d550",
         "agent_name": "restaurant",
@@ -82,12 +102,12 @@ def a_block(**fields: Any) -> Block:
         "delayed": [Delayed(f"job-{number}", 10.0) for number in range(37)],
         **fields,
     }
-    return Block(**told)
+    return Block(**defaults)
 
 
 def a_past_block(seq: int = 1, **fields: Any) -> Block:
     """A block that is over: it began 40 s before the second 1000, and each later one 10 s later."""
-    told: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "session_id": "job-c1d550",
         "agent_name": "restaurant",
         "task_name": "entrypoint",
@@ -103,7 +123,7 @@ def a_past_block(seq: int = 1, **fields: Any) -> Block:
         "delayed": [Delayed(f"job-{number}", 60.0 - number) for number in range(37)],
         **fields,
     }
-    return Block(seq=seq, **told)
+    return Block(seq=seq, **defaults)
 
 
 def some_blocks() -> list[Block]:
@@ -169,6 +189,175 @@ def make_snapshot() -> MakeSnapshot:
 @pytest.fixture
 def make_block() -> Callable[..., Block]:
     return a_block
+
+
+BOOK = Location("agents/restaurant.py", 57, "book")
+HOLDER = Holder(
+    session_id="job-77ab02",
+    agent_name="dental",
+    task_name="Task-9",
+    since=988.0,
+    location=Location("agents/dental.py", 31, "answer"),
+    taken_at=Location("agents/dental.py", 30, "answer"),
+    waits="timer",
+)
+
+
+def some_waits(*groups: WaitGroup, **fields: Any) -> Waits:
+    """37 sessions that wait for a lock at the second 1000, and three for a time; or these groups."""
+    waiters = [
+        Waiter(
+            session_id=f"job-{number:02}",
+            agent_name="restaurant",
+            tenant="acme",
+            task_name=f"Task-{number}",
+            since=989.0 + number / 2,
+            location=BOOK,
+        )
+        for number in range(20)
+    ]
+    report = Location("agents/common.py", 77, "report")
+    found = groups or (
+        WaitGroup(
+            kind="lock",
+            what="asyncio.Lock",
+            shared=True,
+            location=BOOK,
+            sessions=37,
+            tasks=38,
+            stuck=36,
+            since=989.0,
+            waiters=waiters,
+            holders=[HOLDER],
+        ),
+        WaitGroup(kind="timer", what="sleep", location=report, sessions=3, tasks=3, since=996.0),
+    )
+    return Waits(id=0, **{"taken_at": 1000.0, "sessions": 40, "tasks": 96, "groups": list(found), **fields})
+
+
+def a_full_executor() -> ExecutorInfo:
+    """All its threads are busy, and calls queue."""
+    call = ThreadCallGroup(
+        session_id="job-c1d550",
+        function="render_menu",
+        location=Location("agents/menu.py", 12, "render_menu"),
+        running=8,
+        queued=5,
+        longest_running_s=9.5,
+        longest_queued_s=4.25,
+    )
+    return ExecutorInfo(
+        name="default", kind="executor", max_threads=8, busy=8, queued=5, longest_queued_s=4.25, calls=[call]
+    )
+
+
+@pytest.fixture
+def make_waits() -> Callable[..., Waits]:
+    return some_waits
+
+
+@pytest.fixture
+def full_executor() -> ExecutorInfo:
+    return a_full_executor()
+
+
+# --- black boxes ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def make_box(runtime_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., BoxWriter]]:
+    """Make the black box of a worker of this process, with one loop; `dead` makes it that of a worker that died.
+
+    Only these boxes are found, and only workers in their directory.
+    """
+    monkeypatch.setattr(_endpoint, "search_dirs", lambda: [_endpoint.worker_dir()])
+    made: list[BoxWriter] = []
+
+    def make(
+        name: str = "voice-a",
+        *,
+        socket: Path | None = None,
+        held_s: float | None = None,
+        keeper: int = 1,
+        dead: bool = False,
+        at: float | None = None,
+        sessions: Any = (),
+        blocks: Any = (),
+        **record: Any,
+    ) -> BoxWriter:
+        now = time.time() if at is None else at
+        header = Header(worker=name, pid=record.pop("pid", 41213), epoch="first", version="1.2.3", started_at=now - 60)
+        box = BoxWriter(header, socket or _endpoint.worker_dir() / f"{socket_name(name)}-{header.pid}.sock")
+        made.append(box)
+        state = LoopState(at=now, state="free")
+        if held_s is not None:
+            state = LoopState(
+                at=now,
+                state="held",
+                since=now - held_s,
+                keeper=keeper,
+                session_id="job-c1d550",
+                agent_name="restaurant",
+                stack=[Location("agents/call.py", 18, "entrypoint"), Location("agents/menu.py", 42, "lookup_menu")],
+            )
+        told = snapshot(*sessions, taken_at=now - 9.0, name=name, pid=header.pid, blocks=[])
+        given = {"at": now - 9.0, "snapshot": told, "threads": [7], "names": ["main"], "blocks": list(blocks), **record}
+        box.write_worker(msgspec.json.encode(WorkerRecord(**given)))
+        index = box.take_loop()
+        assert index is not None
+        box.write_loop(index, state)
+        if dead:
+            box.close()
+        return box
+
+    yield make
+    for box in made:
+        box.remove()
+        box.close()
+
+
+class FrozenWorker(FakeWorker):
+    """A worker that takes connections and says nothing until it thaws, nor do others of this process."""
+
+    def __init__(self, snapshots: Any, **options: Any) -> None:
+        super().__init__(snapshots, **options)
+        self.thawed = threading.Event()
+
+    def snapshot(self) -> Snapshot:
+        self._freeze()
+        return super().snapshot()
+
+    def blocks(self, since: int) -> list[Block]:
+        self._freeze()
+        return super().blocks(since)
+
+    def tasks(self, request: TasksRequest) -> Tasks | None:
+        self._freeze()
+        return super().tasks(request)
+
+    def waits(self, request: WaitsRequest) -> Waits:
+        self._freeze()
+        return super().waits(request)
+
+    def _freeze(self) -> None:
+        self.thawed.wait(DEADLINE_S)  # on the thread that serves all
+
+
+@pytest.fixture
+def frozen(make_box: Callable[..., BoxWriter], runtime_dir: Path) -> Iterator[Callable[..., FrozenWorker]]:
+    """Start a worker that does not answer, with a black box that says what holds its loop."""
+    with contextlib.ExitStack() as running:
+
+        def start(name: str = "voice-a", *, held_s: float | None = 8.0, **box: Any) -> FrozenWorker:
+            rows = [session("job-c1d550", agent_name="restaurant", tasks=2), session("job-77ab02")]
+            path = runtime_dir / f"{socket_name(name)}-41213.sock"
+            make_box(name, socket=path, held_s=held_s, sessions=rows, **box)
+            worker = FrozenWorker([snapshot(*rows, name=name, taken_at=time.time())], path=path)
+            running.enter_context(worker)
+            running.callback(worker.thawed.set)
+            return worker
+
+        yield start
 
 
 # --- real workers --------------------------------------------------------------------------------
@@ -310,6 +499,8 @@ fcntl.ioctl(1, termios.TIOCSCTTY, 0)
 from openrtc_top.__main__ import main
 main()
 """
+_BEGUN = re.compile(r"\x1b(\[\??[0-9;]*)?$")
+"""A code whose end is still to come."""
 _TOKEN = re.compile(r"\x1b\[(\??)([0-9;]*)([A-Za-z])|\r|\n|[^\x1b\r\n]+|\x1b")
 
 
@@ -321,6 +512,10 @@ class FakeTerminal:
         self.attributes = termios.tcgetattr(self._slave)
         self.rows: list[str] = []
         self.written = ""
+        # A read may end anywhere: in a character, in a code, or in a row.
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._rest = ""
+        self._row = self._column = 0
         self.resize(columns, lines)
         environment = {**os.environ, "TERM": "xterm-256color", **environment}
         self.process = subprocess.Popen(
@@ -379,26 +574,27 @@ class FakeTerminal:
 
     def _read(self, timeout: float) -> None:
         while select.select([self._master], [], [], timeout)[0]:
-            data = os.read(self._master, 65536).decode(errors="replace")
+            data = self._decoder.decode(os.read(self._master, 65536))
             self.written += data
-            self._show(data)
+            self._show(self._rest + data)
             timeout = 0.0
 
     def _show(self, data: str) -> None:
-        row = column = 0
-        for token in _TOKEN.finditer(data):
+        begun = _BEGUN.search(data)
+        self._rest = begun[0] if begun else ""
+        for token in _TOKEN.finditer(data.removesuffix(self._rest)):
             text, private, parameters, final = token[0], token[1], token[2], token[3]
             if final == "H":
-                row, column = int(parameters or 1) - 1, 0
+                self._row, self._column = int(parameters or 1) - 1, 0
             elif final == "K":
-                self._put(row, column, "", cut=True)
+                self._put(self._row, self._column, "", cut=True)
             elif final == "J":
                 self.rows = [""] * len(self.rows)
             elif final or private or text[0] in "\x1b\r\n":
                 continue
             else:
-                self._put(row, column, text)
-                column += len(text)
+                self._put(self._row, self._column, text)
+                self._column += len(text)
 
     def _put(self, row: int, column: int, text: str, *, cut: bool = False) -> None:
         if row < len(self.rows):

@@ -1,4 +1,4 @@
-"""docs/top.md and the help tell all there is: each column, each key, each option."""
+"""docs/top.md and the help name all there is: each column, each key, each option."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import typer
 
-from openrtc_top import _press
 from openrtc_top._cli.app import app
-from openrtc_top._columns import COLUMNS
-from openrtc_top._cursor import MOVES
-from openrtc_top._rows import SORTS, STATUSES
+from openrtc_top._model import keymap
+from openrtc_top._model.columns import COLUMNS, SORTS
+from openrtc_top._model.cursor import MOVES
+from openrtc_top._model.rows import STATUSES
 from openrtc_top._view.help import KEYS, help_page
 
 PAGE = Path(__file__).parents[3] / "docs" / "top.md"
@@ -28,10 +28,10 @@ NAMES = {
 }
 ALL_KEYS = {
     *MOVES,
-    *_press.ALIASES,
-    *_press._TABLE,
-    *_press._EVERYWHERE,
-    *_press.BACK,
+    *keymap.ALIASES,
+    *keymap._TABLE,
+    *keymap._EVERYWHERE,
+    *keymap.BACK,
     "ctrl-c",
     "t",
     "x",
@@ -44,7 +44,7 @@ pytestmark = pytest.mark.skipif(not PAGE.exists(), reason="the documentation is 
 
 
 def section(title: str) -> str:
-    """What stands below this heading."""
+    """The text below this heading."""
     below = PAGE.read_text(encoding="utf-8").split(f"## {title}\n", 1)[1]
     return re.split(r"^## ", below, maxsplit=1, flags=re.MULTILINE)[0]
 
@@ -60,17 +60,17 @@ def test_each_key(key: str) -> None:
     """It is in the table of keys, and in the help."""
     name = NAMES.get(key, key if len(key) == 1 else key.title())
     assert f"`{name}`" in section("Keys")
-    told = " ".join(f"{keys} {meaning}" for keys, meaning in KEYS)
-    assert re.search(rf"(^|[ ,;]){re.escape(name)}([ ,;.:]|$)", told)
+    listed = " ".join(f"{keys} {meaning}" for keys, meaning in KEYS)
+    assert re.search(rf"(^|[ ,;]){re.escape(name)}([ ,;.:]|$)", listed)
 
 
 def test_each_option() -> None:
     """Whatever `openrtc top` accepts has a row, and so has each sort and each status."""
     command = typer.main.get_command(app).commands["top"]  # type: ignore[attr-defined]
     options = {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
-    told = section("Options")
-    assert {option for option in options if f"`{option}" not in told} - {"--help"} == set()
-    assert all(f"`{sort}`" in told for sort in SORTS)
+    options_listed = section("Options")
+    assert {option for option in options if f"`{option}" not in options_listed} - {"--help"} == set()
+    assert all(f"`{sort}`" in options_listed for sort in SORTS)
     assert all(status.upper() in section("Columns") or status == "active" for status in STATUSES)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import socket
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,8 +15,10 @@ import pytest
 import typer.main
 from typer.testing import CliRunner
 
-from openrtc_introspect_core.wire import Block, SessionRow, Snapshot, TaskInfo, ThreadStack, WorkerInfo
-from openrtc_introspect_testing._worker import FakeWorker
+from openrtc_introspect_core.black_box import LoopState
+from openrtc_introspect_core.black_box._records import WorkerRecord
+from openrtc_introspect_core.wire import Block, SessionRow, Snapshot, Tasks, ThreadStack, Waits, WorkerInfo
+from openrtc_introspect_testing._workers.fake_worker import FakeWorker
 from openrtc_top._cli.app import app
 
 # Clears the screen, asks the terminal to type an answer, sets its title and its clipboard, resets it; the same
@@ -25,7 +29,7 @@ EVIL = (
     "\x00\x05\x07\x08\x0b\x0c\r\x0e\x0f\x7f\t\n\u202e\u2066\u2028\u2029\u061c\ufeff\U000e0041z"
 )
 
-# All that a view of ours may tell a terminal: colours, where to write, what to erase, and which screen.
+# All that a view of ours may send to a terminal: colours, where to write, what to erase, and which screen.
 _OURS = re.compile(r"\x1b\[(\d{0,3}(;\d{0,3})*m|\d*;?\d*H|[0-2]?[JK]|\?(25|1049|2026|7)[hl])")
 
 ENDLESS = {"--follow"}
@@ -36,7 +40,7 @@ NO_TEXT = {"record", "relay"}
 """Commands whose output is the wire's own JSON lines, for a file or another program."""
 
 SHORTLY = {"--seconds": "1"}
-"""What is given with options that say how long a command goes on."""
+"""The values of options that say how long a command goes on."""
 
 
 def hostile(kind: Any) -> Any:
@@ -75,10 +79,10 @@ def _snapshot() -> Snapshot:
 
 @pytest.fixture
 def worker() -> Iterator[FakeWorker]:
-    """All that it tells is hostile."""
+    """All that it sends is hostile."""
     blocks = [msgspec.structs.replace(hostile(Block), seq=seq, in_progress=False) for seq in (1, 2)]
-    tasks = {EVIL: [hostile(TaskInfo)]}
-    with FakeWorker([_snapshot()], blocks=blocks, tasks=tasks, stacks=[hostile(ThreadStack)]) as running:
+    tasks, stacks, waits = {EVIL: hostile(Tasks)}, [hostile(ThreadStack)], hostile(Waits)
+    with FakeWorker([_snapshot()], blocks=blocks, tasks=tasks, stacks=stacks, waits=waits) as running:
         yield running
 
 
@@ -105,11 +109,11 @@ def test_no_command_prints_what_a_terminal_obeys(worker: FakeWorker, arguments: 
     """On stdout as on stderr: each line is printable text, or JSON with escapes."""
     result = CliRunner().invoke(app, [*arguments, "--socket", str(worker.path)])
     assert result.exception is None or isinstance(result.exception, SystemExit)
-    told = result.stdout + result.stderr
-    assert told.strip()
-    for line in told.split("\n"):
+    printed = result.stdout + result.stderr
+    assert printed.strip()
+    for line in printed.split("\n"):
         assert line.isprintable(), ascii(line)
-    if "--json" in arguments and arguments[0] in ("top", "blocks", "tasks"):
+    if "--json" in arguments and arguments[0] in ("top", "blocks", "tasks", "waits"):
         for line in result.stdout.splitlines():
             assert EVIL in _texts(json.loads(line))
 
@@ -125,11 +129,11 @@ def _texts(value: Any) -> list[str]:
 def test_ps_prints_nothing_a_terminal_obeys(worker: FakeWorker, monkeypatch: pytest.MonkeyPatch) -> None:
     """It finds workers itself; the name of a socket's file is hostile too."""
     from openrtc_introspect_core.wire import WorkerSocket
-    from openrtc_top import _connection
+    from openrtc_top._client import targets
 
     assert worker.path is not None
     found = [WorkerSocket(worker.path, EVIL, 7), WorkerSocket(worker.path.parent / f"{EVIL[:40]}.sock", EVIL, None)]
-    monkeypatch.setattr(_connection, "discover", lambda: found)
+    monkeypatch.setattr(targets, "discover", lambda: found)
     for options in ([], ["--json"]):
         result = CliRunner().invoke(app, ["ps", *options])
         for line in (result.stdout + result.stderr).split("\n"):
@@ -167,3 +171,53 @@ def test_the_live_view_writes_nothing_but_its_own_codes(worker: FakeWorker, in_t
     assert left.isprintable(), [
         ascii(left[max(0, at - 20) : at + 20]) for at, c in enumerate(left) if not c.isprintable()
     ][:5]
+
+
+# --- black boxes ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def box(make_box: Callable[..., Any]) -> Any:
+    """The box of a worker whose every text is hostile, with its loop held."""
+    writer = make_box("voice", sessions=[])
+    now = time.time()
+    past = [msgspec.structs.replace(hostile(Block), seq=seq, in_progress=False) for seq in (1, 2)]
+    writer.write_worker(
+        msgspec.json.encode(WorkerRecord(at=now, snapshot=_snapshot(), blocks=past, threads=[1], names=[EVIL]))
+    )
+    state = msgspec.structs.replace(hostile(LoopState), at=now, state="held", since=now - 9.0, keeper=1)
+    writer.write_loop(0, state)
+    return writer
+
+
+_DEAD = (["postmortem", "--keep"], ["postmortem", "--json", "--keep"], ["ps"], ["top", "--once"], ["blocks"])
+
+
+@pytest.mark.parametrize("arguments", _DEAD, ids=" ".join)
+def test_what_is_said_of_a_dead_worker(arguments: list[str], box: Any) -> None:
+    """Its box may have anything in it, and so may the name of the file."""
+    box.close()
+    for path in (box.path, box.path.with_name(f"{EVIL[:20]}-7.box".replace("/", "_").replace("\x00", ""))):
+        box.path.rename(path)
+        box.path = path
+        result = CliRunner().invoke(app, arguments)
+        assert result.exception is None or isinstance(result.exception, SystemExit)
+        assert (result.stdout + result.stderr).strip()
+        for line in (result.stdout + result.stderr).split("\n"):
+            assert line.isprintable(), ascii(line)
+
+
+_ALIVE = [call for call in _CALLS if call[0] != "postmortem"]
+
+
+@pytest.mark.parametrize("arguments", _ALIVE, ids=[" ".join(part for part in call if part != EVIL) for call in _ALIVE])
+def test_what_is_said_of_a_frozen_worker(arguments: list[str], box: Any) -> None:
+    """A socket that nobody serves any more has a box beside it that is a live worker's."""
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(box.path.with_suffix(".sock")))
+        server.listen()
+        result = CliRunner().invoke(app, [*arguments, "--socket", str(box.path.with_suffix(".sock"))])
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    assert (result.stdout + result.stderr).strip()
+    for line in (result.stdout + result.stderr).split("\n"):
+        assert line.isprintable(), ascii(line)

@@ -1,8 +1,8 @@
-"""What the scenarios share: a worker of calls that behave as well as the demo's, and one thing that is wrong with it.
+"""Serve a worker of well-behaved calls and one culprit, for all scenarios.
 
-A scenario is a process of its own, started in this folder: `python SCENARIO.py`, or with `--fixed` the same
-worker with the runbook's fix applied. It says "ready" once it serves, and ends when its stdin does, or after
-two minutes.
+A scenario is a process of its own that is started in this folder: `python SCENARIO.py`, or `python SCENARIO.py --fixed`
+for the same worker with the runbook's fix. It prints "ready" when it serves, and ends with its stdin, or after two
+minutes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from openrtc_introspect_core import Introspector
-from openrtc_top._demo_worker import TENANTS, good_call
+from openrtc_top._demo.worker import TENANTS, good_call
 
 LIFETIME_S = 120
 FIXED = "--fixed" in sys.argv[1:]
@@ -29,8 +29,8 @@ Culprit = Callable[[Introspector], Awaitable[None]]
 
 
 def serve(culprit: Culprit | None = None, *, name: str = "voice-a", **options: Any) -> None:
-    """Run six calls and the culprit, if there is one, in one worker."""
-    signal.alarm(LIFETIME_S)  # whatever happens
+    """Run six calls, and the culprit if there is one, in one worker."""
+    signal.alarm(LIFETIME_S)  # in any case
     threading.Thread(target=_end_with_stdin, daemon=True).start()
     asyncio.run(_serve(culprit, name, options))
 
@@ -49,4 +49,4 @@ async def _serve(culprit: Culprit | None, name: str, options: dict[str, Any]) ->
 
 def _end_with_stdin() -> None:
     sys.stdin.buffer.read()
-    os._exit(0)  # the loop may be blocked: that is what some are about
+    os._exit(0)  # the loop may be blocked, in some scenarios deliberately

@@ -1,6 +1,6 @@
-"""A healthy worker whose environment is not the operator's: its sockets are in another folder.
+"""A healthy worker with its sockets in another folder than the operator's environment names.
 
-Once it is fixed, both have the same $OPENRTC_RUNTIME_DIR.
+With the fix, both have the same $OPENRTC_RUNTIME_DIR.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One session computes most of the time, in pieces that are no blocks."""
+"""One session computes most of the time, in steps too short to be blocks."""
 
 from __future__ import annotations
 

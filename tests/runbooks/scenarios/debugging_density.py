@@ -1,4 +1,4 @@
-"""One session of several calls something synchronous now and then: calls stutter."""
+"""One of several sessions makes a synchronous call now and then, and all calls stutter."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A healthy worker that is hardly let run: it shares one core with two processes that go before it.
+"""A healthy worker with much run delay: it shares one core with two processes of higher priority.
 
-A cgroup's CPU limit does the same to a worker, and the kernel tells it the same way. It takes rights that a test
-does not have; niceness takes none. Once it is fixed, the neighbours are gone.
+A cgroup's CPU limit has the same effect, and the kernel reports it in the same way. To set one takes rights that a test
+does not have; niceness takes none. With the fix, the neighbours are not started.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from openrtc_introspect_core import Introspector
 
 neighbours: list[subprocess.Popen[bytes]] = []
 
-# They end with the worker: its death closes the pipe that they look at now and then.
+# They end with the worker, whose end closes the pipe that they poll.
 NEIGHBOUR = """
 import os, select, sys, time
 until = time.time() + float(sys.argv[1])

@@ -1,4 +1,4 @@
-"""One session waits in a synchronous call, and does not come back."""
+"""One session waits in a synchronous call that never returns."""
 
 from __future__ import annotations
 

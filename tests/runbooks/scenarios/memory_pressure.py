@@ -1,4 +1,4 @@
-"""One session keeps what it should let go, in a worker with a memory limit."""
+"""One session never frees its memory, in a worker with a memory limit."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Another library replaces the loop's `create_task` while sessions run, and does not call the one before.
+"""Another library replaces the loop's `create_task` while sessions run, and does not call the previous one.
 
-Calls that begin after that are not seen. Once it is fixed, the new one calls the old.
+Calls that begin afterwards are not seen. With the fix, the new `create_task` calls the previous one.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from typing import Any
 
 from _worker import FIXED, serve
 from openrtc_introspect_core import Introspector
-from openrtc_top._demo_worker import FRAME_S, work
+from openrtc_top._demo.worker import FRAME_S, work
 
 
 def install_tracing() -> None:
-    """What a tracing library does, with and without manners."""
+    """Replace `create_task` as a tracing library does; with the fix, call the previous one."""
     loop: Any = asyncio.get_running_loop()
     before = loop.create_task
 

@@ -1,12 +1,16 @@
-"""Who holds the event loop, who blocked it, who is growing: session introspection from inside a worker."""
+"""Session introspection from inside a worker.
+
+It shows which session holds the event loop, which blocked it, and which grows.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ._errors import (
+from ._base.errors import (
     ArgumentError,
     ArgumentTypeError,
+    BoxError,
     ConnectionFailed,
     EndpointError,
     IntrospectError,
@@ -16,21 +20,23 @@ from ._errors import (
     StateError,
 )
 from ._introspector import Introspector
-from ._sessions import Session, current_session
+from ._sessions.no_session import no_session
+from ._sessions.session import Session, current_session
 from ._version import __version__
 from .wire import Block, Location, SessionRow, Snapshot, WorkerInfo, connect, read_blocks, read_snapshot
 
 if TYPE_CHECKING:
-    from ._diagnosis import diagnose
-    from ._finding import Finding
-    from ._hosting import PoolSession
-    from ._pool import AgentPool
+    from ._diagnosis.diagnose import diagnose
+    from ._diagnosis.finding import Finding
+    from ._hosting.hosted import PoolSession
+    from ._hosting.pool import AgentPool
 
 __all__ = [
     "AgentPool",
     "ArgumentError",
     "ArgumentTypeError",
     "Block",
+    "BoxError",
     "ConnectionFailed",
     "EndpointError",
     "Finding",
@@ -50,23 +56,24 @@ __all__ = [
     "connect",
     "current_session",
     "diagnose",
+    "no_session",
     "read_blocks",
     "read_snapshot",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    # The pool loads anyio, which a host that brings its own runtime need not wait for; and no host diagnoses itself.
+    # Loaded when needed: the pool needs anyio, which other hosts do not wait for; and no host diagnoses itself.
     if name in ("AgentPool", "PoolSession"):
-        from . import _hosting, _pool
+        from ._hosting import hosted, pool
 
-        return _pool.AgentPool if name == "AgentPool" else _hosting.PoolSession
+        return pool.AgentPool if name == "AgentPool" else hosted.PoolSession
     if name == "diagnose":
-        from ._diagnosis import diagnose
+        from ._diagnosis.diagnose import diagnose
 
         return diagnose
     if name == "Finding":
-        from ._finding import Finding
+        from ._diagnosis.finding import Finding
 
         return Finding
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

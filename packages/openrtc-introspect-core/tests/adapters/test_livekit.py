@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from openrtc_introspect_core import ArgumentError, SessionRow, current_session
-from openrtc_introspect_core._log import flush
+from openrtc_introspect_core._base.log import flush
 from openrtc_introspect_core.adapters.livekit import Jobs, introspected, metadata_of
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -157,7 +157,7 @@ def test_a_wrong_option_is_told_where_it_is_given() -> None:
 
 
 def test_a_job_that_cannot_be_measured_runs(run_on_asyncio: Run, caplog: pytest.LogCaptureFixture) -> None:
-    """It is said once for each, and harms nobody."""
+    """It is logged once for each job, with the traceback."""
 
     @introspected(socket_path=False, name="voice")
     async def entrypoint(ctx: Any) -> None:
@@ -169,10 +169,12 @@ def test_a_job_that_cannot_be_measured_runs(run_on_asyncio: Run, caplog: pytest.
     assert ran == [""]
     assert flush(60.0)
     assert "introspection of voice: job  runs unmeasured: session_id must have 1 to 256 characters" in caplog.text
+    (record,) = (record for record in caplog.records if "runs unmeasured" in record.getMessage())
+    assert record.exc_info is not None
 
 
 def test_a_decorated_entrypoint_keeps_its_name() -> None:
-    """By which it is found where jobs are processes."""
+    """livekit-agents finds it by name if jobs are processes."""
 
     @introspected()
     async def entrypoint(ctx: Any) -> None:

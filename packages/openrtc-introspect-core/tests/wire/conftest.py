@@ -1,4 +1,4 @@
-"""What the wire tests share: a short directory, a raw peer, scripted workers and scripted servers."""
+"""The wire tests share a short directory, a raw peer, scripted workers and scripted servers."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from openrtc_introspect_core.wire import Limits, SessionRow, Snapshot, WorkerInfo
-from openrtc_introspect_testing._worker import FakeWorker
+from openrtc_introspect_core.wire import Limits, SessionRow, Snapshot, WorkerInfo, _endpoint
+from openrtc_introspect_core.wire._endpoint import worker_dir
+from openrtc_introspect_testing._workers.fake_worker import FakeWorker
 
 WITHIN_S = 20.0
-"""By when anything must have happened, on a machine that is busy with something else."""
+"""The seconds within which anything must have happened, on a busy machine too."""
 
 
 class Peer:
-    """A client of bare bytes, with a deadline on all it waits for."""
+    """A client of bare bytes, with a deadline on all its waits."""
 
     def __init__(self, path: Path) -> None:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -37,7 +38,7 @@ class Peer:
             self.socket.sendall(message if isinstance(message, bytes) else json.dumps(message).encode() + b"\n")
 
     def hear(self) -> Any:
-        """The next message; None when the worker has closed."""
+        """Return the next message, or None if the worker has closed."""
         while b"\n" not in self._pending:
             try:
                 data = self.socket.recv(1 << 20)
@@ -54,11 +55,11 @@ class Peer:
         return self.hear()
 
     def hear_all(self) -> list[Any]:
-        """Everything until the worker closes."""
+        """Return all messages until the worker closes."""
         return list(iter(self.hear, None))
 
     def wait_until_closed(self) -> None:
-        """By the worker, whether or not all it sent was read."""
+        """Wait until the worker closes the connection, whether or not all it sent was read."""
         poll = select.poll()
         poll.register(self.socket, 0)
         assert poll.poll(WITHIN_S * 1000), "the worker did not close the connection"
@@ -72,7 +73,7 @@ Dial = Callable[..., Peer]
 
 @pytest.fixture
 def dial() -> Iterator[Dial]:
-    """Connects to a worker; reads its hello unless told not to. All is closed at the end."""
+    """Yield a function that connects to a worker and reads its hello if `greeted`; close all at the end."""
     peers: list[Peer] = []
 
     def connect(worker: FakeWorker | Path, *, greeted: bool = True) -> Peer:
@@ -93,10 +94,19 @@ def dial() -> Iterator[Dial]:
 
 @pytest.fixture
 def short_dir() -> Iterator[Path]:
-    """A private directory whose path leaves room for a socket's name."""
+    """Yield a private directory whose path leaves room for a socket's name."""
     path = Path(tempfile.mkdtemp(prefix="openrtc-test-", dir="/tmp"))
     yield path
     shutil.rmtree(path)
+
+
+@pytest.fixture
+def runtime_dir(short_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the only directory in which workers are searched for; it does not exist at first."""
+    directory = short_dir / "run"
+    monkeypatch.setenv("OPENRTC_RUNTIME_DIR", str(directory))
+    monkeypatch.setattr(_endpoint, "search_dirs", lambda: [worker_dir()])
+    return directory
 
 
 def snapshot_of(sessions: int = 0, *, seq: int = 1) -> Snapshot:
@@ -105,7 +115,7 @@ def snapshot_of(sessions: int = 0, *, seq: int = 1) -> Snapshot:
 
 
 class Counting(FakeWorker):
-    """Numbers its snapshots, as a real worker does."""
+    """A worker that numbers its snapshots, as a real worker does."""
 
     def __init__(self, sessions: int = 0, **options: Any) -> None:
         super().__init__([snapshot_of(sessions)], **options)
@@ -127,7 +137,7 @@ def counting() -> type[Counting]:
 
 @pytest.fixture
 def worker() -> Iterator[FakeWorker]:
-    """Serves numbered snapshots without sessions, under a real worker's limits."""
+    """Yield a worker of numbered snapshots without sessions, under a real worker's limits."""
     with Counting() as running:
         yield running
     assert running.faults == []
@@ -135,7 +145,7 @@ def worker() -> Iterator[FakeWorker]:
 
 @pytest.fixture
 def short_tempered() -> Iterator[FakeWorker]:
-    """As `worker`, with an idle timeout that a test can wait for."""
+    """Yield a worker like `worker`, with an idle timeout that a test can wait for."""
     with Counting(limits=Limits(idle_timeout_s=0.3)) as running:
         yield running
     assert running.faults == []
@@ -154,7 +164,7 @@ def eventually() -> Callable[[Callable[[], bool]], None]:
 
 @pytest.fixture
 def canned(short_dir: Path) -> Iterator[Callable[..., Path]]:
-    """Starts servers that send given bytes to whoever connects, then close or say nothing more."""
+    """Yield a function that starts servers, which send given bytes and then close or stay silent."""
     listeners: list[socket.socket] = []
     over = threading.Event()
     threads: list[threading.Thread] = []

@@ -1,4 +1,4 @@
-"""Another user of the machine, who may write where our directory is: what they can do, and what they cannot.
+"""Another user may write where the worker has its directory; these tests show what that user can do.
 
 The other user is real: a process that has given up root, so these tests need root to be run.
 """
@@ -45,7 +45,7 @@ place = Path(sys.argv[1])
 
 @pytest.fixture
 def open_place(short_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory for temporary files where everyone may write, and take away what is others': 0777, not sticky."""
+    """Return a temporary directory of mode 0777, without the sticky bit, where everyone may delete files."""
     short_dir.chmod(0o777)
     monkeypatch.delenv("OPENRTC_RUNTIME_DIR", raising=False)
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
@@ -54,14 +54,14 @@ def open_place(short_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def as_someone_else(code: str, place: Path) -> str:
-    """What the code prints, run by another user."""
+    """Return what the code prints when another user runs it."""
     command = [sys.executable, "-c", _GIVE_UP_ROOT + code, str(place)]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
 
 
 @contextlib.contextmanager
 def someone_doing(code: str, place: Path) -> Iterator[subprocess.Popen[str]]:
-    """Another user's process, from when it prints its first line until the block ends."""
+    """Run another user's process, from its first line of output until the block ends."""
     command = [sys.executable, "-c", _GIVE_UP_ROOT + code, str(place)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -93,7 +93,7 @@ def ours(place: Path) -> Path:
     ids=["directory", "open directory", "link", "dangling link", "file", "fifo"],
 )
 def test_what_someone_planted_is_refused(open_place: Path, plant: str, problem: str) -> None:
-    """Whatever it is: no socket is made there, and the error says what to do instead."""
+    """The worker makes no socket there, and the error names the way out."""
     as_someone_else(plant, open_place)
     with pytest.raises(EndpointError, match=problem) as refused:
         open_listener("w")
@@ -117,7 +117,7 @@ while True:
 
 @root_only
 def test_a_planted_worker_is_not_found(open_place: Path) -> None:
-    """Nobody is shown sessions that someone else made up."""
+    """A socket in another user's directory is not discovered."""
     with someone_doing(_IMPOSTOR, open_place):
         assert (ours(open_place) / "voice-a-77.sock").is_socket()
         assert discover() == []
@@ -151,7 +151,7 @@ except ConnectionFailed as error:
 
 @root_only
 def test_a_swapped_socket_is_not_believed(open_place: Path) -> None:
-    """Where someone could put their own in its place, their uid gives them away to a user who asks there."""
+    """A client refuses a server that runs as neither the client's user nor root."""
     listener, path = open_listener("w", open_place / "run" / "w.sock")
     with listener, someone_doing(_SWAPPED, open_place):
         open_place.chmod(0o755)
@@ -198,7 +198,7 @@ while time.monotonic() < until:
 @root_only
 @linux_only
 def test_a_race_for_the_directory_is_an_error_or_a_private_socket(open_place: Path) -> None:
-    """Someone keeps exchanging our directory while workers start: each start ends in one of the two."""
+    """Each start ends in one of the two while another user keeps exchanging the directory."""
     letters = open_place / "letters"
     letters.write_text("private")
     letters.chmod(0o600)
@@ -224,7 +224,7 @@ def test_a_race_for_the_directory_is_an_error_or_a_private_socket(open_place: Pa
 
 @linux_only
 def test_a_link_put_in_the_socket_s_place_is_not_followed(short_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between its creation and its use: the mode of what it points to stays what it was."""
+    """The link's target keeps its mode, and the start raises EndpointError."""
     victim = short_dir / "script"
     victim.write_text("#!/bin/sh")
     victim.chmod(0o755)
@@ -245,10 +245,10 @@ def test_a_link_put_in_the_socket_s_place_is_not_followed(short_dir: Path, monke
 
 
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EPERM, errno.EBUSY], ids=errno.errorcode.get)
-def test_a_stale_socket_that_cannot_be_removed_is_told(
+def test_a_stale_socket_that_cannot_be_removed_is_reported(
     short_dir: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """On a file system that became read-only, for one: as an error of ours, with the path."""
+    """The system's refusal to remove it raises EndpointError with the path."""
     path = short_dir / "w.sock"
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
@@ -265,7 +265,7 @@ def test_a_stale_socket_that_cannot_be_removed_is_told(
 def test_others_stale_sockets_that_cannot_be_removed_are_no_obstacle(
     short_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They stay; the worker has a socket of its own."""
+    """The stale sockets stay, and the worker has a socket of its own."""
     monkeypatch.setenv("OPENRTC_RUNTIME_DIR", str(short_dir))
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(short_dir / "old-1.sock"))
@@ -281,9 +281,9 @@ def test_others_stale_sockets_that_cannot_be_removed_are_no_obstacle(
         assert sorted(each.name for each in short_dir.iterdir()) == ["old-1.sock", path.name]
 
 
-@pytest.mark.parametrize("already", [0, 1], ids=["for the socket", "for the look at the one before"])
-def test_no_file_descriptor_left_is_told(short_dir: Path, monkeypatch: pytest.MonkeyPatch, already: int) -> None:
-    """As an error of ours that names the path."""
+@pytest.mark.parametrize("already", [0, 1], ids=["for the socket", "for the probe of the one before"])
+def test_no_file_descriptor_left_is_reported(short_dir: Path, monkeypatch: pytest.MonkeyPatch, already: int) -> None:
+    """The lack of file descriptors raises EndpointError with the path."""
     path = short_dir / "w.sock"
     if already:
         with socket.socket(socket.AF_UNIX) as dead:
@@ -298,7 +298,7 @@ def test_no_file_descriptor_left_is_told(short_dir: Path, monkeypatch: pytest.Mo
 
 
 def test_workers_that_start_together_all_get_a_socket(short_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of one name, in one process, at one moment: each its own, and none takes another's."""
+    """Eight workers of one name in one process each get a socket of their own."""
     monkeypatch.setenv("OPENRTC_RUNTIME_DIR", str(short_dir / "run"))
     together = threading.Barrier(8)
     opened: list[tuple[socket.socket, Path]] = []
@@ -328,7 +328,7 @@ def test_workers_that_start_together_all_get_a_socket(short_dir: Path, monkeypat
 
 
 def test_one_of_two_that_replace_a_dead_socket_wins(short_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The other finds it served: it does not take it away from the one that was faster."""
+    """The slower one finds the socket served and does not take it."""
     path = short_dir / "w.sock"
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
@@ -337,7 +337,7 @@ def test_one_of_two_that_replace_a_dead_socket_wins(short_dir: Path, monkeypatch
 
     def ponder(self: socket.socket, address: str) -> int:
         found = connect_ex(self, address)
-        time.sleep(0.1)  # both have looked before one of them acts
+        time.sleep(0.1)  # both have probed before one of them acts
         return found
 
     monkeypatch.setattr(socket.socket, "connect_ex", ponder)
@@ -365,7 +365,7 @@ def test_one_of_two_that_replace_a_dead_socket_wins(short_dir: Path, monkeypatch
 
 
 def test_a_lock_that_someone_keeps_is_no_obstacle(short_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever may list the directory may lock it."""
+    """The worker starts without the lock, because any user who may list the directory can keep it."""
     monkeypatch.setattr(_endpoint, "_TURN_WITHIN_S", 0.05)
     descriptor = os.open(short_dir, os.O_RDONLY)
     try:
@@ -376,7 +376,7 @@ def test_a_lock_that_someone_keeps_is_no_obstacle(short_dir: Path, monkeypatch: 
 
 
 def test_a_peer_that_is_no_worker_is_given_up(short_dir: Path) -> None:
-    """Something of our own that listens and says nothing is told within the time that was given."""
+    """A listener that says nothing raises ConnectionFailed after the given time."""
     with socket.socket(socket.AF_UNIX) as mute:
         mute.bind(str(short_dir / "w.sock"))
         mute.listen(1)

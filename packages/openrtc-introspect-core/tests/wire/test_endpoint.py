@@ -16,12 +16,9 @@ from openrtc_introspect_core.wire import WorkerSocket, _endpoint, discover, disc
 from openrtc_introspect_core.wire._endpoint import (
     MAX_PATH_BYTES,
     check_path,
-    may_connect,
-    may_serve,
     open_listener,
     parse_name,
-    peer_uid,
-    unread_bytes,
+    socket_name,
     worker_dir,
 )
 
@@ -37,23 +34,14 @@ def mode_of(path: Path) -> int:
 
 @pytest.fixture
 def umask() -> Iterator[None]:
-    """The umask of this process, put back at the end."""
+    """Yield with a known umask, and restore this process's umask at the end."""
     before = os.umask(0o022)
     yield
     os.umask(before)
 
 
-@pytest.fixture
-def runtime_dir(short_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The only directory in which workers are looked for; it does not exist yet."""
-    directory = short_dir / "run"
-    monkeypatch.setenv("OPENRTC_RUNTIME_DIR", str(directory))
-    monkeypatch.setattr(_endpoint, "search_dirs", lambda: [worker_dir()])
-    return directory
-
-
 def leave_behind(path: Path, age_s: float = 60.0) -> None:
-    """A socket whose worker is gone."""
+    """Make a socket whose worker is gone."""
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
     then = time.time() - age_s
@@ -70,7 +58,7 @@ def answers(path: Path) -> bool:
 
 @pytest.mark.parametrize("mask", [0o000, 0o022, 0o077, 0o777], ids=oct)
 def test_the_modes_hold_under_any_umask(runtime_dir: Path, umask: None, mask: int) -> None:
-    """0700 for each directory that is made, 0600 for the socket."""
+    """Each directory that is made has mode 0700, and the socket has mode 0600."""
     os.environ["OPENRTC_RUNTIME_DIR"] = str(runtime_dir / "a" / "b")
     os.umask(mask)
     listener, path = open_listener("w")
@@ -83,7 +71,7 @@ def test_the_modes_hold_under_any_umask(runtime_dir: Path, umask: None, mask: in
 def test_the_socket_is_private_from_the_moment_it_exists(
     short_dir: Path, umask: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not only from the moment its mode is set: nothing is left to set."""
+    """The socket has mode 0600 when it is bound: no later chmod is needed."""
 
     def unneeded(*_: object) -> None:
         pass
@@ -99,7 +87,7 @@ def test_the_socket_is_private_from_the_moment_it_exists(
 
 
 def test_a_symbolic_link_is_no_directory(runtime_dir: Path) -> None:
-    """Whoever made it could turn it to another place."""
+    """The worker refuses a link, because its owner could point it to another place."""
     (runtime_dir.parent / "real").mkdir(mode=0o700)
     runtime_dir.symlink_to(runtime_dir.parent / "real")
     with pytest.raises(EndpointError, match="is a symbolic link; a real directory is required"):
@@ -108,17 +96,17 @@ def test_a_symbolic_link_is_no_directory(runtime_dir: Path) -> None:
 
 
 def test_a_dangling_link_is_not_followed(runtime_dir: Path) -> None:
-    """No directory is made where it points to."""
+    """The worker makes no directory where the link points to."""
     runtime_dir.symlink_to(runtime_dir.parent / "nothing")
     with pytest.raises(EndpointError, match="is a symbolic link"):
         open_listener("w")
     assert not (runtime_dir.parent / "nothing").exists()
 
 
-def test_a_file_in_its_place_is_told(runtime_dir: Path) -> None:
-    """And left as it is."""
+def test_a_file_in_its_place_is_reported(runtime_dir: Path) -> None:
+    """A file in the directory's place raises EndpointError and keeps its content."""
     runtime_dir.write_text("mine")
-    with pytest.raises(EndpointError, match="is not a directory"):
+    with pytest.raises(EndpointError, match="is not a directory: set OPENRTC_RUNTIME_DIR to another"):
         open_listener("w")
     assert runtime_dir.read_text() == "mine"
 
@@ -134,7 +122,7 @@ def test_another_users_directory_is_refused(runtime_dir: Path) -> None:
 
 @pytest.mark.parametrize("mode", [0o701, 0o710, 0o755, 0o1777], ids=oct)
 def test_a_directory_open_to_others_is_refused(runtime_dir: Path, mode: int) -> None:
-    """The error says how to close it."""
+    """The error says how to close the directory to others."""
     runtime_dir.mkdir()
     runtime_dir.chmod(mode)
     with pytest.raises(EndpointError, match=f"has mode {mode:04o}, open to others; 0700 is required: chmod 700"):
@@ -142,7 +130,7 @@ def test_a_directory_open_to_others_is_refused(runtime_dir: Path, mode: int) -> 
 
 
 def test_an_exact_path_may_be_in_a_directory_that_others_can_list(short_dir: Path) -> None:
-    """But in none that they can write to."""
+    """A directory that others can list is accepted, and one that they can write to is refused."""
     short_dir.chmod(0o755)
     open_listener("w", short_dir / "w.sock")[0].close()
     short_dir.chmod(0o775)
@@ -150,8 +138,8 @@ def test_an_exact_path_may_be_in_a_directory_that_others_can_list(short_dir: Pat
         open_listener("w", short_dir / "v.sock")
 
 
-def test_a_directory_that_cannot_be_made_is_told(runtime_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the way out."""
+def test_a_directory_that_cannot_be_made_is_reported(runtime_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error gives the system's reason and names OPENRTC_RUNTIME_DIR as the way out."""
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -162,7 +150,7 @@ def test_a_directory_that_cannot_be_made_is_told(runtime_dir: Path, monkeypatch:
 
 
 def test_the_first_variable_that_is_set_decides(short_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """OPENRTC_RUNTIME_DIR, XDG_RUNTIME_DIR if it is there, the directory for temporary files."""
+    """OPENRTC_RUNTIME_DIR comes first, then an existing XDG_RUNTIME_DIR, then the temporary directory."""
     per_user = f"openrtc-{os.geteuid()}"
     monkeypatch.setattr("tempfile.tempdir", str(short_dir / "tmp"))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(short_dir))
@@ -177,7 +165,7 @@ def test_the_first_variable_that_is_set_decides(short_dir: Path, monkeypatch: py
 
 
 def test_every_place_is_searched(short_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The worker may have started in another environment than the operator's."""
+    """The search covers the places of other environments, in which the worker may have started."""
     per_user = f"openrtc-{os.geteuid()}"
     monkeypatch.setattr("tempfile.tempdir", str(short_dir))
     monkeypatch.setenv("OPENRTC_RUNTIME_DIR", "/somewhere")
@@ -193,11 +181,24 @@ def test_every_place_is_searched(short_dir: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_name_and_the_pid_are_in_the_file_name(runtime_dir: Path) -> None:
-    """Hyphens stay, what a path or a terminal could mistake does not."""
+    """Hyphens stay, and each character that a path or a terminal could misread becomes an underscore."""
     listener, path = open_listener("voice-eu/1\x1b é")
     with listener:
         assert path == runtime_dir / f"voice-eu_1___-{os.getpid()}.sock"
         assert parse_name(path) == WorkerSocket(path, "voice-eu_1___", os.getpid())
+
+
+@pytest.mark.parametrize(
+    ("name", "spelt"),
+    [("eu-west 1", "eu-west_1"), ("v1.2_a", "v1.2_a"), ("a/b", "a_b"), ("東京", "__")],
+)
+def test_a_name_is_spelt_as_a_file_name_takes_it(runtime_dir: Path, name: str, spelt: str) -> None:
+    """The worker that makes the socket and the client that searches for it use one rule."""
+    assert socket_name(name) == spelt
+    assert socket_name(spelt) == spelt
+    listener, path = open_listener(name)
+    with listener:
+        assert parse_name(path).name == spelt
 
 
 @pytest.mark.parametrize(
@@ -218,7 +219,7 @@ def test_a_file_name_is_read_back(file: str, name: str, pid: int | None) -> None
 
 
 def test_workers_of_one_name_are_side_by_side(runtime_dir: Path) -> None:
-    """Neither takes the other's socket."""
+    """Neither worker takes the other's socket."""
     first, first_path = open_listener("w")
     second, second_path = open_listener("w")
     with first, second:
@@ -229,7 +230,7 @@ def test_workers_of_one_name_are_side_by_side(runtime_dir: Path) -> None:
 
 
 def test_a_live_socket_is_never_taken(short_dir: Path) -> None:
-    """However old it is."""
+    """A socket whose worker answers is refused to another worker, however old its file is."""
     first, path = open_listener("w", short_dir / "w.sock")
     with first:
         os.utime(path, (0, 0))
@@ -239,7 +240,7 @@ def test_a_live_socket_is_never_taken(short_dir: Path) -> None:
 
 
 def test_a_busy_socket_is_never_taken(short_dir: Path) -> None:
-    """A worker that has not accepted anyone for long is alive all the same."""
+    """A socket with a full backlog counts as alive, although nobody accepts and its file is old."""
     with socket.socket(socket.AF_UNIX) as busy, socket.socket(socket.AF_UNIX) as waiting:
         busy.bind(str(short_dir / "w.sock"))
         busy.listen(0)
@@ -250,7 +251,7 @@ def test_a_busy_socket_is_never_taken(short_dir: Path) -> None:
 
 
 def test_a_dead_workers_socket_is_replaced(short_dir: Path) -> None:
-    """Once it is old enough not to be one that is just starting."""
+    """A dead socket is replaced only once it is too old to belong to a worker that is just starting."""
     path = short_dir / "w.sock"
     leave_behind(path, age_s=0)
     with pytest.raises(EndpointError, match="was made a moment ago and does not answer yet"):
@@ -262,7 +263,7 @@ def test_a_dead_workers_socket_is_replaced(short_dir: Path) -> None:
 
 
 def test_dead_workers_sockets_are_cleaned_up(runtime_dir: Path) -> None:
-    """By the next worker of the same user; what is young, alive or no socket stays."""
+    """The next worker removes old dead sockets; what is young, alive or no socket stays."""
     runtime_dir.mkdir(mode=0o700)
     leave_behind(runtime_dir / "old-1.sock")
     leave_behind(runtime_dir / "young-2.sock", age_s=0)
@@ -274,14 +275,14 @@ def test_dead_workers_sockets_are_cleaned_up(runtime_dir: Path) -> None:
 
 
 def test_other_programs_sockets_are_not_cleaned_up(short_dir: Path) -> None:
-    """A directory that the host names may hold anyone's."""
+    """A directory that the host names may hold another program's sockets, so they stay."""
     leave_behind(short_dir / "agent.sock")
     open_listener("w", short_dir / "w.sock")[0].close()
     assert (short_dir / "agent.sock").is_socket()
 
 
 def test_a_file_at_the_path_is_never_deleted(short_dir: Path) -> None:
-    """Nor is what a link there points to."""
+    """A file at the path stays, and so does the file that a link there points to."""
     (short_dir / "notes.sock").write_text("mine")
     (short_dir / "link.sock").symlink_to(short_dir / "notes.sock")
     for name in ("notes.sock", "link.sock"):
@@ -291,7 +292,7 @@ def test_a_file_at_the_path_is_never_deleted(short_dir: Path) -> None:
 
 
 def test_a_socket_of_another_kind_is_left_alone(short_dir: Path) -> None:
-    """It is someone's, but no worker's."""
+    """A datagram socket is no worker's, so it raises EndpointError and stays."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
         other.bind(str(short_dir / "w.sock"))
         os.utime(short_dir / "w.sock", (0, 0))
@@ -301,7 +302,7 @@ def test_a_socket_of_another_kind_is_left_alone(short_dir: Path) -> None:
 
 @pytest.mark.parametrize("fails", ["bind", "listen"])
 def test_nothing_is_left_when_it_cannot_serve(short_dir: Path, monkeypatch: pytest.MonkeyPatch, fails: str) -> None:
-    """No file, no open socket."""
+    """A failed bind or listen leaves no file behind."""
 
     class Failing(socket.socket):
         def bind(self, address: object) -> None:
@@ -321,8 +322,8 @@ def test_nothing_is_left_when_it_cannot_serve(short_dir: Path, monkeypatch: pyte
 # --- paths ---------------------------------------------------------------------------------------
 
 
-def test_a_path_over_the_limit_is_told_with_its_size() -> None:
-    """In bytes, as the system counts."""
+def test_a_path_over_the_limit_is_reported_with_its_size() -> None:
+    """The limit counts bytes, as the system does."""
     fits = Path("/" + "é" * ((MAX_PATH_BYTES - 1) // 2))
     check_path(fits)
     with pytest.raises(ArgumentError, match=f"is {MAX_PATH_BYTES + 1} bytes long; at most {MAX_PATH_BYTES} are"):
@@ -330,7 +331,7 @@ def test_a_path_over_the_limit_is_told_with_its_size() -> None:
 
 
 def test_a_long_name_leaves_nothing_behind(runtime_dir: Path) -> None:
-    """The error comes before the socket."""
+    """The error is raised before the socket is made."""
     with pytest.raises(ArgumentError, match="set OPENRTC_RUNTIME_DIR or socket_path to a shorter one"):
         open_listener("n" * 200)
     assert list(runtime_dir.iterdir()) == []
@@ -340,7 +341,7 @@ def test_a_long_name_leaves_nothing_behind(runtime_dir: Path) -> None:
 
 
 def test_all_directories_are_looked_into(short_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that are missing or break the rules are passed over."""
+    """Directories that are missing or open to others are skipped."""
     places = [short_dir / name for name in ("a", "missing", "open", "b")]
     monkeypatch.setattr(_endpoint, "search_dirs", lambda: places)
     listeners = []
@@ -359,7 +360,7 @@ def test_all_directories_are_looked_into(short_dir: Path, monkeypatch: pytest.Mo
 
 
 def test_root_finds_everyones(short_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In directories that belong to whom their name says, sockets that belong to the same; with their owner."""
+    """Root finds workers in directories that belong to the user in their name, each with its owner."""
     me = os.geteuid()
     places = [short_dir / name for name in (f"openrtc-{me}", f"openrtc-{me + 1}", "openrtc-nobody")]
     listeners = []
@@ -367,8 +368,8 @@ def test_root_finds_everyones(short_dir: Path, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setenv("OPENRTC_RUNTIME_DIR", str(place))
         listeners.append(open_listener("w")[0])
     monkeypatch.setenv("OPENRTC_RUNTIME_DIR", str(short_dir / "none"))
-    monkeypatch.setattr(_endpoint, "_uid", lambda: 0)
-    monkeypatch.setattr(_endpoint.tempfile, "gettempdir", lambda: str(short_dir))
+    monkeypatch.setattr(_endpoint, "own_uid", lambda: 0)
+    monkeypatch.setattr("tempfile.tempdir", str(short_dir))
     found = [worker for worker in discover_all() if worker.path.is_relative_to(short_dir)]
     for listener in listeners:
         listener.close()
@@ -377,10 +378,10 @@ def test_root_finds_everyones(short_dir: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_anothers_socket_in_a_users_directory_is_passed_over(short_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The socket's owner must be the directory's."""
+    """A socket counts only if its owner owns the directory, which must be closed to others."""
     home = short_dir / "openrtc-4242"
     monkeypatch.setattr(_endpoint, "search_dirs", list)
-    monkeypatch.setattr(_endpoint, "_all_dirs", lambda: [home])
+    monkeypatch.setattr(_endpoint, "all_dirs", lambda: [home])
     own, own_path = open_listener("own", home / "own-1.sock")
     foreign, _ = open_listener("foreign", home / "foreign-2.sock")
     with own, foreign:
@@ -392,41 +393,26 @@ def test_anothers_socket_in_a_users_directory_is_passed_over(short_dir: Path, mo
 
 
 def test_others_workers_are_not_for_everyone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who is not root is told so."""
-    monkeypatch.setattr(_endpoint, "_uid", lambda: 1000)
-    with pytest.raises(ArgumentError, match="are for root to see, this is user id 1000"):
+    """Only root may list the workers of all users, and the error says so."""
+    monkeypatch.setattr(_endpoint, "own_uid", lambda: 1000)
+    with pytest.raises(ArgumentError, match="only root sees the workers of all users, this is user id 1000"):
         discover_all()
 
 
-# --- the other end -------------------------------------------------------------------------------
-
-
-def test_the_peer_is_told_by_the_kernel() -> None:
-    """Not by what it says."""
-    one, other = socket.socketpair()
-    with one, other:
-        assert peer_uid(one) == os.geteuid()
-
-
-@pytest.mark.parametrize(("us", "connect", "serve"), [(1000, {0, 1000}, {0, 1000}), (0, {0}, {0, 1000, 1001})])
-def test_who_may_read_and_who_is_believed(
-    monkeypatch: pytest.MonkeyPatch, us: int, connect: set[int], serve: set[int]
-) -> None:
-    """The same user and root; and root may read everyone's."""
-    monkeypatch.setattr(_endpoint, "_uid", lambda: us)
-    assert {uid for uid in (0, 1000, 1001) if may_connect(uid)} == connect
-    assert {uid for uid in (0, 1000, 1001) if may_serve(uid)} == serve
-
-
-@linux_only
-def test_what_a_peer_has_not_read_is_known() -> None:
-    """To the last byte."""
-    one, other = socket.socketpair()
-    with one, other:
-        assert unread_bytes(one) == 0
-        one.send(b"ab")
-        assert unread_bytes(one) > 0
-        other.recv(1)
-        assert unread_bytes(one) > 0
-        other.recv(1)
-        assert unread_bytes(one) == 0
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_child_that_is_forked_meanwhile_keeps_no_directory_locked(tmp_path: Path) -> None:
+    """Workers that start later have their turn, however long the child lives."""
+    read, write = os.pipe()
+    with _endpoint.alone_in(tmp_path) as alone:
+        child = os.fork()
+        if child == 0:
+            os.close(write)
+            os.read(read, 1)
+            os._exit(0)
+    with _endpoint.alone_in(tmp_path) as alone_again:
+        pass
+    os.close(write)
+    os.close(read)
+    os.waitpid(child, 0)
+    assert (alone, alone_again) == (True, True)

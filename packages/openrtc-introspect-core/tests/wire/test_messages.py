@@ -9,11 +9,11 @@ import pytest
 
 from openrtc_introspect_core import Location, SessionRow, Snapshot, WorkerInfo
 from openrtc_introspect_core.wire import CAPABILITIES, ERROR_CODES, Error, Hello, Request, ServerMessage
-from openrtc_introspect_testing._frames import GoldenFrame, golden_frames
+from openrtc_introspect_testing._workers.golden_frames import GoldenFrame, golden_frames
 
 
 def test_a_location_prints_as_a_place_to_go_to() -> None:
-    """file:line first, so that terminals and editors make a link of it."""
+    """The text begins with file:line, so that terminals and editors make a link of it."""
     assert str(Location("agents/restaurant.py", 42, "lookup_menu")) == "agents/restaurant.py:42 in lookup_menu"
 
 
@@ -26,7 +26,7 @@ def test_messages_cannot_be_changed(frame: GoldenFrame) -> None:
 
 
 def test_rows_do_not_set_off_collections() -> None:
-    """However many a snapshot has: a collection goes through all that the host's program holds."""
+    """Making 50,000 rows starts no garbage collection of the host's objects."""
     generations: list[int] = []
 
     def count(phase: str, info: dict[str, int]) -> None:
@@ -42,7 +42,7 @@ def test_rows_do_not_set_off_collections() -> None:
 
 
 def test_every_message_has_a_golden_frame() -> None:
-    """In its own direction."""
+    """Each direction's golden frames cover all its messages."""
     assert {type(frame.message) for frame in golden_frames if frame.direction == "to worker"} == set(
         typing.get_args(Request)
     )
@@ -52,13 +52,13 @@ def test_every_message_has_a_golden_frame() -> None:
 
 
 def test_every_error_code_has_a_golden_frame() -> None:
-    """The list is closed, and this is all of it."""
+    """The golden frames list every error code once, in order."""
     assert [frame.message.code for frame in golden_frames if isinstance(frame.message, Error)] == list(ERROR_CODES)
 
 
 def test_the_capabilities_are_the_requests() -> None:
-    """What the hello promises is what the decoder knows."""
-    assert list(CAPABILITIES) == [kind.__struct_config__.tag for kind in typing.get_args(Request)]
+    """The hello promises exactly the requests that the decoder knows, and changes."""
+    assert list(CAPABILITIES) == [*(kind.__struct_config__.tag for kind in typing.get_args(Request)), "deltas"]
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_the_capabilities_are_the_requests() -> None:
     ],
 )
 def test_only_what_identifies_has_no_default(kind: type[msgspec.Struct], identifying: set[str]) -> None:
-    """So an older worker's messages, which lack newer fields, are still read."""
+    """All other fields have defaults, so an older worker's messages are still read."""
     assert {field.name for field in msgspec.structs.fields(kind) if field.required} == identifying
 
 

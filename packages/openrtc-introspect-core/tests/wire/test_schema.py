@@ -11,12 +11,12 @@ from openrtc_introspect_core.wire.schema import schema
 
 
 def test_it_is_a_valid_schema() -> None:
-    """Of the draft that it names."""
+    """The schema is valid under JSON Schema 2020-12."""
     jsonschema.Draft202012Validator.check_schema(schema())
 
 
 def test_every_message_is_in_it() -> None:
-    """Under its own name, with all its fields."""
+    """Each message has a definition under its own name, with all its fields."""
     definitions = schema()["$defs"]
     for kind in (*typing.get_args(Request), *typing.get_args(ServerMessage)):
         fields = {field.encode_name for field in msgspec.structs.fields(kind)}
@@ -24,12 +24,12 @@ def test_every_message_is_in_it() -> None:
 
 
 def test_unknown_fields_are_allowed() -> None:
-    """As a reader must ignore them."""
+    """The schema allows unknown fields, because a reader must ignore them."""
     assert not [name for name, each in schema()["$defs"].items() if "additionalProperties" in each]
 
 
 def test_the_error_codes_are_closed() -> None:
-    """There is no other."""
+    """The schema lists exactly the known error codes."""
     assert schema()["$defs"]["Error"]["properties"]["code"]["enum"] == sorted(ERROR_CODES)
 
 
@@ -46,5 +46,5 @@ def test_the_error_codes_are_closed() -> None:
     ],
 )
 def test_what_is_no_message_is_not_valid(message: object) -> None:
-    """The schema holds clients to what the worker holds them to."""
+    """Fields out of range, missing ids, unknown types and unknown error codes are invalid."""
     assert not jsonschema.Draft202012Validator(schema()).is_valid(message)

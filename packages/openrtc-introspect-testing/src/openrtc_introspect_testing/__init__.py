@@ -1,6 +1,6 @@
 """For test suites: fake clocks and loops, scripted workers, golden frames.
 
-`blockers`, `workloads` and `conformance` are modules of this package, loaded when they are asked for.
+`blockers`, `workloads` and `conformance` are modules of this package; import them by name.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ._clock import FakeClock
-    from ._frames import GoldenFrame, RefusedLine, golden_frames, refused_lines
-    from ._loop import DeadlockError, FakeLoop
-    from ._misbehaviour import MISBEHAVIOURS
-    from ._worker import FakeWorker
+    from ._loops.fake_clock import FakeClock
+    from ._loops.fake_loop import DeadlockError, FakeLoop
+    from ._workers.fake_worker import FakeWorker
+    from ._workers.golden_frames import GoldenFrame, RefusedLine, golden_frames, refused_lines
+    from ._workers.misbehaviour import MISBEHAVIOURS
 
 __all__ = [
     "MISBEHAVIOURS",
@@ -27,18 +27,18 @@ __all__ = [
     "refused_lines",
 ]
 
-# pytest imports this package to get at the plugin, in every run where it is installed: what it
-# offers is loaded when it is asked for.
+# pytest imports this package for the plugin, in every run where the package is installed. So each name is loaded when
+# a program asks for it.
 _HOME = {
-    "DeadlockError": "_loop",
-    "FakeClock": "_clock",
-    "FakeLoop": "_loop",
-    "FakeWorker": "_worker",
-    "GoldenFrame": "_frames",
-    "MISBEHAVIOURS": "_misbehaviour",
-    "RefusedLine": "_frames",
-    "golden_frames": "_frames",
-    "refused_lines": "_frames",
+    "DeadlockError": "_loops.fake_loop",
+    "FakeClock": "_loops.fake_clock",
+    "FakeLoop": "_loops.fake_loop",
+    "FakeWorker": "_workers.fake_worker",
+    "GoldenFrame": "_workers.golden_frames",
+    "MISBEHAVIOURS": "_workers.misbehaviour",
+    "RefusedLine": "_workers.golden_frames",
+    "golden_frames": "_workers.golden_frames",
+    "refused_lines": "_workers.golden_frames",
 }
 
 

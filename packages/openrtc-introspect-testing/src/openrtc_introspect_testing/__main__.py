@@ -1,4 +1,7 @@
-"""python -m openrtc_introspect_testing conformance server PATH | client -- COMMAND..."""
+"""The conformance checks on the command line.
+
+`python -m openrtc_introspect_testing conformance server PATH`, or `client -- COMMAND...`.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,10 @@ KEPT, BROKEN, USAGE = 0, 1, 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0: every rule that can be seen is kept. 1: some are broken. 2: there is nothing to check."""
+    """Run the checks, print the outcomes, and return the exit code.
+
+    0: every rule that was seen is kept. 1: some rules are broken. 2: there is nothing to check.
+    """
     options = _parser().parse_args(arguments)
     try:
         if options.side == "server":
@@ -51,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         help="a client command",
         description="{socket} in COMMAND stands for the worker's socket; $OPENRTC_RUNTIME_DIR has its directory.",
     )
-    client.add_argument("command", nargs="+", metavar="COMMAND", help="its words, behind --")
+    client.add_argument("command", nargs="+", metavar="COMMAND", help="the words of the command, after --")
     return parser
 
 

@@ -1,21 +1,22 @@
-"""Calls that hold an event loop, one for each kind, each of a given length and aware of what it was.
+"""Calls that hold an event loop, and know the truth about their block.
 
     from openrtc_introspect_testing import blockers
 
     culprit = blockers.http(0.12).block()               # in an agent: a request to a slow server
     (block,) = introspector.blocks()
-    assert culprit.matches(block) == []                 # else a sentence for each thing that is wrong
+    assert culprit.matches(block) == []                 # else a sentence for each difference
 
-Blockers of `burst`, `callback` and `gil_idle` are awaited instead: `await blockers.burst(0.12)`.
+Await the blockers of `burst`, `callback` and `gil_idle` instead: `await blockers.burst(0.12)`.
 """
 
-from ._blockers._blocker import AsyncBlocker, Blocker
-from ._blockers._expected import Expected
-from ._blockers._kinds import (
+from ._blockers.blocker import AsyncBlocker, Blocker
+from ._blockers.expected import Expected
+from ._blockers.kinds import (
     all_kinds,
     burst,
     callback,
     deepcopy,
+    explicit_gc,
     fsync,
     gc,
     gil,
@@ -27,6 +28,7 @@ from ._blockers._kinds import (
     lock,
     pipe,
     regex,
+    signal,
     sleep,
     socket,
     sorted,
@@ -45,6 +47,7 @@ __all__ = [
     "burst",
     "callback",
     "deepcopy",
+    "explicit_gc",
     "fsync",
     "gc",
     "gil",
@@ -56,6 +59,7 @@ __all__ = [
     "lock",
     "pipe",
     "regex",
+    "signal",
     "sleep",
     "socket",
     "sorted",

@@ -1,13 +1,14 @@
-"""Scripted sessions with ground truth, to test attribution with.
+"""Scripted sessions with a known truth, to test attribution with.
 
 from openrtc_introspect_testing.workloads import Workload
 
-Workload.random(sessions=50).run().check()                 # virtual time, exact; the seed is told on failure
+Workload.random(sessions=50).run().check()                 # virtual time, exact; a failure shows the seed
 Workload.random(1234).run(real=True).check(worst_pct=10)  # the same sessions on a real loop
 print(Workload.random(1234).run())                         # session by session
 """
 
-from ._attribution import Report, Row
-from ._workloads import Script, Step, Workload
+from ._workloads.report import Report, Row
+from ._workloads.script import Script, Step
+from ._workloads.workload import Workload
 
 __all__ = ["Report", "Row", "Script", "Step", "Workload"]

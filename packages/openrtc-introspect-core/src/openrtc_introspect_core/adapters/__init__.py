@@ -1,1 +1,4 @@
-"""Thin adapters to the runtimes that sessions live in. They import none of them."""
+"""Adapters for the runtimes that host sessions.
+
+They import none of these runtimes.
+"""

@@ -14,26 +14,26 @@ from .._introspector import Introspector
 
 
 class ProcessIntrospector:
-    """Makes it in each process where it is asked for, and attaches it to the loops that it is asked for on.
+    """The introspector of a process, attached to each loop that uses it.
 
-    It can be pickled, and begins anew where it arrives. Raises ArgumentError for a wrong option.
+    It can be pickled; the copy starts anew in the process that unpickles it. Raises ArgumentError for a wrong option.
     """
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         self._options = dict(options)
         self.name = Introspector(**options).name
-        """The worker's. Made to check the options; nothing is started."""
+        """The worker's name. The introspector behind it only checks the options, and is never started."""
         self._lock = threading.Lock()
         self._pid = 0
         self._loops: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
         self.introspector: Introspector | None = None
-        """None: it was not asked for yet."""
+        """None: no loop has used it so far."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ProcessIntrospector, (self._options,)
 
     def attached(self) -> Introspector:
-        """It, attached to the running loop, of which it lets go by itself once the loop is closed."""
+        """Return the introspector, attached to the running loop until that is closed."""
         loop = asyncio.get_running_loop()
         with self._lock:
             if self.introspector is None or self._pid != os.getpid():

@@ -1,4 +1,4 @@
-"""livekit-agents: each job is a session.
+"""The adapter for livekit-agents, in which each job is a session.
 
     from openrtc_introspect_core.adapters.livekit import introspected
 
@@ -6,13 +6,12 @@
     @introspected(name="voice", slow_session_threshold_ms=50)
     async def entrypoint(ctx: JobContext) -> None: ...
 
-The job's id is the session's, its agent name the agent's (without one, the worker's name), and `tenant` is
-taken from the job's metadata, else the room's, where that is a JSON object with such a key.
+The session has the job's id and agent name (if the job has none, the worker's name). `tenant` comes from the metadata
+of the job, else of the room, if that is a JSON object with such a key.
 
-An introspector is made in each process that runs jobs, when the first one comes. Where jobs are
-threads with an event loop each (`JobExecutorType.THREAD`), each job's loop is attached to the
-process's one introspector while the job lasts. Where each job is a process of its own, each is a
-worker of its own in `openrtc top`: the operating system accounts for it anyway.
+Each process that runs jobs makes an introspector at its first job. If jobs are threads with an event loop each
+(`JobExecutorType.THREAD`), the loop of each job is attached to the one introspector of the process while the job lasts.
+If each job is a process, each is a worker of its own in `openrtc top`.
 """
 
 from __future__ import annotations
@@ -23,16 +22,18 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any, Protocol
 
-from .._log import QueuedLogger
-from .._scope import SessionScope
-from .._sessions import MAX_NAME, Session
+from .._base.interrupts import is_interrupt
+from .._base.log import QueuedLogger
+from .._base.validation import MAX_NAME
+from .._sessions.scope import SessionScope
+from .._sessions.session import Session
 from ._process import ProcessIntrospector
 
 logger = QueuedLogger("openrtc.introspect")
 
 
 class Job(Protocol):
-    """What is read of a livekit `JobContext`."""
+    """The part of a livekit `JobContext` that the adapter reads."""
 
     @property
     def job(self) -> Any: ...
@@ -44,13 +45,14 @@ Entrypoint = Callable[[Any], Awaitable[None]]
 
 
 def introspected(**options: Any) -> Callable[[Entrypoint], Entrypoint]:
-    """A decorator for a job's entrypoint. `options` are the Introspector's.
+    """Return a decorator for a job's entrypoint.
 
-    The session lasts until the job shuts down, for an entrypoint returns as soon as its AgentSession
-    has started; it ends with the entrypoint if that fails, or leaves no task behind.
+    options: the arguments of the Introspector.
 
-    Raises ArgumentError for a wrong option, at once. What goes wrong later is logged, and the job runs
-    unmeasured.
+    The session lasts until the job shuts down, as an entrypoint returns as soon as its AgentSession has started. If the
+    entrypoint fails, or leaves no task behind, the session ends with it.
+
+    Raises ArgumentError for a wrong option. Later errors are logged, and the job runs unmeasured.
     """
     jobs = Jobs(options)
 
@@ -77,7 +79,7 @@ class Jobs:
         self.process = ProcessIntrospector(options)
 
     def begin(self, ctx: Job) -> RunningJob:
-        """A job begins, on the running loop. Its session is bound here."""
+        """Begin a job on the running loop, and bind its session to the calling task."""
         try:
             scope = self.process.attached().session(
                 ctx.job.id,
@@ -86,7 +88,11 @@ class Jobs:
             )
             running = RunningJob(scope, scope.__enter__())
         except Exception as fault:
-            logger.warning("introspection of %s: job %s runs unmeasured: %s", self.process.name, ctx.job.id, fault)
+            if is_interrupt(fault):
+                raise
+            logger.warning(
+                "introspection of %s: job %s runs unmeasured: %s", self.process.name, ctx.job.id, fault, exc_info=fault
+            )
             return RunningJob(None, None)
 
         async def shut_down() -> None:
@@ -97,26 +103,29 @@ class Jobs:
 
 
 class RunningJob:
-    """One job's session, to be ended once. Of nothing, where the job runs unmeasured."""
+    """The session of one job, which ends once. None, None: the job runs unmeasured."""
 
     def __init__(self, scope: SessionScope | None, session: Session | None) -> None:
         self._scope = scope
         self._session = session
 
     def end(self, error: BaseException | None) -> None:
-        """The job has ended, by an error or not."""
+        """End the session. error: the one that ended the job; None: it ended without."""
         scope, self._scope = self._scope, None
         if scope is not None:
             scope.__exit__(type(error) if error is not None else None, error, None)
 
     def returned(self) -> None:
-        """The entrypoint has returned; what it left running goes on being the session's."""
-        if self._session is not None and self._session.tasks <= 1:  # its own
+        """End the session if the entrypoint has returned and left no task running."""
+        if self._session is not None and self._session.tasks <= 1:  # the entrypoint's own task
             self.end(None)
 
 
 def metadata_of(ctx: Job) -> dict[str, str]:
-    """`{"tenant": …}` of the job's metadata, or the room's; empty where neither names one."""
+    """Return `{"tenant": …}` from the metadata of the job or the room.
+
+    {} if neither has a tenant.
+    """
     for text in (ctx.job.metadata, getattr(getattr(ctx.job, "room", None), "metadata", "")):
         with suppress(ValueError):
             found = json.loads(text or "null")

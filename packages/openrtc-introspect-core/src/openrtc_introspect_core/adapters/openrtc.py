@@ -1,13 +1,13 @@
-"""The public openrtc package: each of its sessions is a session, by its observers.
+"""The adapter for the public openrtc package, by its session observers.
 
     from openrtc import AgentPool
     from openrtc_introspect_core.adapters.openrtc import Observer
 
     pool = AgentPool(agents=..., enable_introspection=False, observers=[Observer(name="voice")])
 
-Switch its own introspection off: two detectors on one loop blame each other's work. A session is observed
-once it has started, when its tasks are there already: those that carry its id are bound to it then, and
-everything they create later is bound with them. What they did before that is of no session.
+Switch the pool's own introspection off: two detectors on one loop blame each other's work. A session is reported after
+it has started, when it already has tasks. Tasks that carry its id are bound to it then, and so are all tasks that they
+create later. What they did before is untagged.
 """
 
 from __future__ import annotations
@@ -16,21 +16,23 @@ import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .._log import QueuedLogger
-from .._scope import SessionScope
-from .._sessions import MAX_NAME
-from .._tasks import context_of
+from .._base.interrupts import is_interrupt
+from .._base.log import QueuedLogger
+from .._base.validation import MAX_NAME
+from .._loops.asyncio_names import context_of
+from .._sessions.scope import SessionScope
 from ._process import ProcessIntrospector
 
 logger = QueuedLogger("openrtc.introspect")
 
 
 class Observer:
-    """A `SessionObserver` for an openrtc AgentPool. `options` are the Introspector's.
+    """A `SessionObserver` for an openrtc AgentPool.
 
-    It can be pickled before its first session, so that pools whose sessions are processes take it as
-    well: each process is a worker of its own then.
-    Raises ArgumentError for a wrong option, at once. What goes wrong later is logged, and the session runs
+    options: the arguments of the Introspector.
+
+    It can be pickled before its first session, as pools need whose sessions are processes; each process is then a
+    worker of its own. Raises ArgumentError for a wrong option. Later errors are logged, and the session runs
     unmeasured.
     """
 
@@ -39,14 +41,16 @@ class Observer:
         self._scopes: dict[str, SessionScope] = {}
 
     async def on_session_start(self, info: Any, session: Any) -> None:
-        """The session is live."""
+        """Begin to measure a session that has started."""
         try:
             self._begin(info)
         except Exception as fault:
-            logger.warning("introspection of session %s: it runs unmeasured: %s", info.job_id, fault)
+            if is_interrupt(fault):
+                raise
+            logger.warning("introspection of session %s: it runs unmeasured: %s", info.job_id, fault, exc_info=fault)
 
     async def on_session_end(self, info: Any, outcome: Any) -> None:
-        """The session has ended, which may come without its having been live."""
+        """End the session. It may never have started."""
         scope = self._scopes.pop(info.job_id, None)
         if scope is not None:
             error = outcome.error
@@ -62,14 +66,14 @@ class Observer:
             context = context_of(task)
             if context is not None:
                 scope.bind_to(context, task)
-        # This one runs now, where observers are called in the session's own task: from its next step on.
+        # The running task may be the session's own, in mid-step: it is bound before its next step.
         running = asyncio.current_task()
         if running is not None and (context := context_of(running)) is not None:
             asyncio.get_running_loop().call_soon(scope.bind_to, context, running)
 
 
 def _tasks_of(job_id: str) -> Iterator[asyncio.Task[Any]]:
-    """The loop's tasks that carry this session id of openrtc's, but for the running one."""
+    """Yield the loop's tasks of this openrtc session, except the running one."""
     from openrtc.observability.session_context import current_session_id
 
     of_context: Callable[[], str | None] = current_session_id

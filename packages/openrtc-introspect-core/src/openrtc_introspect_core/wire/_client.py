@@ -1,4 +1,4 @@
-"""Clients: `connect` for async code on asyncio or Trio, `read_snapshot` and `read_blocks` for scripts."""
+"""Clients: `connect` for async code; `read_snapshot`, `read_blocks` for scripts."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .._errors import ArgumentError, ConnectionFailed, ProtocolError, RequestFailed
-from ._endpoint import check_path, discover, may_serve, peer_uid
+from .._base.errors import ArgumentError, ConnectionFailed, ProtocolError, RequestFailed
+from ._endpoint import check_path, discover
+from ._frame_reader import FrameReader, OutOfStep
 from ._framing import LineBuffer, decode_hello, decode_server_message, encode
 from ._messages import (
     MAX_MESSAGE_BYTES,
@@ -22,6 +23,7 @@ from ._messages import (
     BlocksRequest,
     CancelRequest,
     Error,
+    Frame,
     Hello,
     RequestId,
     Snapshot,
@@ -30,30 +32,40 @@ from ._messages import (
     StacksRequest,
     Tasks,
     TasksRequest,
+    Waits,
+    WaitsRequest,
     WatchRequest,
 )
+from ._peer import may_serve, peer_uid
 
 if TYPE_CHECKING:
     from anyio.abc import ByteStream
 
 CONNECT_TIMEOUT_S = 5.0
-_READ_BYTES = 256 * 1024
+_READ_BYTES = 64 * 1024
+"""The memory of a piece of this size is used again; that of a larger one comes from the system each time."""
 _RETRY_S = 0.01
-_Reply = TypeVar("_Reply", Snapshot, Blocks, Tasks, Stacks)
-_Asked = SnapshotRequest | BlocksRequest | TasksRequest | StacksRequest
+_Reply = TypeVar("_Reply", Snapshot, Frame, Blocks, Tasks, Stacks, Waits)
+_Asked = SnapshotRequest | BlocksRequest | TasksRequest | StacksRequest | WaitsRequest
 
 
 def read_snapshot(path: str | os.PathLike[str] | None = None, *, timeout_s: float = 5.0) -> Snapshot:
-    """One snapshot of the worker at `path`, or of this user's only worker; no event loop needed.
+    """Return one snapshot of a worker; no event loop is needed.
 
-    Raises ConnectionFailed where nothing answers within `timeout_s` seconds in all, ArgumentError
-    where no path is given and there is not exactly one worker, ProtocolError, RequestFailed.
+    path: the worker's socket. None: this user's only worker.
+    timeout_s: seconds, for all of it.
+
+    Raises ConnectionFailed if nothing answers in time, ArgumentError if no path is given and there is
+    not exactly one worker, ProtocolError, RequestFailed.
     """
     return _ask(path, SnapshotRequest(id=1), Snapshot, timeout_s)
 
 
 def read_blocks(path: str | os.PathLike[str] | None = None, *, since: int = 0, timeout_s: float = 5.0) -> Blocks:
-    """The blocks still kept numbered above `since`, oldest first, as `read_snapshot` reads a snapshot."""
+    """Return the blocks kept whose number is above `since`, oldest first.
+
+    Connects and raises as `read_snapshot` does.
+    """
     if since < 0:
         raise ArgumentError(f"since must be 0 or more, got {since!r}")
     return _ask(path, BlocksRequest(id=1, since=since), Blocks, timeout_s)
@@ -80,7 +92,7 @@ def _ask(path: str | os.PathLike[str] | None, request: _Asked, kind: type[_Reply
         return lines.pop(0)
 
     try:
-        while (reached := _reach(target)) is None:
+        while (reached := reach(target)) is None:
             if time.monotonic() >= deadline:
                 raise TimeoutError
             time.sleep(_RETRY_S)
@@ -104,11 +116,13 @@ def _ask(path: str | os.PathLike[str] | None, request: _Asked, kind: type[_Reply
 
 @asynccontextmanager
 async def connect(path: str | os.PathLike[str] | None = None) -> AsyncIterator[Client]:
-    """A connection to the worker at `path`, or to this user's only worker, while the block lasts.
+    """Connect to a worker while the block lasts.
 
-    Raises ConnectionFailed, ProtocolError (another major version, no worker's socket), RequestFailed
-    (the worker has too many clients), and ArgumentError where no path is given and there is not
-    exactly one worker.
+    path: the worker's socket. None: this user's only worker.
+
+    Raises ConnectionFailed, ProtocolError (another major version, or no worker's socket), RequestFailed
+    (the worker has too many clients), and ArgumentError if no path is given and there is not exactly
+    one worker.
     """
     target = _path(path)
     async with await dial(target) as stream:
@@ -116,13 +130,16 @@ async def connect(path: str | os.PathLike[str] | None = None) -> AsyncIterator[C
 
 
 async def dial(path: Path) -> ByteStream:
-    """A connection to the worker at `path`, on which nothing has been read yet. Raises ConnectionFailed."""
+    """Return a connection to the worker at `path`, on which nothing has been read.
+
+    Raises ConnectionFailed.
+    """
     import anyio
     from anyio.abc import UNIXSocketStream
 
     try:
         with anyio.fail_after(CONNECT_TIMEOUT_S):
-            while (reached := _reach(path)) is None:  # noqa: ASYNC110 - nothing tells when there is room
+            while (reached := reach(path)) is None:  # noqa: ASYNC110 - nothing reports when there is room
                 await anyio.sleep(_RETRY_S)
         return await UNIXSocketStream.from_socket(reached)
     except TimeoutError:
@@ -134,10 +151,12 @@ async def dial(path: Path) -> ByteStream:
 
 
 async def greet(stream: ByteStream, path: Path, *, timeout_s: float) -> Client:
-    """The client on a stream that leads to a worker, once the worker has said hello: for streams that
-    `connect` does not make. `path` is what errors call the worker. The stream stays the caller's to close.
+    """Return the client on a stream to a worker, once the worker has said hello.
 
-    Raises ConnectionFailed where no hello comes within `timeout_s` seconds, ProtocolError, RequestFailed.
+    stream: a stream that `connect` does not make; it stays the caller's to close.
+    path: the name of the worker in errors.
+
+    Raises ConnectionFailed if no hello comes within `timeout_s` seconds, ProtocolError, RequestFailed.
     """
     import anyio
 
@@ -162,15 +181,41 @@ class Client:
         self._lines: deque[bytes] = deque()
         self._ids = itertools.count(1)
         self._watching: RequestId | None = None
+        self._frames = FrameReader()
+
+    @property
+    def _deltas(self) -> bool:
+        """Whether the worker sends what has changed, so that all is sent once only."""
+        return "deltas" in self.hello.capabilities
 
     async def snapshot(self) -> Snapshot:
-        """Everything at one moment. Ends a watch that is under way."""
-        request = SnapshotRequest(id=next(self._ids))
+        """Return everything at one moment. Ends a watch that is under way.
+
+        Of a worker that can, only what has changed since this connection's last snapshot is sent.
+        """
+        if not self._deltas:
+            request = SnapshotRequest(id=next(self._ids))
+            await self._request(request)
+            return await self._reply(request.id, Snapshot)
+        try:
+            return await self._changes()
+        except OutOfStep:
+            self._frames = FrameReader()
+        try:
+            return await self._changes()
+        except OutOfStep as error:
+            raise ProtocolError(f"the worker was asked for everything: {error}") from None
+
+    async def _changes(self) -> Snapshot:
+        request = SnapshotRequest(id=next(self._ids), base=self._frames.seq)
         await self._request(request)
-        return await self._reply(request.id, Snapshot)
+        return self._frames.read(await self._reply(request.id, Frame))
 
     async def blocks(self, since: int = 0) -> Blocks:
-        """The blocks still kept numbered above `since`, oldest first. Ends a watch that is under way."""
+        """Return the blocks that are still kept and numbered above `since`, oldest first.
+
+        Ends a watch that is under way.
+        """
         if since < 0:
             raise ArgumentError(f"since must be 0 or more, got {since!r}")
         request = BlocksRequest(id=next(self._ids), since=since)
@@ -178,32 +223,49 @@ class Client:
         return await self._reply(request.id, Blocks)
 
     async def tasks(self, session_id: str) -> Tasks:
-        """A live session's tasks, where each waits and which waits for which. Ends a watch that is under way.
+        """Return a live session's tasks: where each waits, and for which others.
 
-        Raises RequestFailed with the code "not-found" where no live session has that id, and with
-        "unsupported" where the worker does not tell of tasks.
+        Ends a watch that is under way. Raises RequestFailed with the code "not-found" if no live session
+        has that id, and with "unsupported" if the worker does not report tasks.
         """
         request = TasksRequest(id=next(self._ids), session_id=session_id)
         await self._request(request)
         return await self._reply(request.id, Tasks)
 
     async def stacks(self) -> Stacks:
-        """Where all threads are, the event loop's first. Ends a watch that is under way."""
+        """Return where all threads are, those of event loops first.
+
+        Ends a watch that is under way.
+        """
         request = StacksRequest(id=next(self._ids))
         await self._request(request)
         return await self._reply(request.id, Stacks)
 
-    def watch(self, interval_s: float = 1.0) -> Watch:
-        """Iterates over a snapshot now, and one each `interval_s` seconds (0.1–60).
+    async def waits(self) -> Waits:
+        """Return what the tasks of all sessions wait for, grouped, and what holds it.
 
-        A reader that is slower than that gets fewer of them, never old ones. The watch ends with
-        the next request on this connection, or with the connection.
+        Ends a watch that is under way.
+        """
+        request = WaitsRequest(id=next(self._ids))
+        await self._request(request)
+        return await self._reply(request.id, Waits)
+
+    def watch(self, interval_s: float = 1.0) -> Watch:
+        """Return an iterator over snapshots: one now, then one each `interval_s`.
+
+        interval_s: 0.1–60 seconds.
+
+        A reader that is slower gets fewer snapshots, never old ones. The watch ends with the next
+        request on this connection, or with the connection.
         """
         limits = self.hello.limits
         if not limits.min_interval_s <= interval_s <= limits.max_interval_s:
             accepted = f"{limits.min_interval_s:g}–{limits.max_interval_s:g}"
             raise ArgumentError(f"interval_s must be within {accepted} seconds, got {interval_s!r}")
-        return Watch(self, WatchRequest(id=next(self._ids), interval_s=interval_s))
+        return Watch(self, interval_s)
+
+    def _watch_request(self, interval_s: float) -> WatchRequest:
+        return WatchRequest(id=next(self._ids), interval_s=interval_s, deltas=self._deltas)
 
     async def _request(self, message: _Asked | WatchRequest) -> None:
         if self._watching is not None:
@@ -227,7 +289,7 @@ class Client:
             if isinstance(message, Error) and message.id in (request_id, None):
                 raise RequestFailed(message.code, message.message)
             if isinstance(message, Hello) or message.id != request_id:
-                continue  # what was under way when an earlier request was given up
+                continue  # a message that was under way when an earlier request was given up
             if not isinstance(message, kind):
                 found, expected = type(message).__name__.lower(), kind.__name__.lower()
                 raise ProtocolError(f"the worker answered with {found!r} where {expected!r} was asked for")
@@ -250,25 +312,42 @@ class Client:
 class Watch:
     """The snapshots of one watch, as an async iterator."""
 
-    def __init__(self, client: Client, request: WatchRequest) -> None:
+    def __init__(self, client: Client, interval_s: float) -> None:
         self._client = client
-        self._request = request
-        self._begun = False
+        self._interval_s = interval_s
+        self._request: WatchRequest | None = None
 
     def __aiter__(self) -> Watch:
         return self
 
     async def __anext__(self) -> Snapshot:
-        if not self._begun:
-            self._begun = True
-            await self._client._request(self._request)
-        elif self._client._watching != self._request.id:
+        client = self._client
+        if self._request is None:
+            await self._begin()
+        elif client._watching != self._request.id:
             raise StopAsyncIteration
         try:
-            return await self._client._reply(self._request.id, Snapshot)
-        except RequestFailed:  # which ends it
-            self._client._watching = None
+            return await self._next()
+        except OutOfStep:
+            await self._begin()  # the first frame has everything
+        except RequestFailed:  # this ends the watch
+            client._watching = None
             raise
+        try:
+            return await self._next()
+        except OutOfStep as error:
+            raise ProtocolError(f"the worker was asked for everything: {error}") from None
+
+    async def _begin(self) -> None:
+        self._request = self._client._watch_request(self._interval_s)
+        await self._client._request(self._request)
+
+    async def _next(self) -> Snapshot:
+        client, request = self._client, self._request
+        assert request is not None
+        if not request.deltas:
+            return await client._reply(request.id, Snapshot)
+        return client._frames.read(await client._reply(request.id, Frame))
 
 
 def _path(path: str | os.PathLike[str] | None) -> Path:
@@ -285,10 +364,12 @@ def _path(path: str | os.PathLike[str] | None) -> Path:
     return workers[0].path
 
 
-def _reach(path: Path) -> socket.socket | None:
-    """A connection to a server that may be believed; None while too many wait to be accepted.
+def reach(path: Path) -> socket.socket | None:
+    """Return a connection to a server that may be believed.
 
-    Not anyio's connect_unix: on asyncio that spins until there is room, on Trio it goes on unconnected.
+    None: too many connections wait to be accepted.
+
+    anyio's connect_unix does not do: on asyncio it spins until there is room, on Trio it goes on unconnected.
     """
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:

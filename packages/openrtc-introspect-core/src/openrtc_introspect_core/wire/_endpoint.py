@@ -1,15 +1,15 @@
 """Where workers' sockets live, and the rules that keep them private.
 
-A socket carries session ids, agents and tenants, so:
-- its directory belongs to the user, is no symbolic link, and nobody else may write to it; the
-  per-user default one is closed to others altogether (0700);
-- the socket is 0600 from the moment it exists: on Linux the mode of the unbound socket's inode is
-  what bind() gives the file (under any umask), so it is set before; elsewhere the directory's 0700
-  covers the moment between bind() and chmod();
-- one socket per worker; a socket that still answers is never touched, one whose worker is gone is
-  cleaned up; anything that is no socket, and any socket outside of the default directory but the
-  one asked for, is never deleted;
-- each side checks the other's uid.
+A socket carries session ids, agents and tenants, so these rules hold:
+- Its directory belongs to the user, is no symbolic link, and nobody else may write to it. The
+  per-user default directory is closed to others altogether (0700).
+- The socket is 0600 from the moment it exists. On Linux bind() gives the file the mode of the unbound
+  socket's inode (under any umask), so that mode is set before; elsewhere the directory's 0700 covers
+  the moment between bind() and chmod().
+- Each worker has one socket. A socket that still answers is never touched; a socket whose worker is
+  gone is removed. Never deleted are files that are no sockets, and sockets outside of the default
+  directory, except the one whose path was given.
+- Each side checks the other's user id.
 """
 
 from __future__ import annotations
@@ -20,19 +20,18 @@ import os
 import re
 import socket
 import stat
-import struct
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .._errors import ArgumentError, EndpointError
+from .._base import fork
+from .._base.errors import ArgumentError, EndpointError
+from ._peer import own_uid
 
 if sys.platform != "win32":
     import fcntl
-    import termios
 
 MAX_PATH_BYTES = 107 if sys.platform == "linux" else 103
 """sun_path of sockaddr_un is 108 bytes on Linux and 104 on macOS, the closing NUL included."""
@@ -48,50 +47,55 @@ _NAME = re.compile(r"(?P<name>.+)-(?P<pid>\d{1,18})(?:\.\d+)?\.sock")
 
 @dataclass(frozen=True, slots=True)
 class WorkerSocket:
-    """A worker's socket as its file name tells it."""
+    """A worker's socket, as its file name describes it."""
 
     path: Path
     name: str
     pid: int | None
-    """None: the file name does not tell."""
+    """None: the file name has no process id."""
     owner: int | None = None
-    """The user id it belongs to. None: it was not looked up, it is this user's own."""
+    """The user id that it belongs to. None: not determined; `discover` finds this user's only."""
+
+
+def _temporary_dir() -> Path:
+    import tempfile  # loaded when needed: it brings shutil, and that the compressors
+
+    return Path(tempfile.gettempdir())
 
 
 def sockets_available() -> bool:
-    """Whether this platform has what serving needs (Windows' Python has no Unix sockets)."""
+    """Return whether this platform has Unix sockets; Windows' Python has none."""
     return hasattr(socket, "AF_UNIX") and hasattr(os, "geteuid")
 
 
-def _uid() -> int:
-    return os.geteuid()
-
-
 def worker_dir() -> Path:
-    """The directory a worker of this user puts its socket in."""
+    """Return the directory that a worker of this user puts its socket in."""
     if own := os.environ.get("OPENRTC_RUNTIME_DIR"):
         return Path(own)
     xdg = os.environ.get("XDG_RUNTIME_DIR")
-    base = Path(xdg) if xdg and os.path.isdir(xdg) else Path(tempfile.gettempdir())
-    return base / f"openrtc-{_uid()}"
+    base = Path(xdg) if xdg and os.path.isdir(xdg) else _temporary_dir()
+    return base / f"openrtc-{own_uid()}"
 
 
 def search_dirs() -> list[Path]:
-    """Every directory a worker of this user may have chosen: it need not share our environment."""
-    name = f"openrtc-{_uid()}"
+    """Return every directory that a worker of this user may have chosen.
+
+    The worker need not share our environment.
+    """
+    name = f"openrtc-{own_uid()}"
     places = [
         worker_dir(),
-        Path(f"/run/user/{_uid()}") / name,
-        Path(tempfile.gettempdir()) / name,
+        Path(f"/run/user/{own_uid()}") / name,
+        _temporary_dir() / name,
         Path("/tmp") / name,
     ]
     return list(dict.fromkeys(places))
 
 
 def discover() -> list[WorkerSocket]:
-    """This user's workers whose sockets accept connections now, by name and pid.
+    """Return this user's workers that accept connections now, by name and pid.
 
-    Directories that break the rules above are passed over: what is in them may be anyone's.
+    Directories that break the rules above are passed over: their files may be anyone's.
     """
     found: list[WorkerSocket] = []
     for directory in search_dirs() if sockets_available() else ():
@@ -100,27 +104,29 @@ def discover() -> list[WorkerSocket]:
 
 
 def discover_all() -> list[WorkerSocket]:
-    """The workers of every user, by name and pid, each with its owner. Raises ArgumentError unless root asks.
+    """Return the workers of every user, by name and pid, each with its owner.
 
     The same rules hold for each user as for oneself: a directory must belong to the user whose id is in
     its name and be closed to others, and a socket in it must belong to that user too. Directories that
-    a user has set OPENRTC_RUNTIME_DIR or TMPDIR to are not known to others, and so not looked at.
+    a user has set OPENRTC_RUNTIME_DIR or TMPDIR to are unknown to others, so they are not searched.
+
+    Raises ArgumentError unless root asks.
     """
     if not sockets_available():
         return []
-    if _uid() != 0:
-        raise ArgumentError(f"the workers of all users are for root to see, this is user id {_uid()}")
+    if own_uid() != 0:
+        raise ArgumentError(f"only root sees the workers of all users, this is user id {own_uid()}")
     found = {worker.path: worker for worker in discover()}
-    for directory in _all_dirs():
+    for directory in all_dirs():
         owner = int(directory.name.removeprefix("openrtc-"))
         for worker in _live_in(directory, owner):
             found[worker.path] = WorkerSocket(worker.path, worker.name, worker.pid, owner)
     return sorted(found.values(), key=lambda worker: (worker.name, worker.pid or 0, str(worker.path)))
 
 
-def _all_dirs() -> list[Path]:
-    """The default directories of all users, as their names claim."""
-    bases = [*Path("/run/user").glob("*"), Path(tempfile.gettempdir()), Path("/tmp")]
+def all_dirs() -> list[Path]:
+    """Return the default directories of all users, as their names claim."""
+    bases = [*Path("/run/user").glob("*"), _temporary_dir(), Path("/tmp")]
     found: dict[Path, None] = {}
     for base in bases:
         with contextlib.suppress(OSError):
@@ -130,24 +136,41 @@ def _all_dirs() -> list[Path]:
 
 
 def _live_in(directory: Path, owner: int | None = None) -> list[WorkerSocket]:
-    """The workers of a directory that follows the rules; of another user's, those that are that user's."""
-    owner = _uid() if owner is None else owner
+    """Return the workers in a directory that follows the rules.
+
+    Sockets that do not belong to the directory's owner do not count.
+    """
+    owner = own_uid() if owner is None else owner
     found: list[WorkerSocket] = []
-    with contextlib.suppress(OSError):  # it is none of theirs, or gone meanwhile
-        _check_directory(directory, private=True, owner=owner)
+    with contextlib.suppress(OSError):  # no directory of that user, or gone meanwhile
+        check_directory(directory, private=True, owner=owner)
         paths = sorted(directory.glob("*.sock"))
         found.extend(parse_name(path) for path in paths if os.lstat(path).st_uid == owner and _state_of(path) == "live")
     return found
 
 
+def socket_name(worker: str) -> str:
+    """Return a worker's name as the file name of its socket spells it.
+
+    Every character outside of A–Z a–z 0–9 . _ - becomes _.
+    """
+    return re.sub(r"[^A-Za-z0-9._-]", "_", worker)
+
+
 def parse_name(path: Path) -> WorkerSocket:
-    """The worker's name and pid from a socket's file name; the bare name where it has another form."""
+    """Return the worker's name and pid from its socket's file name.
+
+    If the file name has another form, it is the worker's name, and the pid is None.
+    """
     match = _NAME.fullmatch(path.name)
     return WorkerSocket(path, match["name"], int(match["pid"])) if match else WorkerSocket(path, path.stem, None)
 
 
 def check_path(path: Path) -> None:
-    """Raises ArgumentError where a socket path is longer than the platform takes."""
+    """Check that the platform takes a socket path of this length.
+
+    Raises ArgumentError if it does not.
+    """
     size = len(os.fsencode(path))
     if size > MAX_PATH_BYTES:
         raise ArgumentError(
@@ -157,21 +180,23 @@ def check_path(path: Path) -> None:
 
 
 def open_listener(name: str, path: Path | None = None) -> tuple[socket.socket, Path]:
-    """A listening socket for a worker: at `path`, else under its own name in the user's directory.
+    """Return a listening socket for a worker, and its path.
+
+    path: where to listen. None: under the worker's own name in the user's directory.
 
     Raises EndpointError or ArgumentError; then nothing is left behind.
     """
     if not sockets_available():
         raise EndpointError("serving needs Unix sockets, which this platform lacks: pass socket_path=False")
     directory = path.parent if path is not None else worker_dir()
-    stem = f"{re.sub(r'[^A-Za-z0-9._-]', '_', name)}-{os.getpid()}"
+    stem = f"{socket_name(name)}-{os.getpid()}"
     # A process may hold several introspectors of one name.
     names = [f"{stem}{suffix}.sock" for suffix in ("", *(f".{n}" for n in range(2, 100)))]
     candidates = [path] if path is not None else [directory / each for each in names]
-    _make_directory(directory)
-    _check_directory(directory, private=path is None)
+    make_directory(directory)
+    check_directory(directory, private=path is None)
     try:
-        with _alone_in(directory):
+        with alone_in(directory):
             if path is None:
                 _remove_stale(directory)
             for candidate in candidates:
@@ -186,20 +211,44 @@ def open_listener(name: str, path: Path | None = None) -> tuple[socket.socket, P
     raise EndpointError(f"socket path {str(candidates[0])!r} {_TAKEN[state]}: choose another socket_path")
 
 
+class _LockedDirectories:
+    """The directories that this process has locked, for the moment in which a worker starts."""
+
+    def __init__(self) -> None:
+        self.descriptors: set[int] = set()
+        fork.shared.append(self)
+
+    def abandon_after_fork(self) -> None:
+        """Close them in a forked child, which would keep the locks for as long as it lives."""
+        while self.descriptors:
+            os.close(self.descriptors.pop())
+
+
+_locked = _LockedDirectories()
+
+
 @contextlib.contextmanager
-def _alone_in(directory: Path) -> Iterator[None]:
-    """Workers that start in one directory do so in turn: what one finds dead, another may be replacing."""
+def alone_in(directory: Path) -> Iterator[bool]:
+    """Let workers that start in one directory do so in turn. Yield whether it is this one's turn.
+
+    A file that one of them finds dead, another may be replacing.
+    """
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    _locked.descriptors.add(descriptor)
+    alone = False
     try:
         deadline = time.monotonic() + _TURN_WITHIN_S
-        while time.monotonic() < deadline:  # then without: who may list the directory can keep the lock
+        while time.monotonic() < deadline:  # then without: any user who may list the directory can keep the lock
             with contextlib.suppress(OSError):
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                alone = True
                 break
             time.sleep(0.001)
-        yield
+        yield alone
     finally:
-        os.close(descriptor)
+        if descriptor in _locked.descriptors:  # and not in a child that was forked meanwhile
+            _locked.descriptors.discard(descriptor)
+            os.close(descriptor)
 
 
 def _listen(path: Path) -> socket.socket:
@@ -230,14 +279,15 @@ def _listen(path: Path) -> socket.socket:
     return listener
 
 
-def _make_directory(directory: Path) -> None:
+def make_directory(directory: Path) -> None:
+    """Make a directory and those above it, closed to others. Raises EndpointError."""
     missing = []
     while not os.path.lexists(directory):
         missing.append(directory)
         directory = directory.parent
     try:
         for directory in reversed(missing):
-            with contextlib.suppress(FileExistsError):  # another worker was faster; it is checked yet
+            with contextlib.suppress(FileExistsError):  # another worker was faster; the caller checks it
                 os.mkdir(directory, 0o700)
                 if os.lstat(directory).st_mode & 0o777 != 0o700:  # a umask took from it
                     os.chmod(directory, 0o700)
@@ -248,13 +298,19 @@ def _make_directory(directory: Path) -> None:
         ) from None
 
 
-def _check_directory(directory: Path, *, private: bool, owner: int | None = None) -> None:
-    owner = _uid() if owner is None else owner
+def check_directory(directory: Path, *, private: bool, owner: int | None = None) -> None:
+    """Check that a directory follows the rules above.
+
+    private: others may not even list it. owner: the user id that it must belong to; None: this user's.
+
+    Raises EndpointError, which names the broken rule.
+    """
+    owner = own_uid() if owner is None else owner
     try:
         status = os.lstat(directory)
     except OSError as error:
         raise EndpointError(f"socket directory {str(directory)!r}: {error.strerror or error}") from None
-    problem = None
+    problem, remedy = None, ""
     if stat.S_ISLNK(status.st_mode):
         problem = "is a symbolic link; a real directory is required"
     elif not stat.S_ISDIR(status.st_mode):
@@ -263,13 +319,18 @@ def _check_directory(directory: Path, *, private: bool, owner: int | None = None
         problem = f"belongs to uid {status.st_uid}; it must belong to uid {owner}"
     elif status.st_mode & (0o077 if private else 0o022):
         mode = stat.S_IMODE(status.st_mode)
-        problem = f"has mode {mode:04o}, open to others; 0700 is required: chmod 700 it"
+        problem, remedy = f"has mode {mode:04o}, open to others; 0700 is required", "chmod 700 it, or "
     if problem is not None:
-        raise EndpointError(f"socket directory {str(directory)!r} {problem}, or set OPENRTC_RUNTIME_DIR to another")
+        raise EndpointError(
+            f"socket directory {str(directory)!r} {problem}: {remedy}set OPENRTC_RUNTIME_DIR to another"
+        )
 
 
 def _state_of(path: Path) -> str:
-    """ "absent", "live" (it answers), "dead" (nobody serves it), or one of _TAKEN."""
+    """Return the state of a path: "absent", "live", "dead", or one of _TAKEN.
+
+    "live": it answers. "dead": nothing serves it.
+    """
     try:
         status = os.lstat(path)
     except FileNotFoundError:
@@ -283,7 +344,7 @@ def _state_of(path: Path) -> str:
         code = probe.connect_ex(os.fspath(path))
     if code == errno.ECONNREFUSED:
         age_s = time.time() - status.st_mtime
-        return "young" if abs(age_s) <= _STALE_AFTER_S else "dead"  # one from the future: the clock was set back
+        return "young" if abs(age_s) <= _STALE_AFTER_S else "dead"  # a socket from the future: the clock was set back
     if code == errno.ENOENT:
         return "absent"
     return "live" if code == 0 or code in _BUSY else "closed"
@@ -304,50 +365,22 @@ _TAKEN = {
 }
 
 _BUSY = (errno.EAGAIN, errno.EINPROGRESS, errno.ETIMEDOUT)
-"""Someone listens, but has yet to accept those before us."""
+"""A worker listens there, and clients before us still wait to be accepted."""
 
 
 def _unlink(path: Path) -> bool:
-    with contextlib.suppress(OSError):  # a file system that became read-only, for one
+    with contextlib.suppress(OSError):  # such as a file system that became read-only
         path.unlink()
     return not os.path.lexists(path)
 
 
-def file_identity(path: Path) -> tuple[int, int] | None:
-    """What tells a file from another that has taken its name since; None where there is no file."""
+def file_identity(file: Path | int) -> tuple[int, int] | None:
+    """Return what distinguishes a file from a later one of the same name, or of the same descriptor.
+
+    None: there is no file.
+    """
     try:
-        status = os.lstat(path)
+        status = os.fstat(file) if isinstance(file, int) else os.lstat(file)
     except OSError:
         return None
     return status.st_dev, status.st_ino
-
-
-def peer_uid(connection: socket.socket) -> int | None:
-    """The uid of the process at the other end; None where the platform does not tell."""
-    if hasattr(socket, "SO_PEERCRED"):
-        size = struct.calcsize("3i")
-        _pid, uid, _gid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
-        return int(uid)
-    if sys.platform == "darwin":
-        local_peercred, xucred = 1, "IIh16I"  # <sys/un.h>, <sys/ucred.h>
-        data = connection.getsockopt(0, local_peercred, struct.calcsize(xucred))
-        return int(struct.unpack_from("II", data)[1])
-    return None
-
-
-def may_connect(uid: int | None) -> bool:
-    """Whether a peer may read this worker: its own user and root may; 0600 keeps others off already."""
-    return uid is None or uid in (0, _uid())
-
-
-def may_serve(uid: int | None) -> bool:
-    """Whether to believe what a server of this uid says: our own, root's, and for root everyone's."""
-    return may_connect(uid) or _uid() == 0
-
-
-def unread_bytes(connection: socket.socket) -> int:
-    """Memory that the peer's unread messages take; 0 too where the platform does not tell."""
-    if sys.platform != "linux":
-        return 0
-    (size,) = struct.unpack("i", fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4)))
-    return int(size)

@@ -1,8 +1,8 @@
 """Bytes to messages and back; no I/O here.
 
 One message is one JSON object on one line, ended by a newline. A reader never holds more than one
-line plus one read, however small the pieces are that it comes in: a line over the limit is an error
-the moment the limit is passed, not when its newline comes.
+line and one read, however small the pieces are that the line comes in: a line over the limit is an
+error at the moment the limit is passed, not when its newline comes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from .._errors import ProtocolError, RequestFailed
+from .._base.errors import ProtocolError, RequestFailed
 from ._messages import (
     PROTOCOL_MAJOR,
     PROTOCOL_MINOR,
@@ -39,7 +39,10 @@ class LineTooLong(ProtocolError):
 
 
 class RequestError(ProtocolError):
-    """A line that is no acceptable request; `reply` is the error message to answer with."""
+    """A line that is no acceptable request.
+
+    `reply` is the error message to answer with.
+    """
 
     def __init__(self, reply: Error) -> None:
         super().__init__(reply.message)
@@ -56,13 +59,20 @@ class LineBuffer:
         self._pending = bytearray()
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """The lines completed by `data`, without newlines, empty ones left out. Raises LineTooLong."""
-        *complete, rest = data.split(b"\n")
+        """Yield the lines that `data` completes, without newlines, without empty lines.
+
+        Raises LineTooLong.
+        """
+        if b"\n" not in data:  # a piece of a long line is copied once
+            complete, rest = [], data
+        else:
+            *complete, rest = data.split(b"\n")
         for piece in complete:
             if len(self._pending) + len(piece) >= self._limit:
                 raise self._too_long()
             if self._pending:
-                piece = bytes(self._pending + piece)
+                self._pending += piece
+                piece = bytes(self._pending)
                 self._pending = bytearray()
             if line := piece.strip():
                 yield line
@@ -76,17 +86,20 @@ class LineBuffer:
 
 
 def to_json(message: msgspec.Struct) -> bytes:
-    """The message's JSON, on one line, without the newline."""
+    """Return the message's JSON, on one line, without the newline."""
     return _encoder.encode(message)
 
 
 def encode(message: msgspec.Struct) -> bytes:
-    """The message as it goes over the wire."""
+    """Return the message as it goes over the wire."""
     return _encoder.encode(message) + b"\n"
 
 
 def decode_request(line: bytes) -> Request:
-    """A client's line as a request. Raises RequestError, which carries the reply."""
+    """Return a client's line as a request.
+
+    Raises RequestError, which carries the reply.
+    """
     try:
         return _request_decoder.decode(line)
     except msgspec.ValidationError as error:
@@ -112,7 +125,7 @@ def _refusal(line: bytes, problem: str) -> Error:
 
 
 def decode_server_message(line: bytes) -> ServerMessage:
-    """A server's line as a message. Raises ProtocolError."""
+    """Return a server's line as a message. Raises ProtocolError."""
     try:
         return _server_decoder.decode(line)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
@@ -120,9 +133,9 @@ def decode_server_message(line: bytes) -> ServerMessage:
 
 
 def decode_hello(line: bytes) -> Hello:
-    """The server's first line.
+    """Return the server's first line as its hello.
 
-    Raises ProtocolError, naming both versions where the major differs, and RequestFailed where the
+    Raises ProtocolError, which names both versions if the majors differ, and RequestFailed if the
     worker refused the connection.
     """
     ours = f"{PROTOCOL_MAJOR}.{PROTOCOL_MINOR}"

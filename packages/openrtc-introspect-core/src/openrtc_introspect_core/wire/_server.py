@@ -1,15 +1,18 @@
-"""The server: moves bytes between Unix sockets and a Source, on the service thread's own loop.
+"""The server: moves bytes and time between Unix sockets and the protocol.
 
+It runs on the service thread's own loop.
+
+`ServerConnection` knows what one client is owed; here are the sockets, the waits and what clients share.
 What a client does costs its own connection only:
 - a request line has a limit, a write has a timeout, a connection that asks and watches nothing is
-  closed; there is a limit to connections and to watches of one;
-- where there are as many connections as there may be, the oldest that has never asked anything gives
-  way to the next: a crowd that only connects does not lock out who has something to ask;
+  closed; the connections and the watches of each are limited;
+- if there are as many connections as there may be, the oldest that has never asked anything gives
+  way to the next one: a crowd that only connects does not lock out a client with a request;
 - a message is built when the connection is free to take it, so a connection holds one at the most,
   and a watch's next frame waits until the client has read all before it: a slow reader skips
   frames and never has a queue;
-- building snapshots takes a fifth of a core at the most, whoever asks: one that took a second is
-  shared by all who ask within the next four;
+- building snapshots takes a fifth of a core at the most, whoever asks: a snapshot that took a second
+  to build is shared by all who ask within the next four;
 - answering all clients together takes another fifth at the most: each second of work is followed
   by four of rest; and connections are accepted at a limited rate.
 """
@@ -28,46 +31,36 @@ from typing import TypeVar
 import anyio
 import anyio.abc
 
-from .._log import QueuedLogger
-from ._endpoint import may_connect, peer_uid, unread_bytes
-from ._framing import LineBuffer, LineTooLong, RequestError, decode_request, encode
-from ._messages import (
-    Blocks,
-    BlocksRequest,
-    ByeRequest,
-    CancelRequest,
-    Done,
-    Error,
-    Hello,
-    Request,
-    RequestId,
-    SnapshotRequest,
-    StacksRequest,
-    TasksRequest,
-    WatchRequest,
-)
+from .._base.log import QueuedLogger
+from ._connection import Action, ServerConnection, refusal
+from ._messages import Hello
+from ._peer import may_connect, peer_uid, unread_bytes
 from ._source import REST, Message, SharedSnapshot, Source
 
 logger = QueuedLogger("openrtc.introspect")
 
 _TURN_S = 0.0001
-"""What a turn costs beside its work: waking up, system calls."""
+"""The cost of a turn beside its work: waking up, system calls."""
 
 _SHORTEST_REST_S = 0.001
-"""Timers are no finer; less is owed until there is more."""
+"""Timers are no finer; a shorter rest is owed until more has come together."""
 
 _ACCEPT_REST_S = 0.002
 _OUT_OF_FILES_REST_S = 0.2
 _UNREAD_POLL_S = 0.02
+KEPT_S = 10.0
+"""Seconds for which the latest snapshot is kept after the last client has left."""
 _HUNG_UP_POLL_S = 0.5
 _READ_BYTES = 16 * 1024
-_LONGEST_PROBLEM = 200
 
 _Result = TypeVar("_Result")
 
 
 class Server:
-    """Serves one listening socket until cancelled. The listener stays the caller's to close."""
+    """Serves one listening socket until it is cancelled.
+
+    The listener stays the caller's to close.
+    """
 
     def __init__(
         self,
@@ -83,9 +76,12 @@ class Server:
         self.shared = SharedSnapshot(source, clock, cpu_clock)
         self._cpu_clock = cpu_clock
         self._listener = listener
-        self._connections: dict[Connection, None] = {}  # the oldest first
+        self._clients: dict[ClientSocket, None] = {}  # the oldest first
         self._turn = anyio.Lock()
         self._rest_until = -math.inf
+        self._left_at = -math.inf
+        """The time at which the last client left."""
+        self._forgetting = False
 
     async def serve(self) -> None:
         async with anyio.create_task_group() as group:
@@ -99,52 +95,67 @@ class Server:
                     await anyio.sleep(_OUT_OF_FILES_REST_S)
                     continue
                 if (admitted := self._admit(connection)) is not None:
-                    self._connections[admitted] = None
-                    group.start_soon(self._serve, admitted)
+                    self._clients[admitted] = None
+                    group.start_soon(self._serve, admitted, group)
                 else:
                     connection.close()
                 await anyio.sleep(_ACCEPT_REST_S)
 
-    def _admit(self, connection: socket.socket) -> Connection | None:
+    def _admit(self, connection: socket.socket) -> ClientSocket | None:
         try:
             connection.setblocking(False)
             if not may_connect(peer_uid(connection)):
                 return None
             if not self._has_room():
-                connection.send(self.refusal())
+                connection.send(refusal(self.hello.limits))
                 return None
         except OSError:  # gone already
             return None
-        return Connection(self, connection)
+        return ClientSocket(self, connection)
 
     def _has_room(self) -> bool:
-        """Whether one more may connect; makes room if need be and if it can be."""
-        if len(self._connections) < self.hello.limits.clients:
+        """Return whether one more may connect.
+
+        A client that has asked nothing gives way if need be.
+        """
+        if len(self._clients) < self.hello.limits.clients:
             return True
-        silent = next((each for each in self._connections if not each.has_asked), None)
+        silent = next((each for each in self._clients if not each.has_asked), None)
         if silent is None:
             return False
-        del self._connections[silent]
+        del self._clients[silent]
         silent.give_way()
         return True
 
-    def refusal(self) -> bytes:
-        limit = self.hello.limits.clients
-        message = f"{limit} clients are connected already: close one, then connect again"
-        return encode(Error(code="too-many-clients", message=message))
-
-    async def _serve(self, connection: Connection) -> None:
+    async def _serve(self, client: ClientSocket, group: anyio.abc.TaskGroup) -> None:
         try:
-            await connection.run()
-        except* OSError:
+            await client.run()
+        except OSError:
             pass  # the client's loss
-        except* Exception as errors:
-            logger.error("introspection of %s: a client's connection failed", self.hello.worker, exc_info=errors)
+        except Exception as error:
+            logger.error("introspection of %s: a client's connection failed", self.hello.worker, exc_info=error)
         finally:
-            self._connections.pop(connection, None)
+            self._clients.pop(client, None)
+            self._left_at = self.clock()
+            if not self._clients and not self._forgetting:
+                self._forgetting = True
+                group.start_soon(self._forget)
+
+    async def _forget(self) -> None:
+        """Free what is kept for clients, unless one comes soon."""
+        try:
+            while not self._clients and (left := self._left_at + KEPT_S - self.clock()) > 0.0:  # noqa: ASYNC110
+                await anyio.sleep(left)
+            if not self._clients:
+                self.shared.forget()
+        finally:
+            self._forgetting = False
 
     async def paced(self, work: Callable[[], _Result]) -> _Result:
-        """The result of `work`, in its turn, once the rest that earlier work owes is over."""
+        """Return the result of `work`, done in its turn.
+
+        It begins once the rest that earlier work owes is over.
+        """
         async with self._turn:
             owed = self._rest_until - self.clock()
             await anyio.sleep(owed if owed >= _SHORTEST_REST_S else 0.0)
@@ -152,94 +163,94 @@ class Server:
             try:
                 return work()
             finally:
-                # Not for what was built: it would be stale by the end of that rest, for whoever comes next.
+                # Building a snapshot owes no rest: by the end of that it would be stale for the next client.
                 spent = _TURN_S + self._cpu_clock() - began - (self.shared.cpu_s - built)
                 self._rest_until = max(self._rest_until, self.clock()) + REST * spent
 
 
-class Connection:
-    """One client's requests and watches."""
+class ClientSocket:
+    """One client's socket: its bytes and its waits."""
 
     def __init__(self, server: Server, connection: socket.socket) -> None:
         self._server = server
-        self._socket = connection
+        self._clock = server.clock
         self._limits = server.hello.limits
-        self._lines = LineBuffer(self._limits.request_bytes)
-        self._writing = anyio.Lock()
-        self._watches: dict[RequestId, anyio.Event] = {}
-        self._active_at = server.clock()
+        self._socket = connection
+        self._connection = ServerConnection(server.hello, server.source, server.shared, server.clock())
         self._scope = anyio.CancelScope()
-        self.has_asked = False
+
+    @property
+    def has_asked(self) -> bool:
         """Whether a line has come."""
+        return self._connection.has_asked
 
     def give_way(self) -> None:
-        """Ends it. Of one that has asked nothing, no message is under way that this could cut."""
+        """End the connection of a client that has asked nothing.
+
+        No message is under way that this could cut.
+        """
         with contextlib.suppress(OSError):
-            self._socket.send(self._server.refusal())
+            self._socket.send(refusal(self._limits))
         self._scope.cancel()
 
     async def run(self) -> None:
+        """Serve until the connection is over.
+
+        Raises OSError if the client breaks it or does not read in time.
+        """
         with self._socket, self._scope:
-            await self._run()
+            try:
+                await self._run()
+            finally:
+                _shut_down(self._socket)
 
     async def _run(self) -> None:
+        connection = self._connection
+        await self._send(connection.greeting())
+        while (action := connection.next_action(self._clock())) is not Action.CLOSE:
+            if action is Action.WAIT:
+                if not await self._receive():
+                    return
+                continue
+            if action is Action.FRAME:
+                await self._until_all_is_read()
+                if self._is_gone():
+                    return
+            if message := await self._server.paced(lambda: connection.message(self._clock())):
+                await self._send(message)
+
+    async def _receive(self) -> bool:
+        """Take what the client sends, or wait for it until the connection's wake-up.
+
+        False: the client is gone.
+        """
+        left = max(self._connection.wake_at - self._clock(), 0.0)
+        if self._connection.ended:  # nothing reports when the client closes altogether
+            await anyio.sleep(min(left, _HUNG_UP_POLL_S))
+            return not self._is_gone()
         try:
-            async with anyio.create_task_group() as group:
-                self._group = group
-                await self._send([encode(self._server.hello)])
-                gone = not await self._read() or _hung_up(self._socket)
-                while self._watches and not gone:  # it only ended its own side; nothing tells when the other ends
-                    await anyio.sleep(_HUNG_UP_POLL_S)
-                    gone = _hung_up(self._socket)
-                if gone:
-                    group.cancel_scope.cancel()
-        finally:
-            _shut_down(self._socket)
-
-    async def _read(self) -> bool:
-        """Answers requests until there are no more. False: the connection is over."""
-        while data := await self._receive():
-            self.has_asked = self.has_asked or b"\n" in data
-            if sys.platform == "linux" and _hung_up(self._socket):
-                return False  # nobody is there to hear answers to what it left behind
-            lines, too_long = await self._server.paced(lambda: self._cut(data))
-            for line in lines:
-                if not await self._answer(line):
-                    return False
-            if too_long is not None:
-                await self._send([encode(Error(code="line-too-long", message=str(too_long)))])
-                return False
-        return data is not None
-
-    def _cut(self, data: bytes) -> tuple[list[bytes], LineTooLong | None]:
-        lines: list[bytes] = []
-        try:
-            lines.extend(self._lines.feed(data))
-        except LineTooLong as error:
-            return lines, error
-        return lines, None
-
-    async def _receive(self) -> bytes | None:
-        """What the client sent; nothing when it sends no more, None when it has been idle for too long."""
-        while True:
-            left = self._active_at + self._limits.idle_timeout_s - self._server.clock()
-            if left <= 0.0 and not self._watches:
-                return None
-            with anyio.move_on_after(left if left > 0.0 else self._limits.idle_timeout_s):
+            data = self._socket.recv(_READ_BYTES)
+        except BlockingIOError:
+            with anyio.move_on_after(left):
                 await anyio.wait_readable(self._socket)
-                try:
-                    return self._socket.recv(_READ_BYTES)
-                except BlockingIOError:
-                    continue
-                except ConnectionError:
-                    return None
+            return True
+        except ConnectionError:
+            return False
+        self._connection.receive(data)
+        return not self._is_gone()  # then nobody is there to hear the answers
+
+    def _is_gone(self) -> bool:
+        """Return whether the client has closed altogether.
+
+        Only Linux reports it before the client's side has ended.
+        """
+        return (sys.platform == "linux" or self._connection.ended) and _hung_up(self._socket)
 
     async def _send(self, message: Message) -> None:
-        async with self._writing:
-            await self._write(message)
+        """Send a message.
 
-    async def _write(self, message: Message) -> None:
-        """Raises TimeoutError where the client does not take it in time; the connection is then broken."""
+        Raises TimeoutError if the client does not take it in time; the connection is then broken.
+        """
         with anyio.fail_after(self._limits.write_timeout_s):
             for piece in message:
                 rest = memoryview(piece)
@@ -248,111 +259,29 @@ class Connection:
                         rest = rest[self._socket.send(rest) :]
                     except BlockingIOError:
                         await anyio.wait_writable(self._socket)
-        self._active_at = self._server.clock()
+        self._connection.sent(self._clock())
 
     async def _until_all_is_read(self) -> None:
-        """Raises TimeoutError where the client does not read within the write timeout."""
+        """Wait until the client has read all.
+
+        Raises TimeoutError if it does not within the write timeout.
+        """
         with anyio.fail_after(self._limits.write_timeout_s):
-            while unread_bytes(self._socket):  # noqa: ASYNC110 - nothing tells when a peer reads
+            while unread_bytes(self._socket):  # noqa: ASYNC110 - nothing reports when a peer reads
                 await anyio.sleep(_UNREAD_POLL_S)
-
-    async def _answer(self, line: bytes) -> bool:
-        """Answers one request. False: the client has said bye."""
-        self._active_at = self._server.clock()
-        try:
-            request = decode_request(line)
-        except RequestError as error:
-            refusal = encode(error.reply)
-            async with self._writing:
-                await self._write(await self._server.paced(lambda: [refusal]))
-            return True
-        async with self._writing:
-            await self._write(await self._server.paced(lambda: self._reply(request)))
-        return not isinstance(request, ByeRequest)
-
-    def _reply(self, request: Request) -> Message:
-        kind = request.__struct_config__.tag
-        if kind not in self._server.hello.capabilities:
-            problem = f"this worker does not answer requests of type {kind!r}"
-            return [encode(Error(id=request.id, code="unsupported", message=problem))]
-        try:
-            match request:
-                case SnapshotRequest(id=request_id):
-                    return self._server.shared.message(request_id)
-                case WatchRequest():
-                    return self._start_watch(request)
-                case CancelRequest(id=request_id):
-                    return self._cancel(request_id)
-                case BlocksRequest(id=request_id, since=since):
-                    kept = self._server.source.blocks(0)
-                    blocks = [block for block in kept if block.seq > since]
-                    last_seq = kept[-1].seq if kept else 0
-                    return [encode(Blocks(id=request_id, blocks=blocks, last_seq=last_seq))]
-                case TasksRequest(id=request_id, session_id=session_id):
-                    tasks = self._server.source.tasks(request)
-                    return [encode(tasks if tasks is not None else _no_session(request_id, session_id))]
-                case StacksRequest():
-                    return [encode(self._server.source.stacks(request))]
-                case ByeRequest(id=request_id):
-                    return [encode(Done(id=request_id))]
-        except Exception as error:
-            return [_internal(request.id, error)]
-
-    def _start_watch(self, request: WatchRequest) -> Message:
-        if request.id in self._watches:
-            problem = f"a watch has the id {request.id!r} already"
-            return [encode(Error(id=request.id, code="bad-request", message=problem))]
-        if len(self._watches) >= self._limits.watches:
-            problem = f"this connection has {self._limits.watches} watches already: cancel one first"
-            return [encode(Error(id=request.id, code="too-many-watches", message=problem))]
-        self._watches[request.id] = cancelled = anyio.Event()
-        self._group.start_soon(self._watch, request, cancelled)
-        return []
-
-    def _cancel(self, request_id: RequestId) -> Message:
-        cancelled = self._watches.pop(request_id, None)
-        if cancelled is None:
-            problem = f"no watch has the id {request_id!r}"
-            return [encode(Error(id=request_id, code="bad-request", message=problem))]
-        cancelled.set()
-        return [encode(Done(id=request_id))]
-
-    async def _watch(self, request: WatchRequest, cancelled: anyio.Event) -> None:
-        while not cancelled.is_set():
-            due = self._server.clock() + request.interval_s
-            async with self._writing:
-                await self._until_all_is_read()
-                if cancelled.is_set():
-                    return
-                try:
-                    frame = await self._server.paced(lambda: self._server.shared.message(request.id))
-                except Exception as error:
-                    del self._watches[request.id]
-                    await self._write([_internal(request.id, error)])
-                    return
-                await self._write(frame)
-            with anyio.move_on_after(due - self._server.clock()):
-                await cancelled.wait()
-
-
-def _no_session(request_id: RequestId, session_id: str) -> Error:
-    problem = f"no live session has the id {session_id!r:.{_LONGEST_PROBLEM}}"
-    return Error(id=request_id, code="not-found", message=problem)
-
-
-def _internal(request_id: RequestId, error: Exception) -> bytes:
-    problem = f"{type(error).__name__}: {error}"[:_LONGEST_PROBLEM]
-    return encode(Error(id=request_id, code="internal", message=problem))
 
 
 def _hung_up(connection: socket.socket) -> bool:
-    """Whether the peer has closed; on Linux False where it has only ended its own side."""
+    """Return whether the peer has closed.
+
+    On Linux False if it has only ended its own side.
+    """
     poll = select.poll()
     poll.register(connection, 0)
     return bool(poll.poll(0))
 
 
 def _shut_down(connection: socket.socket) -> None:
-    # close() alone would leave it open where the host's process has forked meanwhile.
+    # close() alone would leave it open if the host's process has forked meanwhile.
     with contextlib.suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)

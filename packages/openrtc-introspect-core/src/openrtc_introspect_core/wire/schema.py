@@ -1,7 +1,11 @@
-"""The protocol's JSON Schema, from the messages: `python -m openrtc_introspect_core.wire.schema`."""
+"""The protocol's JSON Schema, from the messages.
+
+`python -m openrtc_introspect_core.wire.schema` prints it.
+"""
 
 from __future__ import annotations
 
+import inspect
 import json
 from typing import Any
 
@@ -11,10 +15,17 @@ from ._messages import PROTOCOL_MAJOR, PROTOCOL_MINOR, Request, ServerMessage
 
 
 def schema() -> dict[str, Any]:
-    """One schema with the messages of each direction under `anyOf`, everything else under `$defs`."""
+    """Return one schema of all messages.
+
+    The messages of each direction stand under `anyOf`, everything else under `$defs`.
+    """
     (requests, replies), components = msgspec.json.schema_components(
         [Request, ServerMessage], ref_template="#/$defs/{name}"
     )
+    for component in components.values():
+        # Before Python 3.13 a docstring's later lines keep the indentation of the source.
+        if description := component.get("description"):
+            component["description"] = inspect.cleandoc(description)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"OpenRTC introspection protocol {PROTOCOL_MAJOR}.{PROTOCOL_MINOR}",

@@ -1,1 +1,1 @@
-"""Calls that hold the event loop; `openrtc_introspect_testing.blockers` is the public face."""
+"""Calls that hold the event loop, behind the public module `blockers`."""

@@ -1,1 +1,1 @@
-"""Checks of servers and clients against docs/wire-protocol.md; `openrtc_introspect_testing.conformance` is public."""
+"""Checks against docs/wire-protocol.md, behind the public `conformance`."""

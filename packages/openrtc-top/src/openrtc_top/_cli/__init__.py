@@ -1,1 +1,0 @@
-"""The words of the `openrtc` command, one module each."""

@@ -1,4 +1,4 @@
-"""The `openrtc` command itself: its words, its version, and one line for each usage error."""
+"""The `openrtc` command itself: its words, its version, and its usage errors."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ from openrtc_top._cli.dev import dev
 from openrtc_top._cli.diagnose import EPILOG as DIAGNOSE_EPILOG
 from openrtc_top._cli.diagnose import diagnose
 from openrtc_top._cli.outcome import OK, USAGE, fail
+from openrtc_top._cli.postmortem import EPILOG as POSTMORTEM_EPILOG
+from openrtc_top._cli.postmortem import postmortem
 from openrtc_top._cli.ps import ps
 from openrtc_top._cli.record import record
 from openrtc_top._cli.relay import relay
 from openrtc_top._cli.runbook import runbook
 from openrtc_top._cli.tasks import tasks
 from openrtc_top._cli.top import top
+from openrtc_top._cli.waits import waits
 
 # typer exports only this one of its usage errors; they all have its base class.
 _USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
@@ -32,7 +35,7 @@ RECORD_EPILOG = "Exit codes: 0 ok, 1 no worker, nothing or not all was recorded,
 
 
 class OneLineErrors(TyperGroup):
-    """A command group whose usage errors are one line, as all errors of this command are."""
+    """A command group whose usage errors are one line, as all errors are."""
 
     def main(
         self,
@@ -43,7 +46,7 @@ class OneLineErrors(TyperGroup):
         windows_expand_args: bool = True,
         **extra: Any,
     ) -> Any:
-        """Run, and exit with the command's code."""
+        """Run the command, and exit with its code."""
         given = sys.argv[1:] if args is None else args
         try:
             if prog_name and " " in prog_name and any(option in given for option in _COMPLETION):
@@ -98,7 +101,7 @@ def openrtc(
 ) -> None:
     """Look inside running workers: which session holds the event loop, which one blocks it.
 
-    It only reads: nothing it does changes a worker.
+    Of those that died: what they died of. It only reads: nothing it does changes a worker.
     """
 
 
@@ -106,8 +109,10 @@ _LOOK = "Look at running workers"
 app.command("top", rich_help_panel=_LOOK, epilog=EPILOG)(top)
 app.command("blocks", rich_help_panel=_LOOK, epilog=EPILOG)(blocks)
 app.command("tasks", rich_help_panel=_LOOK, epilog=EPILOG)(tasks)
+app.command("waits", rich_help_panel=_LOOK, epilog=EPILOG)(waits)
 app.command("diagnose", rich_help_panel=_LOOK, epilog=DIAGNOSE_EPILOG)(diagnose)
 app.command("ps", rich_help_panel=_LOOK, epilog=EPILOG)(ps)
+app.command("postmortem", rich_help_panel=_LOOK, epilog=POSTMORTEM_EPILOG)(postmortem)
 app.command("record", rich_help_panel="Elsewhere, and later", epilog=RECORD_EPILOG)(record)
 app.command("relay", rich_help_panel="Elsewhere, and later", epilog=EPILOG)(relay)
 app.command("dev", rich_help_panel="Host agents", epilog=EPILOG)(dev)

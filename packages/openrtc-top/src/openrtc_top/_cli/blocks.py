@@ -1,4 +1,4 @@
-"""`openrtc blocks`: who held an event loop, for how long, where and why; and who waited."""
+"""`openrtc blocks`: the blocks of event loops, their culprits, and who waited."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from openrtc_top._blocks import CAUSES, Choice, Entry, entries, in_order
 from openrtc_top._cli import complete
 from openrtc_top._cli.options import AllUsers, Sockets, Vias, Workers, parse_cause, parse_count
 from openrtc_top._cli.outcome import NO_WORKER, OK, USAGE, fail, put
-from openrtc_top._cli.target import read_workers, target
-from openrtc_top._sockets import shown_name
+from openrtc_top._cli.target import parse_target, read_workers, say_frozen
+from openrtc_top._client.targets import shown_name
+from openrtc_top._model.blocks import CAUSES, Choice, Entry, entries, in_order
 
 if TYPE_CHECKING:
     from openrtc_introspect_core.wire import Block, Snapshot, WorkerSocket
@@ -90,11 +90,11 @@ def blocks(
     """
     if as_json and (stacks or victims):
         raise fail("--json has stacks and delayed sessions in it; leave out --stacks and --victims", USAGE)
-    looked_at = target(sockets, workers, vias, all_users)
-    choice = Choice(frozenset(sessions or ()), cause, victims)
-    with looked_at.reached() as found:
+    target = parse_target(sockets, workers, vias, all_users)
+    choice = Choice(frozenset(sessions or ()), cause, include_delayed=victims)
+    with target.reached() as found:
         histories = _read(found, since)
-        code = looked_at.code(len(found), len(histories))
+        code = target.exit_code(len(found), len(histories))
     if not histories:
         raise typer.Exit(NO_WORKER)
     chosen = _chosen(histories, choice, limit, in_progress=not follow)
@@ -103,43 +103,54 @@ def blocks(
             put(_nothing(histories))
         raise typer.Exit(OK)
 
-    from openrtc_top._cli.blocklog import BlockLog
+    from openrtc_top._cli.block_log import BlockHistory
 
-    log = BlockLog(histories, chosen, stacks=stacks, victims=victims, as_json=as_json, follows=follow)
+    log = BlockHistory(histories, chosen, stacks=stacks, delayed=victims, as_json=as_json, follows=follow)
     for entry in chosen:
         log.show(entry)
     if follow:
-        from openrtc_top._cli.blockfeed import print_new
+        from openrtc_top._cli.block_feed import print_new
 
-        last = {str(worker.path): max([0, *(block.seq for block in told)]) for worker, _, told in histories}
+        last = {str(worker.path): max([0, *(block.seq for block in kept)]) for worker, _, kept in histories}
         known = {key: max(seq, since) for key, seq in last.items()}
-        raise typer.Exit(print_new(log, choice, looked_at, known))
+        raise typer.Exit(print_new(log, choice, target, known))
     if victims:
-        log.blame(chosen, choice)
+        log.show_delays(chosen, choice)
     raise typer.Exit(code)
 
 
 def _read(found: Sequence[WorkerSocket], since: int) -> Histories:
-    """What the workers remember; those that do not answer are told of on stderr."""
-    from openrtc_top._connection import read_all_blocks
+    """Return what the workers remember.
 
-    snapshots = dict(read_workers(found))
-    histories: Histories = []
+    Workers that do not answer are reported on stderr; if they are frozen, their black boxes have it.
+    """
+    from openrtc_top._client.query import read_all_blocks
+    from openrtc_top._model.box_reading import BoxReading
+
+    answers = read_workers(found)
+    say_frozen(answers)
+    known: dict[WorkerSocket, tuple[Snapshot, list[Block]]] = {}
+    snapshots: dict[WorkerSocket, Snapshot] = {}
+    for worker, answer in answers:
+        if isinstance(answer, BoxReading):
+            known[worker] = answer.snapshot, [block for block in answer.blocks if block.seq > since]
+        else:
+            snapshots[worker] = answer
     for worker, told in read_all_blocks(list(snapshots), since):
         if isinstance(told, Exception):
             fail(str(told), NO_WORKER)
         else:
-            histories.append((worker, snapshots[worker], told))
-    return histories
+            known[worker] = snapshots[worker], told
+    return [(worker, *known[worker]) for worker, _ in answers if worker in known]
 
 
 def _chosen(histories: Histories, choice: Choice, limit: int | None, *, in_progress: bool) -> list[Entry]:
-    """The blocks to print, oldest first; the limit is for those that are over."""
+    """Return the blocks to print, oldest first; the limit is for those that are over."""
     found = in_order(
         entry
-        for worker, snapshot, told in histories
+        for worker, snapshot, blocks in histories
         for entry in entries(
-            str(worker.path), shown_name(worker, snapshot.worker.name), told, snapshot if in_progress else None
+            str(worker.path), shown_name(worker, snapshot.worker.name), blocks, snapshot if in_progress else None
         )
         if choice.accepts(entry.block)
     )
@@ -149,11 +160,11 @@ def _chosen(histories: Histories, choice: Choice, limit: int | None, *, in_progr
 
 
 def _nothing(histories: Histories) -> str:
-    """Why there is nothing to print."""
+    """Return why there is nothing to print."""
     from openrtc_top._view import quantity
     from openrtc_top._view.line import visible
 
-    kept = sum(len(told) for _, _, told in histories)
+    kept = sum(len(blocks) for _, _, blocks in histories)
     if kept or any(snapshot.worker.blocks for _, snapshot, _ in histories):
         return f"No blocks that these options choose, of {kept} that were read."
     if len(histories) > 1:

@@ -1,6 +1,6 @@
-"""What the shell offers for an option's value: the words that are accepted, and what runs now.
+"""Shell completion of options: the words that are accepted, and what runs now.
 
-Nothing here may fail or keep the shell waiting: what cannot be told is not offered.
+No function may fail or keep the shell waiting: a worker that does not answer is not offered.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from openrtc_introspect_core.wire import SessionRow
 
-PATIENCE_S = 1.0
-"""A worker that takes longer is left out."""
+TIMEOUT_S = 1.0
+"""A worker that takes longer is skipped."""
 
 Complete = Callable[[str], list[str]]
 
 
 def words(accepted: Iterable[str]) -> Complete:
-    """These words."""
+    """Offer these words."""
 
     def complete(incomplete: str) -> list[str]:
         return [word for word in accepted if word.startswith(incomplete)]
@@ -27,7 +27,7 @@ def words(accepted: Iterable[str]) -> Complete:
 
 
 def listed(accepted: Iterable[str]) -> Complete:
-    """These words, several with commas between them, none twice."""
+    """Offer these words, several with commas between them, none twice."""
 
     def complete(incomplete: str) -> list[str]:
         *before, last = incomplete.split(",")
@@ -38,8 +38,8 @@ def listed(accepted: Iterable[str]) -> Complete:
 
 
 def worker(incomplete: str) -> list[str]:
-    """The names of the workers that run here; the process ids of those whose name is not theirs alone."""
-    from openrtc_top._connection import find
+    """Offer the names of the workers here, and the process ids of namesakes."""
+    from openrtc_top._client.targets import find
 
     try:
         found = find()
@@ -50,39 +50,56 @@ def worker(incomplete: str) -> list[str]:
     return _sorted(names + pids, incomplete)
 
 
-def runbook(incomplete: str) -> list[str]:
-    """The names of the runbooks."""
-    from openrtc_top import _runbooks
+def dead_worker(incomplete: str) -> list[str]:
+    """Offer the names of the workers that died here, and the process ids of namesakes."""
+    from openrtc_top._client.black_boxes import find_dead
+    from openrtc_top._client.targets import Target, find
 
-    return [name for name in _runbooks.names() if name.startswith(incomplete)]
+    try:
+        dead = [each for _, each in find_dead(Target(), find())]
+    except OSError:
+        return []
+    names = [each.name for each in dead]
+    pids = [str(each.pid) for each in dead if each.pid is not None and names.count(each.name) > 1]
+    return _sorted(names + pids, incomplete)
+
+
+def runbook(incomplete: str) -> list[str]:
+    """Offer the names of the runbooks."""
+    from openrtc_top._cli import runbook_files
+
+    return [name for name in runbook_files.names() if name.startswith(incomplete)]
 
 
 def session(incomplete: str) -> list[str]:
-    """The ids of the sessions that live here."""
+    """Offer the ids of the sessions that live here."""
     return _of_sessions(lambda row: row.session_id, incomplete)
 
 
 def agent(incomplete: str) -> list[str]:
-    """Their agents."""
+    """Offer their agents."""
     return _of_sessions(lambda row: row.agent_name, incomplete)
 
 
 def tenant(incomplete: str) -> list[str]:
-    """Their tenants."""
+    """Offer their tenants."""
     return _of_sessions(lambda row: row.tenant, incomplete)
 
 
-def _of_sessions(told: Callable[[SessionRow], str | None], incomplete: str) -> list[str]:
-    from openrtc_top._connection import find, read_all
+def _of_sessions(text_of: Callable[[SessionRow], str | None], incomplete: str) -> list[str]:
+    from openrtc_top._client.query import read_all
+    from openrtc_top._client.targets import find
+    from openrtc_top._model.box_reading import BoxReading
 
     try:
-        answers = read_all(find(), timeout_s=PATIENCE_S)
+        answers = [answer for _, answer in read_all(find(), timeout_s=TIMEOUT_S) if not isinstance(answer, Exception)]
     except OSError:
         return []
-    rows = [row for _, answer in answers if not isinstance(answer, Exception) for row in answer.sessions]
-    return _sorted([text for row in rows if (text := told(row)) is not None], incomplete)
+    snapshots = [answer.snapshot if isinstance(answer, BoxReading) else answer for answer in answers]
+    rows = [row for snapshot in snapshots for row in snapshot.sessions]
+    return _sorted([text for row in rows if (text := text_of(row)) is not None], incomplete)
 
 
 def _sorted(found: Iterable[str], incomplete: str) -> list[str]:
-    # What a shell or terminal would take for more than text is not offered.
+    # Text that a shell or terminal would obey is not offered.
     return sorted({text for text in found if text.startswith(incomplete) and text.isprintable()})

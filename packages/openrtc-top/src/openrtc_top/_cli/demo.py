@@ -1,4 +1,4 @@
-"""`openrtc demo`: a worker with one culprit among well-behaved sessions, and the view on it."""
+"""`openrtc demo`: a worker with one culprit among good sessions, and the view."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from openrtc_top._cli.options import parse_seconds, parse_sessions
 from openrtc_top._cli.outcome import NO_WORKER, OK, fail, is_terminal, wants_color
-from openrtc_top._demo import CULPRIT, DemoFailed, demo_worker
+from openrtc_top._demo.process import CULPRIT, DemoFailed, demo_worker
 
 if TYPE_CHECKING:
     from openrtc_introspect_core.wire import Snapshot
@@ -27,7 +27,7 @@ def demo(
             "--once",
             metavar="",
             help="Wait a few seconds until the culprit was seen, print one snapshot and exit; "
-            "so it does where stdout is no terminal.",
+            "so it does if stdout is no terminal.",
         ),
     ] = False,
     seconds: Annotated[
@@ -53,28 +53,33 @@ def demo(
 
 
 def _live(socket: Path, seconds: float | None) -> int:
-    from openrtc_top._cli.top import live_state
-    from openrtc_top._live import run
-    from openrtc_top._rows import Filter
-    from openrtc_top._sockets import given
+    from openrtc_top._cli.show import live_state
+    from openrtc_top._client.targets import worker_at
+    from openrtc_top._model.rows import Filter
+    from openrtc_top._tui.live import run
 
-    worker = given(socket)
+    worker = worker_at(socket)
     return run(live_state(None, Filter(), None), lambda: [worker], rate=1.0, color=wants_color(), seconds=seconds)
 
 
 def _once(socket: Path, seconds: float | None) -> int:
-    from openrtc_top._cli.top import print_once, with_blocks
-    from openrtc_top._connection import read
-    from openrtc_top._sockets import given
-    from openrtc_top._state import Frame, State, reduce
+    from openrtc_top._cli.show import print_once, with_blocks
+    from openrtc_top._client.query import read
+    from openrtc_top._client.targets import worker_at
+    from openrtc_top._model.box_reading import BoxReading
+    from openrtc_top._model.events import Frame
+    from openrtc_top._model.reducer import reduce
+    from openrtc_top._model.state import State
 
-    worker = given(socket)
+    worker = worker_at(socket)
     state = State()
     deadline = time.monotonic() + (SEEN_WITHIN_S if seconds is None else seconds)
     while True:
         answer = read(worker)
         if isinstance(answer, Exception):
             raise fail(f"the demo worker does not answer: {answer}", NO_WORKER)
+        if isinstance(answer, BoxReading):  # the machine is busy
+            continue
         state = reduce(state, Frame(str(worker.path), answer))
         if time.monotonic() >= deadline or (seconds is None and _culprit_seen(answer)):
             break
@@ -84,6 +89,6 @@ def _once(socket: Path, seconds: float | None) -> int:
 
 
 def _culprit_seen(snapshot: Snapshot) -> bool:
-    """It has blocked, and the worker has measured for long enough to tell shares."""
+    """Return whether the culprit has blocked, and the worker knows shares by now."""
     blocked = any(session.session_id == CULPRIT and session.blocks for session in snapshot.sessions)
     return blocked and snapshot.worker.uptime_s > SETTLED_S

@@ -1,4 +1,4 @@
-"""`openrtc dev`: the agents in a folder, hosted in one worker that the other commands can look at."""
+"""`openrtc dev`: the agents in a folder, hosted in one worker."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import typer
 
 from openrtc_top._cli.options import parse_isolation, parse_memory, parse_sessions, parse_threshold
 from openrtc_top._cli.outcome import FAILED, OK, USAGE, fail, put, say
-from openrtc_top._encoding import printable
+from openrtc_top._view.encoding import printable
 
 if TYPE_CHECKING:
     from openrtc_introspect_core import AgentPool
-    from openrtc_top._dev.host import Found, Plan
+    from openrtc_top._dev.host import FoundAgents, Plan
 
 
 def dev(
@@ -72,8 +72,8 @@ def dev(
     Ctrl-C lets those that run finish; again, it cancels them.
     """
     from openrtc_introspect_core import AgentPool, IntrospectError
+    from openrtc_top._dev.file_changes import can_watch
     from openrtc_top._dev.host import Plan, find_agents
-    from openrtc_top._dev.watch import can_watch
 
     if not path.exists():
         raise fail(f"no such file or folder: '{path}'", USAGE)
@@ -114,7 +114,7 @@ def dev(
     raise typer.Exit(_host(Plan(path, sessions, tenants or (), respawn, reload), pool, found))
 
 
-def _host(plan: Plan, pool: AgentPool, found: Found) -> int:
+def _host(plan: Plan, pool: AgentPool, found: FoundAgents) -> int:
     import logging
 
     import anyio
@@ -124,7 +124,7 @@ def _host(plan: Plan, pool: AgentPool, found: Found) -> int:
 
     logging.basicConfig(format="%(message)s")
     try:
-        host = DevHost(plan, pool, found, tell)
+        host = DevHost(plan, pool, found, report)
         anyio.run(host.run, lambda: _announce(plan, pool, found))
     except IntrospectError as error:
         raise fail(str(error), FAILED) from None
@@ -133,29 +133,32 @@ def _host(plan: Plan, pool: AgentPool, found: Found) -> int:
     return FAILED if pool.failed and not plan.respawn else OK
 
 
-def _announce(plan: Plan, pool: AgentPool, found: Found) -> None:
+def _announce(plan: Plan, pool: AgentPool, found: FoundAgents) -> None:
     count = plan.sessions * len(found.agents)
     how = "a process of its own" if pool.isolation == "process" else "a task of one loop"
-    tell(f"worker {pool.name}, pid {os.getpid()}: {_counted(count, 'session')}, each {how}")
+    report(f"worker {pool.name}, pid {os.getpid()}: {_counted(count, 'session')}, each {how}")
     widest = max(map(len, found.agents), default=0)
     for name, (file, _) in found.agents.items():
-        tell(f"  {name:{widest}}  {_counted(plan.sessions, 'session')}  {file}")
+        report(f"  {name:{widest}}  {_counted(plan.sessions, 'session')}  {file}")
     for skipped in found.skipped:
-        tell(f"  skipped {skipped}")
+        report(f"  skipped {skipped}")
     if plan.reload:
-        tell(f"restarts agents as files in {plan.path} change")
+        report(f"restarts agents as files in {plan.path} change")
     if pool.socket_path is None:
-        tell("not introspected: `openrtc top` does not see it")
+        report("not introspected: `openrtc top` does not see it")
     else:
-        tell(f"socket {pool.socket_path}")
-        tell("Run `openrtc top` in another terminal. Ctrl-C drains; a second Ctrl-C ends it at once.")
+        report(f"socket {pool.socket_path}")
+        report("Run `openrtc top` in another terminal. Ctrl-C drains; a second Ctrl-C ends it at once.")
 
 
 def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def tell(line: str) -> None:
-    """A line on stdout, for as long as someone reads it: a host does not end for want of a reader."""
+def report(line: str) -> None:
+    """Print a line.
+
+    If nobody reads stdout any more, the host goes on without it.
+    """
     with contextlib.suppress(typer.Exit):
         put(printable(line))

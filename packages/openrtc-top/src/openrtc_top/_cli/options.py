@@ -1,4 +1,4 @@
-"""The values that options take: what is accepted, and the message where something else was given.
+"""The values that options take, and the messages for other values.
 
 A default goes through its parser too, so the parsers of numbers take numbers as well.
 """
@@ -10,112 +10,121 @@ from typing import Annotated
 
 import typer
 
-from openrtc_top._blocks import CAUSES
 from openrtc_top._cli import complete
-from openrtc_top._columns import IDS, known
-from openrtc_top._rows import SORTS, STATUSES, WIRE_NAMES
+from openrtc_top._model.blocks import CAUSES
+from openrtc_top._model.columns import IDS, SORTS, known, known_sort
+from openrtc_top._model.rows import STATUSES
+from openrtc_top._model.waits import KINDS
 
-RATE_LEAST = 0.5
-RATE_MOST = 10.0
-SECONDS_MOST = 86400.0
-INTERVAL_LEAST = 0.1
-INTERVAL_MOST = 30.0
+MIN_RATE = 0.5
+MAX_RATE = 10.0
+MAX_SECONDS = 86400.0
+MIN_INTERVAL = 0.1
+MAX_INTERVAL = 30.0
 """A connection that asks for nothing is closed after a minute."""
-WATCH_LEAST, WATCH_MOST = 2.0, 3600.0
-SESSIONS_MOST = 1000
-COUNT_MOST = 10**12
-MEMORY_MOST = 10**9
+MIN_OBSERVATION_S = 2.0
+MAX_OBSERVATION_S = 3600.0
+MAX_SESSIONS = 1000
+MAX_COUNT = 10**12
+MAX_MEMORY = 10**9
 ISOLATIONS = ("coroutine", "process")
 
 
 def parse_rate(given: str | float) -> float:
-    """Frames per second."""
-    return _number(given, RATE_LEAST, RATE_MOST, "frames per second")
+    """Parse frames per second."""
+    return _number(given, MIN_RATE, MAX_RATE, "frames per second")
 
 
 def parse_seconds(given: str | float) -> float:
-    """A duration."""
-    return _number(given, 0.1, SECONDS_MOST, "seconds")
+    """Parse a duration."""
+    return _number(given, 0.1, MAX_SECONDS, "seconds")
 
 
 def parse_interval(given: str | float) -> float:
-    """Seconds between two frames."""
-    return _number(given, INTERVAL_LEAST, INTERVAL_MOST, "seconds")
+    """Parse seconds between two frames."""
+    return _number(given, MIN_INTERVAL, MAX_INTERVAL, "seconds")
 
 
-def parse_watch(given: str | float) -> float:
-    """For how long to look before judging."""
-    return _number(given, WATCH_LEAST, WATCH_MOST, "seconds")
+def parse_observation(given: str | float) -> float:
+    """Parse how long workers are observed for a diagnosis."""
+    return _number(given, MIN_OBSERVATION_S, MAX_OBSERVATION_S, "seconds")
 
 
 def parse_sessions(given: str | int) -> int:
-    """How many sessions are run."""
-    return _whole(given, 1, SESSIONS_MOST)
+    """Parse how many sessions are run."""
+    return _whole(given, 1, MAX_SESSIONS)
 
 
 def parse_threshold(given: str | float) -> float:
-    """What counts as a block."""
-    return _number(given, 0.1, 1000.0 * SECONDS_MOST, "milliseconds")
+    """Parse how long a block is at least."""
+    return _number(given, 0.1, 1000.0 * MAX_SECONDS, "milliseconds")
 
 
 def parse_memory(given: str | float) -> float:
-    """A limit to memory; 0: none."""
-    return _number(given, 0.0, MEMORY_MOST, "MiB")
+    """Parse a limit to memory, MB; 0: none."""
+    return _number(given, 0.0, MAX_MEMORY, "MB")
 
 
 def parse_isolation(text: str) -> str:
-    """Where sessions run."""
+    """Parse where sessions run."""
     if text not in ISOLATIONS:
         raise typer.BadParameter(f"{text!r}; accepted are {', '.join(ISOLATIONS)}")
     return text
 
 
 def parse_count(given: str | int) -> int:
-    """How many of something, or the number of one."""
-    return _whole(given, 0, COUNT_MOST)
+    """Parse how many of something, or the number of one."""
+    return _whole(given, 0, MAX_COUNT)
 
 
-def _whole(given: str | int, least: int, most: int) -> int:
+def _whole(given: str | int, minimum: int, maximum: int) -> int:
     text = str(given)
-    if not (text.isascii() and text.isdigit() and len(text) < 15 and least <= int(text) <= most):
-        raise typer.BadParameter(f"{text!r}; accepted are {least} to {most}")
+    if not (text.isascii() and text.isdigit() and len(text) < 15 and minimum <= int(text) <= maximum):
+        raise typer.BadParameter(f"{text!r}; accepted are {minimum} to {maximum}")
     return int(text)
 
 
-def _number(given: str | float, least: float, most: float, unit: str) -> float:
+def _number(given: str | float, minimum: float, maximum: float, unit: str) -> float:
     try:
         value = float(given)
     except ValueError:
         value = float("nan")
-    if not least <= value <= most:  # false for nan
-        raise typer.BadParameter(f"{str(given)!r}; accepted are {least:g} to {most:g} {unit}")
+    if not minimum <= value <= maximum:  # false for nan
+        raise typer.BadParameter(f"{str(given)!r}; accepted are {minimum:g} to {maximum:g} {unit}")
     return value
 
 
 def parse_sort(text: str) -> str:
-    """The name of a sort."""
-    name = WIRE_NAMES.get(text, text)
-    if name not in SORTS:
+    """Parse the name of a sort."""
+    name = known_sort(text)
+    if name is None:
         raise typer.BadParameter(f"{text!r}; accepted are {', '.join(SORTS)}")
     return name
 
 
 def parse_status(text: str) -> str:
-    """A status, or "all"."""
+    """Parse a status, or "all"."""
     if text not in (*STATUSES, "all"):
         raise typer.BadParameter(f"{text!r}; accepted are {', '.join(STATUSES)}, all")
     return text
 
 
+def parse_waits(text: str) -> str:
+    """Parse a kind of what tasks wait for."""
+    if text not in KINDS:
+        raise typer.BadParameter(f"{text!r}; accepted are {', '.join(KINDS)}")
+    return text
+
+
 def parse_cause(text: str) -> str:
-    """A cause of blocks."""
+    """Parse a cause of blocks."""
     if text not in CAUSES:
         raise typer.BadParameter(f"{text!r}; accepted are {', '.join(CAUSES)}")
     return text
 
 
 def parse_columns(text: str) -> str:
-    """Names of columns, with commas between them."""
+    """Parse names of columns, with commas between them; return their ids."""
     columns = []
     for name in text.split(","):
         column = known(name.strip())

@@ -1,4 +1,4 @@
-"""How a command ends: its exit codes, its error line, and what it prints."""
+"""The end of a command: its exit codes, its error line, and its output."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Sequence
 
 import typer
 
-from openrtc_top._encoding import encodable, printable
+from openrtc_top._view.encoding import encodable, printable
 
 OK = 0
 NO_WORKER = 1
@@ -27,26 +28,29 @@ _NOT_ASCII = re.compile("[^ -~]")
 
 
 def fail(message: str, code: int) -> typer.Exit:
-    """Say what is wrong in one line on stderr; raise what this returns."""
+    """Print what is wrong in one line on stderr. Return the exit to raise."""
     say(f"error: {' '.join(message.split())}")
     return typer.Exit(code)
 
 
-def no_worker() -> typer.Exit:
-    """Say how to get a worker; raise what this returns."""
-    for line in HINT.splitlines():
+def no_worker(dead: Sequence[str] = ()) -> typer.Exit:
+    """Print how to get a worker, or which workers died, on stderr. Return the exit to raise."""
+    none, hint = HINT.splitlines()
+    for line in (none, *(dead or (hint,))):
         say(line)
     return typer.Exit(NO_WORKER)
 
 
 def say(line: str) -> None:
-    """One line on stderr."""
+    """Print one line on stderr."""
     print(encodable(printable(line), sys.stderr.encoding), file=sys.stderr)
 
 
 def escaped(json: str) -> str:
-    """The same JSON without anything that a terminal would obey, or not show: JSON itself leaves DEL, C1 controls,
-    changes of direction and the like as they are."""
+    """Escape everything in JSON that a terminal would obey, or not show.
+
+    JSON itself leaves DEL, C1 controls, changes of direction and the like as they are.
+    """
     return json if json.isprintable() else _NOT_ASCII.sub(_shown, json)
 
 
@@ -59,14 +63,17 @@ def _shown(match: re.Match[str]) -> str:
 
 
 def put(text: str) -> None:
-    """Text and a newline on stdout. Where nobody reads it any more, that is the end, and no error."""
+    """Print text and a newline on stdout.
+
+    If nobody reads it any more, the command ends without an error.
+    """
     if sys.stdout is None:
         raise fail("stdout is closed", FAILED)
     try:
         sys.stdout.write(encodable(text, sys.stdout.encoding) + "\n")
         sys.stdout.flush()
     except OSError as error:
-        # What is still buffered must not be tried again at exit.
+        # The buffered rest must not be tried again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             raise typer.Exit(OK) from None
@@ -74,15 +81,18 @@ def put(text: str) -> None:
 
 
 def is_terminal() -> bool:
-    """Whether stdout is a terminal that a cursor can be moved on."""
+    """Return whether stdout is a terminal on which a cursor can be moved."""
     return sys.stdout is not None and sys.stdout.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
 
 
 def wants_color() -> bool:
-    """Colour goes to terminals only, and to none if NO_COLOR (no-color.org) is set."""
+    """Return whether to print colour.
+
+    It goes to terminals only, and to none if NO_COLOR (no-color.org) is set.
+    """
     return is_terminal() and not os.environ.get("NO_COLOR")
 
 
 def width() -> int:
-    """As wide as the terminal, or as COLUMNS says; 120 in a pipe."""
+    """Return the width of the terminal, or what COLUMNS says; 120 in a pipe."""
     return shutil.get_terminal_size((PIPE_WIDTH, 24)).columns

@@ -10,11 +10,13 @@ import typer
 
 from openrtc_top._cli.options import AllUsers, Sockets, Vias, Workers
 from openrtc_top._cli.outcome import NO_WORKER, OK, escaped, fail, put, wants_color
-from openrtc_top._cli.target import target
-from openrtc_top._sockets import RemoteWorker, owner_name
+from openrtc_top._cli.target import parse_target
+from openrtc_top._client.targets import RemoteWorker, owner_name
 
 if TYPE_CHECKING:
-    from openrtc_introspect_core.wire import Snapshot, WorkerSocket
+    from openrtc_introspect_core.wire import WorkerSocket
+    from openrtc_top._client.query import Answer
+    from openrtc_top._view.line import Line
 
 
 def ps(
@@ -23,8 +25,9 @@ def ps(
         typer.Option(
             "--json",
             metavar="",
-            help="One JSON object a line for each worker: what it tells of itself, its socket, the host (null: this "
-            "one) and the user it belongs to (null: you, or whoever relays).",
+            help="One JSON object a line for each worker: what it says of itself, its socket, the host (null: this "
+            "one), the user it belongs to (null: you, or whoever relays), and as_of: null, or the time of what its "
+            "black box says, if it does not answer.",
         ),
     ] = False,
     sockets: Sockets = None,
@@ -32,42 +35,67 @@ def ps(
     vias: Vias = None,
     all_users: AllUsers = False,
 ) -> None:
-    """List the running workers: those of this user on this machine, unless told otherwise."""
-    looked_at = target(sockets, workers, vias, all_users)
-    with looked_at.reached() as found:
+    """List the running workers: those of this user on this machine, unless an option names others.
+
+    Below them are those that are frozen or have died, with what held their loop.
+    """
+    target = parse_target(sockets, workers, vias, all_users)
+    with target.reached() as found:
         answered = _print(found, as_json=as_json)
-        # One that was found by itself and does not answer is listed, which is all that was asked for.
-        raise typer.Exit(looked_at.code(len(found), answered) if looked_at.named else OK)
+        if not as_json:
+            for line in target.dead_lines(found):
+                _put(line)
+        # A worker that was not named and does not answer is listed, which is all that was asked for.
+        raise typer.Exit(target.exit_code(len(found), answered) if target.named else OK)
 
 
 def _print(found: Sequence[WorkerSocket], *, as_json: bool) -> int:
-    """Print a line for each. Returns how many have answered."""
-    from openrtc_top._connection import read_all
+    """Print a line for each. Return how many have answered."""
+    from openrtc_top._client.query import read_all
 
     answers = read_all(found)
     if as_json:
         for worker, answer in answers:
             put(escaped(json.dumps(described(worker, answer), separators=(",", ":"), ensure_ascii=False)))
     else:
-        from openrtc_top._view import line_to_text
+        from openrtc_top._client.targets import shown_name
+        from openrtc_top._model.box_reading import BoxReading
+        from openrtc_top._view.line import Line
+        from openrtc_top._view.style import BAD
+        from openrtc_top._view.unanswered import frozen_line
         from openrtc_top._view.workers import worker_table
 
         for line in worker_table(answers):
-            put(line_to_text(line, line.width, color=wants_color()))
+            _put(line)
+        for worker, answer in answers:
+            if isinstance(answer, BoxReading):
+                _put(Line(frozen_line(shown_name(worker, answer.worker), answer), BAD))
     problems = [answer for _, answer in answers if isinstance(answer, Exception)]
     for problem in problems:
         fail(str(problem), NO_WORKER)
     return len(answers) - len(problems)
 
 
-def described(worker: WorkerSocket, answer: Snapshot | Exception) -> dict[str, Any]:
-    """A worker as a JSON object: the wire's fields where it answers, else what its socket's name tells."""
+def _put(line: Line) -> None:
+    from openrtc_top._view.text import line_to_text
+
+    put(line_to_text(line, line.width, color=wants_color()))
+
+
+def described(worker: WorkerSocket, answer: Answer) -> dict[str, Any]:
+    """Return a worker as a JSON object.
+
+    It has the wire's fields if the worker or its black box answers, else what its socket's name holds.
+    """
     if isinstance(answer, Exception):
-        told = {"name": worker.name, "pid": worker.pid, "error": str(answer)}
+        fields = {"name": worker.name, "pid": worker.pid, "error": str(answer)}
     else:
         from openrtc_introspect_core.wire import to_json
+        from openrtc_top._model.box_reading import BoxReading
 
-        told = json.loads(to_json(answer))["worker"]
+        snapshot = answer.snapshot if isinstance(answer, BoxReading) else answer
+        fields = json.loads(to_json(snapshot))["worker"]
+        fields["as_of"] = snapshot.taken_at if isinstance(answer, BoxReading) else None
     if isinstance(worker, RemoteWorker):
-        return {**told, "host": worker.via.label, "user": worker.user, "socket": worker.socket}
-    return {**told, "host": None, "user": owner_name(worker), "socket": str(worker.path)}
+        return {**fields, "host": worker.relay.label, "user": worker.user, "socket": worker.socket}
+    return {**fields, "host": None, "user": owner_name(worker), "socket": str(worker.path)}

@@ -1,4 +1,4 @@
-"""`openrtc record`: what the workers tell, to a file that `openrtc top --replay` shows again."""
+"""`openrtc record`: what the workers report, to a file for `top --replay`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from openrtc_top._cli.options import AllUsers, Sockets, Vias, Workers, parse_interval, parse_seconds
 from openrtc_top._cli.outcome import FAILED, NO_WORKER, OK, USAGE, fail, say
-from openrtc_top._cli.target import target
+from openrtc_top._cli.target import parse_target
 
 
 def record(
@@ -31,15 +31,15 @@ def record(
     vias: Vias = None,
     all_users: AllUsers = False,
 ) -> None:
-    """Record what the workers tell, for `openrtc top --replay FILE`; those that start later too.
+    """Record what the workers report, for `openrtc top --replay FILE`; those that start later too.
 
     The file holds ids, agents and tenants of sessions, and file names and lines: only you may read it.
     """
-    from openrtc_top._recorder import Recorder, Sink
+    from openrtc_top._recording.recorder import Recorder, Sink
 
-    looked_at = target(sockets, workers, vias, all_users)
-    if not looked_at.vias:
-        looked_at.must_find()
+    target = parse_target(sockets, workers, vias, all_users)
+    if not target.relays:
+        target.must_find()
     try:
         sink = Sink(file, replace=force)
     except FileExistsError:
@@ -50,7 +50,7 @@ def record(
     import anyio
     from rich.filesize import decimal
 
-    recorder = Recorder(looked_at, sink, interval)
+    recorder = Recorder(target, sink, interval)
     say(f"recording to {file}; Ctrl-C ends it")
     began = time.monotonic()
     try:
@@ -63,8 +63,8 @@ def record(
     took = time.monotonic() - began
     frames, heard = recorder.scribe.frames, len(recorder.scribe.heard)
     size = decimal(file.stat().st_size)
-    told = f"{frames} frames of {heard} {'worker' if heard == 1 else 'workers'} in {took:.0f} s, {size}"
+    content = f"{frames} frames of {heard} {'worker' if heard == 1 else 'workers'} in {took:.0f} s, {size}"
     if recorder.problem is not None:
-        raise fail(f"cannot write {str(file)!r}: {recorder.problem.strerror}; it has {told}", FAILED)
-    say(f"recorded {told}")
+        raise fail(f"cannot write {str(file)!r}: {recorder.problem.strerror}; it has {content}", FAILED)
+    say(f"recorded {content}")
     raise typer.Exit(OK if frames else NO_WORKER)

@@ -1,4 +1,4 @@
-"""`openrtc relay`: the protocol over stdin and stdout, which is what `--via` runs on the other side."""
+"""`openrtc relay`: the far side of a relay, which `--via` runs on another host."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import typer
 
 from openrtc_top._cli.options import AllUsers, Sockets, Workers
 from openrtc_top._cli.outcome import FAILED, OK, USAGE, fail, say
-from openrtc_top._cli.target import target
+from openrtc_top._cli.target import parse_target
 
 
 def relay(sockets: Sockets = None, workers: Workers = None, all_users: AllUsers = False) -> None:
     """Relay to this user's workers over stdin and stdout: what --via runs on another host.
 
-    It ends when stdin does. Workers that start later are relayed too. Nothing listens anywhere, nothing changes
-    a worker.
+    It ends when stdin does. Workers that start later are relayed too, and so is what the black boxes of frozen and
+    dead ones say. Nothing listens anywhere, nothing changes a worker.
     """
-    looked_at = target(sockets, workers, None, all_users)
+    target = parse_target(sockets, workers, None, all_users)
     if sys.stdin is None or sys.stdout is None:
         raise fail("stdin or stdout is closed; a relay talks over both", FAILED)
     if sys.stdin.isatty():
@@ -26,10 +26,11 @@ def relay(sockets: Sockets = None, workers: Workers = None, all_users: AllUsers 
     import anyio
 
     from openrtc_introspect_core import ProtocolError
-    from openrtc_top._relay import relay as run
+    from openrtc_top._client.black_boxes import dead_finder
+    from openrtc_top._relay.far_side import relay as run
 
     try:
-        anyio.run(run, looked_at.find, sys.stdin.fileno(), sys.stdout.fileno(), say)
+        anyio.run(run, target.find, sys.stdin.fileno(), sys.stdout.fileno(), say, dead_finder(target))
     except ProtocolError as error:
         raise fail(str(error), FAILED) from None
     except KeyboardInterrupt:

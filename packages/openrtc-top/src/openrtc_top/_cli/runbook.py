@@ -1,4 +1,4 @@
-"""`openrtc runbook`: what to do when a worker misbehaves, from the files that come with this command."""
+"""`openrtc runbook`: what to do when a worker misbehaves."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ def runbook(
 ) -> None:
     """Print a runbook, or list them: from what you see to what to do about it, and how to know that it helped.
 
-    Where stdout is no terminal, or NO_COLOR is set, it is printed as the Markdown that it is.
+    If stdout is no terminal, or NO_COLOR is set, the runbook is printed as Markdown.
     """
-    from openrtc_top import _runbooks
+    from openrtc_top._cli import runbook_files
 
     if name is None:
-        known = _runbooks.names()
+        known = runbook_files.names()
         longest = max(map(len, known))
         for each in known:
-            put(f"{each:<{longest}}  {_runbooks.summary(each)}")
+            put(f"{each:<{longest}}  {runbook_files.summary(each)}")
         return
     try:
-        text = _runbooks.text(name)
+        text = runbook_files.text(name)
     except KeyError:
-        near = _runbooks.like(name)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(_runbooks.names())}"
+        near = runbook_files.like(name)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(runbook_files.names())}"
         raise fail(f"no runbook {name!r}; {hint}", USAGE) from None
     if wants_color():
         _render(text)

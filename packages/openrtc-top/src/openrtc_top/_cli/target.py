@@ -1,4 +1,4 @@
-"""The workers that a command is to look at."""
+"""The workers that a command is about, and its end if they do not answer."""
 
 from __future__ import annotations
 
@@ -11,93 +11,100 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from openrtc_top._cli.outcome import NO_WORKER, OK, USAGE, fail, no_worker
+from openrtc_top._cli.outcome import NO_WORKER, OK, USAGE, fail, no_worker, say
+from openrtc_top._client.targets import Target, find
 
 if TYPE_CHECKING:
     from openrtc_introspect_core.wire import Snapshot, WorkerSocket
-    from openrtc_top._via import Via
+    from openrtc_top._model.box_reading import BoxReading
+    from openrtc_top._relay.near_side import RelayClient
+    from openrtc_top._view.line import Line
+
+
+MAX_DEAD_LINES = 8
+"""The lines about workers that died; one more says how many others did."""
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """What the options --socket, --worker, --via and --all-users say together."""
+class CommandTarget(Target):
+    """A target whose errors are a command's."""
 
-    sockets: Sequence[Path] = ()
-    names: Sequence[str] = ()
-    vias: Sequence[Via] = ()
-    all_users: bool = False
+    relays: Sequence[RelayClient] = ()
 
     @property
     def named(self) -> bool:
-        """Sockets or hosts were named: one that does not answer is an error, whatever the others say."""
-        return bool(self.sockets or self.vias)
-
-    def find(self) -> list[WorkerSocket]:
-        """The workers of this machine that are there now."""
-        from openrtc_top._connection import find
-        from openrtc_top._sockets import given
-
-        if self.sockets:
-            return [given(path) for path in dict.fromkeys(self.sockets)]
-        return [] if self.vias else find(self.names, all_users=self.all_users)
-
-    def wanted(self, key: str) -> bool:
-        """Whether a worker is still worth asking after: its host offers it, or its socket is there."""
-        if self.vias:
-            return any(key == str(worker.path) for via in self.vias for worker in via.workers)
-        return Path(key).exists()  # its worker removes it, or whoever finds it dead
+        """Sockets or hosts were named, so one that does not answer is an error."""
+        return bool(self.sockets or self.relays)
 
     def must_find(self) -> list[WorkerSocket]:
-        """The same; that there is none is the command's end."""
+        """Return the workers of this machine. If there is none, the command ends."""
         if found := self.find():
             return found
-        from openrtc_top._connection import find
-
         running = find(all_users=self.all_users)
-        raise _nobody(self.names, running) if running else no_worker()
+        dead = [line_text(line) for line in self.dead_lines([])]
+        if not running and not (self.names and dead):
+            raise no_worker(dead)
+        end = _no_such_worker(self.names, running)
+        for line in dead:
+            say(line)
+        raise end
+
+    def dead_lines(self, live: Sequence[WorkerSocket]) -> list[Line]:
+        """Return a line for each of the workers that died and left a black box, the last one first."""
+        from openrtc_top._client.black_boxes import find_dead
+        from openrtc_top._model.state import DeadHere
+        from openrtc_top._view.unanswered import dead_lines
+
+        return dead_lines([DeadHere(host, dead) for host, dead in find_dead(self, live)], MAX_DEAD_LINES)
 
     @contextmanager
     def reached(self) -> Iterator[list[WorkerSocket]]:
-        """The workers, those behind a relay among them, which can be asked while the block lasts.
+        """Reach the workers, so that they can be asked while the `with` block lasts.
 
-        Hosts that cannot be reached are told of on stderr. That there is no worker is the command's end.
+        Hosts that cannot be reached are reported on stderr. If there is no worker, the command ends.
         """
-        if not self.vias:
+        if not self.relays:
             yield self.must_find()
             return
-        from openrtc_top._via import running
+        from openrtc_top._relay.near_side import running
 
-        with running(self.vias):
-            for via in self.unreached():
-                fail(f"{via.label}: {via.problem}", NO_WORKER)
-            found: list[WorkerSocket] = [worker for via in self.vias for worker in via.workers]
+        with running(self.relays):
+            for relay in self.unreached():
+                fail(f"{relay.label}: {relay.problem}", NO_WORKER)
+            found: list[WorkerSocket] = [worker for relay in self.relays for worker in relay.workers]
             if found:
                 yield found
             elif self.unreached():
                 raise typer.Exit(NO_WORKER)
             else:
-                hosts = ", ".join(via.label for via in self.vias)
+                hosts = ", ".join(relay.label for relay in self.relays)
                 wanted = f" {' or '.join(map(repr, self.names))}" if self.names else ""
-                raise fail(f"no worker{wanted} runs at {hosts} (for that user)", NO_WORKER)
+                end = fail(f"no worker{wanted} runs at {hosts} (for that user)", NO_WORKER)
+                for line in self.dead_lines([]):
+                    say(line_text(line))
+                raise end
 
-    def unreached(self) -> list[Via]:
-        """The hosts whose relay does not run now."""
-        return [via for via in self.vias if via.problem is not None]
+    def unreached(self) -> list[RelayClient]:
+        """Return the hosts whose relay does not run now."""
+        return [relay for relay in self.relays if relay.problem is not None]
 
-    def code(self, asked: int, answered: int) -> int:
-        """How the command ends when so many of those asked have answered."""
+    def exit_code(self, asked: int, answered: int) -> int:
+        """Return how the command ends if so many of those asked have answered."""
         if not answered:
             return NO_WORKER
         return NO_WORKER if self.named and (answered < asked or self.unreached()) else OK
 
 
-def target(
+def parse_target(
     sockets: Sequence[Path] | None = None,
     names: Sequence[str] | None = None,
     vias: Sequence[str] | None = None,
     all_users: bool = False,
-) -> Target:
-    """What the options say; where they contradict each other, or root is needed, that is wrong usage."""
+) -> CommandTarget:
+    """Return the target that the options name.
+
+    If they contradict each other, or need root, the usage is wrong.
+    """
     if sockets and names:
         raise fail("--socket and --worker both say which workers; give one of them", USAGE)
     if sockets and vias:
@@ -112,14 +119,15 @@ def target(
         if os.geteuid() != 0:
             problem = f"--all-users is for root, this is user id {os.geteuid()}; without it your own workers are shown"
             raise fail(problem, USAGE)
-    return Target(sockets or (), names or (), _vias(vias or (), names or ()), all_users)
+    relays = _relay_clients(vias or (), names or ())
+    return CommandTarget(sockets=sockets or (), names=names or (), relays=relays, all_users=all_users)
 
 
-def _vias(commands: Sequence[str], names: Sequence[str]) -> list[Via]:
+def _relay_clients(commands: Sequence[str], names: Sequence[str]) -> list[RelayClient]:
     if not commands:
         return []
-    from openrtc_top._command import BadCommand, distinct, parse
-    from openrtc_top._via import Via
+    from openrtc_top._relay.command import BadCommand, distinct, parse
+    from openrtc_top._relay.near_side import RelayClient
 
     try:
         parsed = [parse(command) for command in commands]
@@ -129,22 +137,49 @@ def _vias(commands: Sequence[str], names: Sequence[str]) -> list[Via]:
         if shutil.which(words[0]) is None:
             raise fail(f"--via: there is no command {words[0]!r} on this machine", USAGE)
     labels = distinct([label for label, _ in parsed])
-    return [Via(label, words, names) for label, (_, words) in zip(labels, parsed, strict=True)]
+    return [RelayClient(label, words, names) for label, (_, words) in zip(labels, parsed, strict=True)]
 
 
-def _nobody(names: Sequence[str], running: Sequence[WorkerSocket]) -> typer.Exit:
-    told = ", ".join(worker.name if worker.pid is None else f"{worker.name} (pid {worker.pid})" for worker in running)
-    return fail(f"no worker {' or '.join(map(repr, names))}; running: {told}", NO_WORKER)
+def _no_such_worker(names: Sequence[str], running: Sequence[WorkerSocket]) -> typer.Exit:
+    """Report that no worker has one of these names, with the names there are."""
+    listed = ", ".join(worker.name if worker.pid is None else f"{worker.name} (pid {worker.pid})" for worker in running)
+    return fail(f"no worker {' or '.join(map(repr, names))}; running: {listed or 'none'}", NO_WORKER)
 
 
-def read_workers(found: Sequence[WorkerSocket]) -> list[tuple[WorkerSocket, Snapshot]]:
-    """The snapshots there are; the others are told of on stderr."""
-    from openrtc_top._connection import read_all
+def read_workers(found: Sequence[WorkerSocket]) -> list[tuple[WorkerSocket, Snapshot | BoxReading]]:
+    """Return the snapshots there are, and what the black boxes say of workers that do not answer.
 
-    snapshots: list[tuple[WorkerSocket, Snapshot]] = []
+    Workers of which nothing is to be had are reported on stderr.
+    """
+    from openrtc_top._client.query import read_all
+
+    answers: list[tuple[WorkerSocket, Snapshot | BoxReading]] = []
     for worker, answer in read_all(found):
         if isinstance(answer, Exception):
             fail(f"{answer}; `openrtc ps` lists the workers that run", NO_WORKER)
         else:
-            snapshots.append((worker, answer))
-    return snapshots
+            answers.append((worker, answer))
+    return answers
+
+
+def snapshot_of(answer: Snapshot | BoxReading) -> Snapshot:
+    """Return the snapshot that was read, from the worker or from its black box."""
+    from openrtc_top._model.box_reading import BoxReading
+
+    return answer.snapshot if isinstance(answer, BoxReading) else answer
+
+
+def say_frozen(answers: Sequence[tuple[WorkerSocket, Snapshot | BoxReading]]) -> None:
+    """Report on stderr which workers do not answer, and what their black boxes say."""
+    from openrtc_top._client.targets import shown_name
+    from openrtc_top._model.box_reading import BoxReading
+    from openrtc_top._view.unanswered import frozen_line
+
+    for worker, answer in answers:
+        if isinstance(answer, BoxReading):
+            say(f"note: {frozen_line(shown_name(worker, answer.worker), answer)}")
+
+
+def line_text(line: Line) -> str:
+    """Return a line as plain text."""
+    return "".join(text for text, _, _ in line.segments)

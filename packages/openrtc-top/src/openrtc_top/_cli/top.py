@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -20,36 +17,40 @@ from openrtc_top._cli.options import (
     parse_rate,
     parse_sort,
     parse_status,
+    parse_waits,
 )
 from openrtc_top._cli.outcome import (
     NO_WORKER,
     OK,
     USAGE,
-    escaped,
     fail,
     is_terminal,
     put,
     say,
     wants_color,
-    width,
 )
-from openrtc_top._cli.target import Target, read_workers, target
-from openrtc_top._columns import DEFAULT, IDS
-from openrtc_top._encoding import encodable
-from openrtc_top._rows import SORTS, STATUSES, Filter, Row, Sort, arrange
+from openrtc_top._cli.show import (
+    DEFAULT_SORT,
+    first_state,
+    json_line,
+    live_state,
+    print_once,
+    run_live,
+    with_blocks,
+    with_dead,
+)
+from openrtc_top._cli.target import line_text, parse_target, read_workers, say_frozen, snapshot_of
+from openrtc_top._model.columns import IDS, SORTS
+from openrtc_top._model.rows import STATUSES, Filter
+from openrtc_top._model.waits import KINDS
 
-if TYPE_CHECKING:
-    from openrtc_introspect_core.wire import Snapshot, WorkerSocket
-    from openrtc_top._state import State
-
-DEFAULT_SORT = "cpu_pct"
 DEFAULT_RATE = 1.0
 
 
 def top(
     once: Annotated[
         bool,
-        typer.Option("--once", metavar="", help="Print one snapshot and exit; so it does where stdout is no terminal."),
+        typer.Option("--once", metavar="", help="Print one snapshot and exit; so it does if stdout is no terminal."),
     ] = False,
     as_json: Annotated[
         bool,
@@ -97,6 +98,16 @@ def top(
         str | None,
         typer.Option("--tenant", metavar="NAME", autocompletion=complete.tenant, help="Only sessions of this tenant."),
     ] = None,
+    waits: Annotated[
+        str | None,
+        typer.Option(
+            "--waits",
+            metavar="KIND",
+            parser=parse_waits,
+            autocompletion=complete.words(KINDS),
+            help=f"Only sessions that wait for this: {', '.join(KINDS)}.",
+        ),
+    ] = None,
     columns: Annotated[
         str | None,
         typer.Option(
@@ -110,7 +121,7 @@ def top(
     ascii: Annotated[
         bool,
         typer.Option(
-            "--ascii", metavar="", help="Nothing but ASCII characters; in the table ? stands for what they cannot tell."
+            "--ascii", metavar="", help="Nothing but ASCII characters; in the table ? stands for what they cannot show."
         ),
     ] = False,
     sockets: Sockets = None,
@@ -128,13 +139,13 @@ def top(
 ) -> None:
     """Show the sessions of every worker of this user on this machine, or behind other commands.
 
-    Which one holds the event loop now, which one blocked it, and what each costs.
+    The table shows which one holds the event loop now, which one blocked it, and what each costs.
 
     Keys: q quit, s sort, / filter, Enter a session's page, ? the others, and what the columns mean.
     """
     if columns and as_json:
         raise fail("--columns chooses what the table shows, and --json prints none; give one of them", USAGE)
-    chosen = Filter(None if status == "all" else status, agent, tenant)
+    chosen = Filter(None if status == "all" else status, agent, tenant, waits=waits)
     live = is_terminal() and not once and not as_json
     if recording is not None:
         if sockets or workers or vias or all_users or refresh_rate is not None:
@@ -143,31 +154,36 @@ def top(
             )
             raise fail(problem + "--refresh-rate do not go with it", USAGE)
         raise typer.Exit(_replay(recording, live, as_json, sort, chosen, columns, ascii=ascii))
-    looked_at = target(sockets, workers, vias, all_users)
+    target = parse_target(sockets, workers, vias, all_users)
     rate = refresh_rate or DEFAULT_RATE
-    if live and not looked_at.sockets:
-        found = [] if looked_at.vias else looked_at.must_find()
-        raise typer.Exit(watch(live_state(sort, chosen, columns), found, looked_at, rate, ascii=ascii))
-    with looked_at.reached() as found:
-        snapshots = read_workers(found)
-        code = looked_at.code(len(found), len(snapshots))
+    if live and not target.sockets:
+        found = [] if target.relays else target.must_find()
+        raise typer.Exit(run_live(live_state(sort, chosen, columns), found, target, rate, ascii=ascii))
+    with target.reached() as found:
+        answers = read_workers(found)
+        code = target.exit_code(len(found), len(answers))
+        if not answers:
+            for line in target.dead_lines([]):
+                say(line_text(line))
         if live and code == OK:
-            raise typer.Exit(watch(live_state(sort, chosen, columns, snapshots), found, looked_at, rate, ascii=ascii))
+            raise typer.Exit(run_live(live_state(sort, chosen, columns, answers), found, target, rate, ascii=ascii))
         if as_json:
-            for _, snapshot in snapshots:
-                put(json_line(snapshot, chosen, SORTS[sort] if sort else None, ascii=ascii))
-        elif snapshots and not live:
-            print_once(with_blocks(_state(sort, chosen, columns, snapshots), snapshots), ascii=ascii)
+            for _, answer in answers:
+                put(json_line(snapshot_of(answer), chosen, SORTS[sort] if sort else None, ascii=ascii))
+            say_frozen(answers)
+        elif answers and not live:
+            state = with_blocks(first_state(sort, chosen, columns, answers), answers)
+            print_once(with_dead(state, target, found), ascii=ascii)
         raise typer.Exit(code)
 
 
 def _replay(
     file: Path, live: bool, as_json: bool, sort: str | None, chosen: Filter, columns: str | None, *, ascii: bool
 ) -> int:
-    """Show a recording, or its last frame. Returns the exit code."""
-    from openrtc_top._config import write_columns
-    from openrtc_top._replay import run, show
-    from openrtc_top._tape import NotARecording, Tape
+    """Show a recording, or its last frame. Return the exit code."""
+    from openrtc_top._recording.tape import NotARecording, Tape
+    from openrtc_top._tui.config import write_columns
+    from openrtc_top._tui.replay import run, show
 
     try:
         tape = Tape(file)
@@ -181,7 +197,7 @@ def _replay(
         if live:
             state = live_state(sort, chosen, columns)
             return run(state, tape, color=wants_color(), ascii=ascii, remember=write_columns)
-        state = show(_state(sort, chosen, columns), tape, len(tape.times) - 1)
+        state = show(first_state(sort, chosen, columns), tape, len(tape.times) - 1)
         if as_json:
             for worker in state.workers:
                 if worker.snapshot is not None:
@@ -191,92 +207,3 @@ def _replay(
         if tape.cut_off:
             say(f"note: {file} is cut off; this is its last whole frame")
         return OK
-
-
-def live_state(
-    sort: str | None, chosen: Filter, columns: str | None, snapshots: Sequence[tuple[WorkerSocket, Snapshot]] = ()
-) -> State:
-    """With the columns that were chosen the last time, unless some were named now."""
-    from openrtc_top._config import ConfigError, read_columns
-
-    state = _state(sort, chosen, columns, snapshots)
-    if columns:
-        return state
-    try:
-        return replace(state, columns=read_columns())
-    except ConfigError as error:
-        say(f"warning: {error}; the default columns are shown")
-        return replace(state, notice=f"{error}; the default columns are shown")
-
-
-def _state(
-    sort: str | None, chosen: Filter, columns: str | None, snapshots: Sequence[tuple[WorkerSocket, Snapshot]] = ()
-) -> State:
-    from openrtc_top._sockets import host
-    from openrtc_top._state import Found, Frame, State, reduce
-
-    named = tuple(columns.split(",")) if columns else DEFAULT
-    state = State(
-        sort=SORTS[sort or DEFAULT_SORT],
-        filter=chosen,
-        columns=named,
-        always=frozenset(named) if columns else frozenset(),
-    )
-    for worker, snapshot in snapshots:
-        key = str(worker.path)
-        state = reduce(state, Found(key, worker.name, worker.pid, host(worker)))
-        state = reduce(state, Frame(key, snapshot))
-    return state
-
-
-def with_blocks(state: State, snapshots: Sequence[tuple[WorkerSocket, Snapshot]]) -> State:
-    """The state with the blocks that ended lately: where they were is not in a snapshot.
-
-    While a loop is held that is what there is to tell, and the answer must come at once.
-    """
-    if any(snapshot.blocks_in_progress for _, snapshot in snapshots):
-        return state
-    from openrtc_top._connection import read_all_blocks
-    from openrtc_top._state import Blocked, reduce
-
-    for worker, blocks in read_all_blocks([worker for worker, snapshot in snapshots if snapshot.worker.blocks]):
-        if not isinstance(blocks, Exception):
-            state = reduce(state, Blocked(str(worker.path), blocks))
-    return state
-
-
-def print_once(state: State, *, ascii: bool = False) -> None:
-    """Print what the live view would show, all rows of it."""
-    from openrtc_top._view import render_once, to_text
-
-    columns = width()
-    screen = render_once(state, columns)
-    text = to_text(screen, columns, len(screen.lines), color=wants_color())
-    put(encodable(text, "ascii") if ascii else text)
-
-
-def json_line(snapshot: Snapshot, chosen: Filter, sort: Sort | None, *, ascii: bool = False) -> str:
-    """A snapshot in the wire's form, with only the chosen sessions; no sort: in the worker's order."""
-    from openrtc_introspect_core.wire import to_json
-
-    text = to_json(snapshot).decode()
-    if chosen or sort:
-        accepts = chosen.test()
-        rows = [Row("", session) for session in snapshot.sessions if accepts(session)]
-        kept = [row.session.session_id for row in (arrange(rows, sort) if sort else rows)]
-        document = json.loads(text)
-        by_id = {session["session_id"]: session for session in document["sessions"]}
-        document["sessions"] = [by_id[session_id] for session_id in kept]
-        text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
-    return json.dumps(json.loads(text), separators=(",", ":")) if ascii else escaped(text)
-
-
-def watch(state: State, found: Sequence[WorkerSocket], looked_at: Target, rate: float, *, ascii: bool = False) -> int:
-    """The live view. Workers that start later are found too, unless sockets were named."""
-    from openrtc_top._live import run
-    from openrtc_top._sockets import host
-    from openrtc_top._state import Found, reduce
-
-    for worker in found:
-        state = reduce(state, Found(str(worker.path), worker.name, worker.pid, host(worker)))
-    return run(state, looked_at.find, rate=rate, color=wants_color(), ascii=ascii, vias=looked_at.vias)

@@ -1,11 +1,12 @@
-"""An agent as the pool knows it: what its file says when a session starts."""
+"""An agent as the pool knows it: whatever its file defines as a session starts."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from openrtc_top._dev.files import Entrypoint, load
+from openrtc_top._dev.entrypoint import Entrypoint
+from openrtc_top._dev.files import load
 
 if TYPE_CHECKING:
     import anyio
@@ -14,20 +15,20 @@ if TYPE_CHECKING:
 
 
 class FileAgent:
-    """The pool's entrypoint of one agent, whose real one may be replaced as its file changes.
+    """The pool's entrypoint of one agent; the real one changes with its file.
 
-    Sent to another process, it takes along where the file is, and the file is imported there.
+    Pickled for another process, it takes along the file's path, and the file is imported there.
     """
 
     def __init__(self, path: Path, name: str, entrypoint: Entrypoint | None = None) -> None:
         self.path = path
         self.name = name
         self.entrypoint = entrypoint
-        """None: not imported in this process, or its file has it no more."""
+        """None: it is not imported in this process, or its file no longer has it."""
         self.scope: anyio.CancelScope | None = None
-        """Of its sessions; None while it has none."""
-        self.again = False
-        """It is to start anew once its sessions have ended."""
+        """The scope of its sessions. None: it has none."""
+        self.restart = False
+        """The agent starts anew once its sessions have ended."""
 
     async def __call__(self, session: PoolSession) -> None:
         entrypoint = self.entrypoint or load(self.path)[self.name]

@@ -1,9 +1,9 @@
 """Agents in files: which files have one, and importing it, fresh each time.
 
-A file is looked at before it is imported, so that helpers beside the agents are not run for nothing.
-An agent's file is a module of a package of ours, `openrtc_agents`, so it can import what stands beside
-it both ways: `import menu` and `from .menu import dishes`. It is compiled from its source, never
-taken from a cache, which tells two versions of the same second and size for one.
+A file is scanned before it is imported, so that helpers beside the agents are not run for nothing. An agent's file
+becomes a module of the package `openrtc_agents`, so it can import its neighbours both ways: `import menu` and
+`from .menu import dishes`. It is compiled from its source, never taken from a cache, which takes two versions of the
+same second and size for one.
 """
 
 from __future__ import annotations
@@ -13,34 +13,26 @@ import importlib.util
 import inspect
 import sys
 import traceback
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from openrtc_introspect_core import PoolSession
+from openrtc_top._dev.entrypoint import WANTED, AgentError, Entrypoint
 
 PACKAGE = "openrtc_agents"
-WANTED = "`async def entrypoint(session)`"
-
-Entrypoint = Callable[["PoolSession"], Awaitable[Any]]
-
-
-class AgentError(Exception):
-    """A file whose agents cannot be hosted: where and why, in one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What a file has, as far as its source tells."""
+    """The contents of a file, by its source."""
 
     entrypoint_line: int | None
-    """Where `entrypoint` gets its value; None: nowhere."""
+    """The line on which `entrypoint` gets its value. None: there is none."""
     livekit: bool
-    """It imports livekit and has classes of its own."""
+    """The file imports livekit and has classes of its own."""
 
     @property
     def may_be_agent(self) -> bool:
@@ -48,16 +40,17 @@ class Contents:
 
 
 def python_files(path: Path) -> list[Path]:
-    """The file, or those in the folder, not in folders below it."""
+    """Return the file, or those in the folder, but not in folders below it."""
     return sorted(path.glob("*.py")) if path.is_dir() else [path]
 
 
 def folder_of(path: Path) -> Path:
+    """Return the folder, or the one that the file is in."""
     return path if path.is_dir() else path.parent
 
 
-def look(path: Path) -> Contents:
-    """What the file has, without running it. Raises AgentError."""
+def scan(path: Path) -> Contents:
+    """Return what the file defines, without running it. Raises AgentError."""
     try:
         tree = ast.parse(path.read_bytes(), str(path))
     except SyntaxError as error:
@@ -84,7 +77,7 @@ def look(path: Path) -> Contents:
 
 
 def _top_level(tree: ast.AST) -> Iterator[ast.AST]:
-    """Statements that run when the module is imported; not what is inside of functions and classes."""
+    """Yield the statements outside functions and classes."""
     for node in ast.iter_child_nodes(tree):
         yield node
         if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.expr)):
@@ -96,8 +89,11 @@ def _is_entrypoint(target: ast.expr) -> bool:
 
 
 def load(path: Path) -> dict[str, Entrypoint]:
-    """The agents of a file, by name, imported anew; none where it has none. Raises AgentError."""
-    contents = look(path)
+    """Import a file anew and return its agents, by name; it may have none.
+
+    Raises AgentError.
+    """
+    contents = scan(path)
     if contents.entrypoint_line is None:
         from openrtc_top._dev.livekit import agents_of, installed
 
@@ -126,7 +122,10 @@ class _FromSource(SourceFileLoader):
 
 
 def import_file(path: Path) -> ModuleType:
-    """Its module, imported anew. Raises AgentError, and then the module before stays."""
+    """Import the file anew and return its module.
+
+    Raises AgentError; then the module before stays.
+    """
     folder = path.resolve().parent
     _package(folder)
     name = f"{PACKAGE}.{path.stem}"
@@ -142,12 +141,12 @@ def import_file(path: Path) -> ModuleType:
         sys.modules.pop(name)
         if before is not None:
             sys.modules[name] = before
-        raise AgentError(f"{_place(error, path, folder)}: {_words(error)}") from None
+        raise AgentError(f"{_place(error, path, folder)}: {_message(error)}") from None
     return module
 
 
 def _package(folder: Path) -> None:
-    """Makes what stands in the folder importable, with and without a dot."""
+    """Make the modules in the folder importable, with and without a dot."""
     package = sys.modules.get(PACKAGE)
     if package is None:
         package = sys.modules[PACKAGE] = ModuleType(PACKAGE)
@@ -157,7 +156,7 @@ def _package(folder: Path) -> None:
 
 
 def forget_helpers(folder: Path, agents: set[Path]) -> None:
-    """Lets the user's own modules below the folder that are no agents' be imported anew."""
+    """Forget the user's helper modules below the folder, to import them anew."""
     folder = folder.resolve()
     kept = {str(path.resolve()) for path in agents}
     for name, module in list(sys.modules.items()):
@@ -167,13 +166,17 @@ def forget_helpers(folder: Path, agents: set[Path]) -> None:
 
 
 def _is_users(name: str, file: Path) -> bool:
-    """Neither installed nor of this program, which may stand below the folder as well."""
+    """Return whether the module is the user's.
+
+    Installed modules and this program's may be below the folder as well.
+    """
     installed = "site-packages" in file.parts or any(file.is_relative_to(p) for p in (sys.prefix, sys.base_prefix))
-    return not installed and name.partition(".")[0] not in ("__main__", "openrtc_top", "openrtc_introspect_core")
+    own = ("__main__", "openrtc_top", "openrtc_introspect_core", "openrtc_introspect_testing")
+    return not installed and name.partition(".")[0] not in own
 
 
 def _place(error: BaseException, path: Path, folder: Path) -> str:
-    """The innermost line in the agents' folder, as the user wrote its path."""
+    """Return the innermost line in the agents' folder, as the user wrote its path."""
     if isinstance(error, SyntaxError) and error.filename:
         file, line = error.filename, error.lineno
     else:
@@ -188,6 +191,7 @@ def _place(error: BaseException, path: Path, folder: Path) -> str:
     return f"{file}:{line or 1}"
 
 
-def _words(error: BaseException) -> str:
-    said = error.msg if isinstance(error, SyntaxError) else str(error)
-    return " ".join(f"{type(error).__name__}: {said}".split()).removesuffix(":")
+def _message(error: BaseException) -> str:
+    """Return the error in one line."""
+    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    return " ".join(f"{type(error).__name__}: {text}".split()).removesuffix(":")

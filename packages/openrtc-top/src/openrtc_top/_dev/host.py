@@ -1,4 +1,4 @@
-"""Hosting the agents of a folder: so many sessions of each, started again as asked, and anew when a file changes."""
+"""Hosting the agents of a folder: sessions of each, anew when a file changes."""
 
 from __future__ import annotations
 
@@ -12,43 +12,44 @@ import anyio.abc
 
 from openrtc_introspect_core import AgentPool, IntrospectError, PoolSession, StateError
 from openrtc_top._dev.agent import FileAgent
-from openrtc_top._dev.files import WANTED, AgentError, Entrypoint, folder_of, forget_helpers, load, look, python_files
-from openrtc_top._dev.watch import Stamps, changes, stamps
+from openrtc_top._dev.entrypoint import WANTED, AgentError, Entrypoint
+from openrtc_top._dev.file_changes import Stamps, changes, stamps
+from openrtc_top._dev.files import folder_of, forget_helpers, load, python_files, scan
 
 QUICK_S = 1.0
-"""A session that ended sooner than that is not started again at once."""
+"""A session that ended sooner is not started again at once."""
 
 BACKOFF_S = 0.5
-BACKOFF_MOST_S = 30.0
+MAX_BACKOFF_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is asked for."""
+    """A request to `openrtc dev`."""
 
     path: Path
     sessions: int = 1
-    """Of each agent."""
+    """The number of sessions of each agent."""
     tenants: Sequence[str] = ()
-    """Taken in turn."""
+    """The sessions' tenants, taken in turn."""
     respawn: bool = False
     reload: bool = False
 
 
 @dataclass
-class Found:
-    """What a first look at the path found."""
+class FoundAgents:
+    """The agents that were found in the path at first, and the problems."""
 
     agents: dict[str, tuple[Path, Entrypoint]] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     stamps: Stamps = field(default_factory=dict)
-    """Of the files in the folder, before they were imported."""
+    """The files in the folder, before they were imported."""
 
 
-def find_agents(path: Path) -> Found:
-    """All agents in the path, imported."""
-    found = Found(stamps=stamps(folder_of(path)))
+def find_agents(path: Path) -> FoundAgents:
+    """Import all agents in the path."""
+    found = FoundAgents(stamps=stamps(folder_of(path)))
     for file in python_files(path):
         try:
             agents = load(file)
@@ -63,31 +64,31 @@ def find_agents(path: Path) -> Found:
 
 
 def why_none(file: Path) -> str:
-    """Why a file without an error has no agent."""
+    """Return why a file without an error has no agent."""
     from openrtc_top._dev.livekit import installed
 
-    if not look(file).livekit:
+    if not scan(file).livekit:
         return f"no {WANTED}"
     return f"no {WANTED}, and no Agent that needs no arguments" if installed() else "livekit-agents is not installed"
 
 
 class DevHost:
-    """Runs a plan in a pool. `tell` is given each line for the user."""
+    """Runs a plan in a pool. `report` is called with each line for the user."""
 
-    def __init__(self, plan: Plan, pool: AgentPool, found: Found, tell: Callable[[str], None]) -> None:
+    def __init__(self, plan: Plan, pool: AgentPool, found: FoundAgents, report: Callable[[str], None]) -> None:
         self.plan = plan
         self.pool = pool
-        self._tell = tell
+        self._report = report
         self._agents: dict[str, FileAgent] = {}
         self._stamps = found.stamps
         self._numbers = count()
         self._ended = False
-        """Whether all sessions have, and none will come."""
+        """All sessions have ended, and none will come."""
         for name, (path, entrypoint) in found.agents.items():
             self._add(path, name, entrypoint)
 
     async def run(self, started: Callable[[], None]) -> None:
-        """Until the pool is done. Raises IntrospectError where it cannot serve."""
+        """Run until the pool is done. Raises IntrospectError if the pool cannot serve."""
         failure: IntrospectError | None = None
         async with anyio.create_task_group() as self._group:
             try:
@@ -105,8 +106,8 @@ class DevHost:
 
     async def _serve(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
         await self.pool.serve(handle_signals=True, task_status=task_status)
-        if self._ended:  # told here, behind what the pool has logged of them
-            self._tell(f"all sessions have ended: {self.pool.started} started, {self.pool.failed} failed")
+        if self._ended:  # reported here, after what the pool has logged of them
+            self._report(f"all sessions have ended: {self.pool.started} started, {self.pool.failed} failed")
         self._group.cancel_scope.cancel()
 
     # --- sessions ---------------------------------------------------------------------------------
@@ -121,14 +122,14 @@ class DevHost:
         self._group.start_soon(self._keep, agent)
 
     async def _keep(self, agent: FileAgent) -> None:
-        """The agent's sessions, for as long as its file has it."""
+        """Keep the agent's sessions running, for as long as its file has it."""
         while agent.scope is not None and agent.entrypoint is not None and not self.pool.draining:
             with agent.scope:
                 async with anyio.create_task_group() as slots:
                     for _ in range(self.plan.sessions):
                         slots.start_soon(self._keep_one, agent, self._next_tenant())
-            agent.scope = anyio.CancelScope() if agent.again else None
-            agent.again = False
+            agent.scope = anyio.CancelScope() if agent.restart else None
+            agent.restart = False
         agent.scope = None
         if not self.pool.draining and all(each.scope is None for each in self._agents.values()):
             self._all_ended()
@@ -139,13 +140,13 @@ class DevHost:
 
     def _all_ended(self) -> None:
         if self.plan.reload:
-            self._tell("all sessions have ended; a change of a file starts its agent again")
+            self._report("all sessions have ended; a change of a file starts its agent again")
         else:
             self._ended = True
             self.pool.drain()
 
     async def _keep_one(self, agent: FileAgent, tenant: str | None) -> None:
-        """One session at a time, one after the other where the plan says so."""
+        """Run one session at a time, one after the other if the plan says so."""
         delay = BACKOFF_S
         while not self.pool.draining:
             began = anyio.current_time()
@@ -156,12 +157,14 @@ class DevHost:
             if lasted >= QUICK_S:
                 delay = BACKOFF_S
                 continue
-            self._tell(f"{agent.name} {session.session_id}: {session.state} after {lasted:.1f} s; again in {delay:g} s")
+            self._report(
+                f"{agent.name} {session.session_id}: {session.state} after {lasted:.1f} s; again in {delay:g} s"
+            )
             await anyio.sleep(delay)
-            delay = min(2 * delay, BACKOFF_MOST_S)
+            delay = min(2 * delay, MAX_BACKOFF_S)
 
     async def _run_one(self, agent: FileAgent, tenant: str | None) -> PoolSession | None:
-        """One session, to its end; None where the pool takes no more."""
+        """Run one session, to its end. None: the pool takes no more."""
         try:
             session = await self.pool.start_session(agent.name, metadata={"tenant": tenant} if tenant else None)
         except StateError:
@@ -181,7 +184,10 @@ class DevHost:
             self.take(changed)
 
     def take(self, changed: Iterable[Path]) -> None:
-        """Restarts the agents of the files that changed; all of them where it is another file, which they may use."""
+        """Restart the agents of the files that changed.
+
+        If another file did, all of them restart, since they may use it.
+        """
         folder = folder_of(self.plan.path)
         files = {agent.path.resolve(): agent.path for agent in self._agents.values()}
         files |= {file.resolve(): file for file in python_files(self.plan.path)}
@@ -201,7 +207,7 @@ class DevHost:
         try:
             found = load(file) if file.exists() else {}
         except AgentError as error:
-            self._tell(f"error: {error}; what runs of it stays as it was")
+            self._report(f"error: {error}; what runs of it stays as it was")
             return
         for name, entrypoint in found.items():
             agent = self._agents.get(name)
@@ -209,15 +215,15 @@ class DevHost:
                 agent = self._add(file, name, entrypoint)
             agent.entrypoint = entrypoint
             if agent.scope is None:
-                self._tell(f"{name}: starts, {reason} is new or changed")
+                self._report(f"{name}: starts, {reason} is new or changed")
                 self._start(agent)
             else:
-                self._tell(f"{name}: starts anew, {reason} has changed")
-                agent.again = True
+                self._report(f"{name}: starts anew, {reason} has changed")
+                agent.restart = True
                 agent.scope.cancel()
         for agent in self._agents.values():
             if agent.path == file and agent.name not in found and agent.entrypoint is not None:
-                self._tell(f"{agent.name}: ends, {file} has it no more")
+                self._report(f"{agent.name}: ends, {file} has it no more")
                 agent.entrypoint = None
                 if agent.scope is not None:
                     agent.scope.cancel()
@@ -225,6 +231,6 @@ class DevHost:
 
 def _may_be_agent(file: Path) -> bool:
     try:
-        return look(file).may_be_agent
+        return scan(file).may_be_agent
     except AgentError:
-        return True  # which says so when it is loaded
+        return True  # loading it reports the error

@@ -1,7 +1,7 @@
-"""livekit-agents' `Agent` classes, hosted as text sessions: no room, no audio, no network of its own.
+"""livekit-agents' `Agent` classes, hosted as text sessions without a room.
 
-The session is started, which runs the agent's `on_enter`, and stays until it closes or is cancelled.
-What the agent brings along (a language model, tools) is what it has.
+A session is started, which runs the agent's `on_enter`, and stays until it closes or is cancelled. It has only what
+the agent brings along: a language model, tools.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from openrtc_introspect_core import PoolSession
-    from openrtc_top._dev.files import Entrypoint
+    from openrtc_top._dev.entrypoint import Entrypoint
 
 
 def installed() -> bool:
-    """Whether livekit-agents can be imported."""
+    """Return whether livekit-agents can be imported."""
     try:
         return importlib.util.find_spec("livekit.agents") is not None
     except ModuleNotFoundError:
@@ -27,9 +27,9 @@ def installed() -> bool:
 
 
 def agents_of(module: ModuleType, stem: str) -> dict[str, Entrypoint]:
-    """The agents of a file without an entrypoint: its own `Agent` classes that need no arguments.
+    """Return the file's own `Agent` classes that need no arguments, as agents.
 
-    One is named after the file, several after file and class.
+    A single one is named after the file, several after file and class.
     """
     livekit: Any = sys.modules.get("livekit.agents")
     if livekit is None:
@@ -56,7 +56,10 @@ def _needs_nothing(kind: type) -> bool:
 
 
 async def host(kind: type, session: PoolSession) -> None:
-    """Runs one text session of the agent, to its end. Raises what closed it."""
+    """Run one text session of the agent, to its end.
+
+    Raises RuntimeError with the error that closed it.
+    """
     import anyio
 
     livekit: Any = sys.modules["livekit.agents"]

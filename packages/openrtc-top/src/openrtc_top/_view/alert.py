@@ -1,15 +1,17 @@
-"""The line that says what is wrong now: who holds a loop, where in the code, and for how long."""
+"""The line that says what is wrong now, and where in the code."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from openrtc_top._blocks import Entry, at_least, entries
-from openrtc_top._state import State, Worker
+from openrtc_top._model.blocks import Entry, at_least, entries
+from openrtc_top._model.state import State
+from openrtc_top._model.workers import Worker
 from openrtc_top._view import quantity
 from openrtc_top._view.findings import findings_line
-from openrtc_top._view.line import NAME_MOST, Line, clip, fit, visible
+from openrtc_top._view.holder import holder_name
+from openrtc_top._view.line import MAX_NAME_WIDTH, Line, clip, fit, visible
 from openrtc_top._view.place import place
 from openrtc_top._view.style import ALERT, BAD, BOLD, WARN
 
@@ -18,15 +20,20 @@ if TYPE_CHECKING:
 
 _SEVERITIES: tuple[str, ...] = ("critical", "warning", "note")
 RECENT_S = 5.0
-"""A block is told of for so long after it ended: as long as its session shows as slow by default."""
+"""A block is shown for so long after it ended: as long as its session shows as slow by default."""
 
-_PLACE_WANTED = 38
-_BEFORE = 28
-"""So many cells are for how long and who, which stand before the place."""
+_WANTED_PLACE = 38
+_BEFORE_PLACE = 28
+"""The cells for the duration and the session, which stand before the place."""
+_TWO_PLACES = 140
+"""The cells from which on there is room for the holder's place beside the block's."""
 
 
 def alert(state: State, width: int) -> list[Line]:
-    """Who holds a loop now; if nobody does, who did a moment ago; else, who failed; else, what a diagnosis finds."""
+    """Return the most urgent line, or none.
+
+    It is a block now, else one a moment ago, else a failed session, else a finding.
+    """
     several = len(state.workers) > 1
     live = [(worker, worker.snapshot) for worker in state.workers if worker.snapshot and worker.gone is None]
     running = [entry for worker, snapshot in live for entry in entries(worker.key, worker.name, (), snapshot)]
@@ -55,16 +62,16 @@ def alert(state: State, width: int) -> list[Line]:
 
 
 def _found(live: Sequence[tuple[Worker, Snapshot]], width: int, *, several: bool) -> list[Line]:
-    """What is wrong with the worker that is worst off."""
-    judged = [(worker, worker.judged.findings) for worker, _ in live if worker.judged.findings]
-    if not judged:
+    """Return the worst finding of all workers, as a line; none if there is none."""
+    diagnosed = [(worker, worker.diagnosis.findings) for worker, _ in live if worker.diagnosis.findings]
+    if not diagnosed:
         return []
-    worker, findings = min(judged, key=lambda found: _SEVERITIES.index(found[1][0].severity))
+    worker, findings = min(diagnosed, key=lambda found: _SEVERITIES.index(found[1][0].severity))
     return findings_line(findings, width, worker=worker.name if several else None)
 
 
 def _recent(worker: Worker, snapshot: Snapshot) -> list[Entry]:
-    """The blocks of the last seconds before the snapshot."""
+    """Return the blocks that ended in the last seconds before the snapshot."""
     since = snapshot.taken_at - RECENT_S
     found = [block for block in worker.blocks if block.started_at + block.duration_ms / 1000 > since]
     return entries(worker.key, worker.name, found, None)
@@ -88,7 +95,7 @@ def _was_blocked(entry: Entry, others: int, width: int, *, several: bool) -> lis
 
 def _who_and_where(entry: Entry, width: int, *, several: bool) -> list[tuple[int, Line]]:
     block = entry.block
-    parts = [(5, Line(clip(visible(entry.name), NAME_MOST)))] if several else []
+    parts = [(5, Line(clip(visible(entry.name), MAX_NAME_WIDTH)))] if several else []
     if block.session_id is not None:
         parts.append((0, Line(clip(visible(block.session_id), 40), BOLD)))
         if block.agent_name:
@@ -97,9 +104,16 @@ def _who_and_where(entry: Entry, width: int, *, several: bool) -> list[tuple[int
         parts.append((0, Line("no session")))
         parts += [(6, Line(f"task {clip(visible(block.task_name), 40)}"))] if block.task_name else []
     if block.location:
-        parts.append((0, Line(place(block.location, max(width // 2, min(_PLACE_WANTED, width - _BEFORE))))))
+        room = max(width // 2, min(_WANTED_PLACE, width - _BEFORE_PLACE))
+        if block.holder is not None and width < _TWO_PLACES:  # its name says more than directories and the function
+            room = min(room, width // 3)
+        parts.append((0, Line(place(block.location, room))))
     elif block.detail:
         parts.append((1, Line(clip(visible(block.detail), width // 2))))
+    if block.holder is not None:
+        held_at = block.holder.taken_at or block.holder.location
+        at = f" at {place(held_at, _WANTED_PLACE)}" if held_at is not None and width >= _TWO_PLACES else ""
+        parts.append((1, Line(f"held by {holder_name(block.holder)}{at}")))
     if block.cause:
         parts.append((3, Line(f"({visible(block.cause)})")))
     return parts
@@ -112,7 +126,7 @@ def _sessions(delayed: list[Delayed]) -> str:
 def _was_slow(session: SessionRow, worker: Worker | None, others: int) -> list[tuple[int, Line]]:
     parts = [(0, Line(" SLOW", WARN))]
     if worker:
-        parts.append((4, Line(clip(visible(worker.name), NAME_MOST))))
+        parts.append((4, Line(clip(visible(worker.name), MAX_NAME_WIDTH))))
     parts.append((0, Line(clip(visible(session.session_id), 40), BOLD)))
     parts.append((3, Line(clip(visible(session.agent_name), 24))))
     parts.append((1, Line("worst block ").add(quantity.span(session.worst_block_ms), BOLD)))
@@ -123,7 +137,7 @@ def _was_slow(session: SessionRow, worker: Worker | None, others: int) -> list[t
 def _has_failed(session: SessionRow, worker: Worker | None, others: int, width: int) -> list[tuple[int, Line]]:
     parts = [(0, Line(" ERRORED", BAD))]
     if worker:
-        parts.append((4, Line(clip(visible(worker.name), NAME_MOST))))
+        parts.append((4, Line(clip(visible(worker.name), MAX_NAME_WIDTH))))
     parts.append((0, Line(clip(visible(session.session_id), 40), BOLD)))
     parts.append((3, Line(clip(visible(session.agent_name), 24))))
     parts.append((0, Line(clip(visible(session.error or ""), max(width // 2, width - 60)))))

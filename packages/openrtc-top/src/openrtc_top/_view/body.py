@@ -1,11 +1,11 @@
-"""What stands between the header and the footer: some lines of a list or a text."""
+"""The part between the header and the footer: some lines of a list or a text."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from openrtc_top._cursor import Scroll
+from openrtc_top._model.cursor import Scroll
 from openrtc_top._view.line import Line
 
 
@@ -16,18 +16,18 @@ class Body:
     lines: list[Line]
     top: int
     """The index of the first entry shown."""
-    page: int
-    """How many there is room for."""
+    page_rows: int
+    """The number of entries that there is room for."""
     total: int
-    """How many there are in all."""
+    """The number of entries in all."""
 
 
 def filled(lines: Sequence[Line], room: int) -> list[Line]:
-    """So many lines: empty ones after those there are."""
+    """Return so many lines: empty ones after those there are."""
     return [*lines[:room], *[Line()] * (room - len(lines))]
 
 
 def scrolled(text: Sequence[Line], scroll: Scroll, room: int) -> Body:
-    """The part of a text that its scrolling shows."""
+    """Return the part of a text that is scrolled into view."""
     top = max(0, min(scroll.top, len(text) - room))
     return Body(filled(text[top : top + room], room), top, room, len(text))

@@ -1,4 +1,7 @@
-"""A table whose columns are as wide as their contents; where they do not fit, the least important go."""
+"""A table whose columns are as wide as their contents.
+
+If they do not fit, the least important go.
+"""
 
 from __future__ import annotations
 
@@ -19,15 +22,18 @@ class Title:
 
     text: str
     rank: int
-    """The columns of the highest number go first; those of 0 never do."""
+    """The column of the highest rank goes first; those of rank 0 never do."""
     right: bool = False
-    most: int = 40
+    max_width: int = 40
 
 
 def grid(titles: Sequence[Title], rows: Sequence[Sequence[tuple[str, Style]]], width: int) -> tuple[Line, list[Line]]:
-    """The heading and a line for each row; the first cell of each line is left for a mark."""
+    """Return the heading and a line for each row.
+
+    The first cell of each line is free for a mark.
+    """
     widths = [
-        min(title.most, max([cells(title.text), *(cells(row[index][0]) for row in rows)]))
+        min(title.max_width, max([cells(title.text), *(cells(row[index][0]) for row in rows)]))
         for index, title in enumerate(titles)
     ]
     kept = list(range(len(titles)))
@@ -45,5 +51,5 @@ def grid(titles: Sequence[Title], rows: Sequence[Sequence[tuple[str, Style]]], w
 
 
 def plain(text: str) -> tuple[str, Style]:
-    """A cell without a colour."""
+    """Return a cell without a colour."""
     return text, PLAIN

@@ -1,36 +1,41 @@
-"""One line of the screen: text of a known width in cells, and nothing that could move the cursor."""
+"""One line of the screen: of a known width, with nothing that moves the cursor."""
 
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Sequence
 
 from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 
-from openrtc_top._encoding import printable
-from openrtc_top._view.style import PLAIN
+from openrtc_top._view.encoding import printable
+from openrtc_top._view.style import DIM, PLAIN
 
 # A variation selector changes how wide a terminal draws a character, and not all agree.
 _VARIATION = re.compile("[\ufe00-\ufe0f]")
 
-NAME_MOST = 32
-"""The most cells that a worker's name gets in a line of other things."""
+_BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:%|ms|s|min|h|d|MB|GB)(?:\W|$))")
+
+MAX_NAME_WIDTH = 32
+"""The most cells that a worker's name takes in a line of other things."""
+LABEL_WIDTH = 10
+"""The cells of the label before a text."""
 
 
 def cells(text: str) -> int:
-    """How many cells of a terminal the text takes."""
+    """Return how many cells of a terminal the text takes."""
     return len(text) if text.isascii() else cell_len(text)
 
 
 def visible(text: str) -> str:
-    """The text as it may stand in a line: printable, and of a width that is known."""
+    """Return the text as it may stand in a line: printable, and of a known width."""
     return printable(text if text.isascii() else _VARIATION.sub("", text))
 
 
 def clip(text: str, width: int) -> str:
-    """The text in at most so many cells; what is cut off is marked by `…`."""
+    """Return the text in at most so many cells; a cut is marked by `…`."""
     if len(text) <= width and text.isascii():
         return text
     if cells(text) <= width:
@@ -44,7 +49,7 @@ def clip(text: str, width: int) -> str:
 
 
 def fitted(text: str, width: int, *, right: bool = False) -> str:
-    """The text in exactly so many cells."""
+    """Return the text in exactly so many cells."""
     text = clip(text, width)
     gap = " " * (width - cells(text))
     return gap + text if right else text + gap
@@ -74,7 +79,7 @@ class Line:
         return self
 
     def cropped(self, width: int) -> Line:
-        """The line in at most so many cells."""
+        """Return the line in at most so many cells."""
         if self.width <= width:
             return self
         shorter = Line()
@@ -85,7 +90,7 @@ class Line:
         return shorter
 
     def filled(self, width: int, style: Style) -> Line:
-        """The line in exactly so many cells, all of it in this style too."""
+        """Return the line in exactly so many cells, with this style added to all of it."""
         line = self.cropped(width)
         styled = Line()
         for text, own, _ in line.segments:
@@ -94,16 +99,36 @@ class Line:
 
 
 def spread(left: Line, right: Line, width: int) -> Line:
-    """One at the left edge and one at the right, which is left out where there is no room for both."""
+    """Return a line with one part at each edge.
+
+    If there is no room for both, the right one goes.
+    """
     gap = width - left.width - right.width
     if gap < 2:
         return left.cropped(width)
     return Line().join(left).add(" " * gap).join(right)
 
 
+def wrap(text: str, width: int) -> list[str]:
+    """Return a text in lines of at most so many cells, 20 at least; a number and its unit stay together."""
+    joined = _BEFORE_UNIT.sub("\N{NO-BREAK SPACE}", text)
+    lines = textwrap.wrap(joined, max(20, width), break_on_hyphens=False)
+    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines] or [""]
+
+
+def with_label(label: str, text: str, width: int | None, indent: int, style: Style = PLAIN) -> list[Line]:
+    """Return a text that is `visible` behind its label, so many cells from the left, wrapped unless `width` is None."""
+    before = indent + LABEL_WIDTH
+    wrapped = [text] if width is None else wrap(text, width - before)
+    first = Line(" " * indent).add(f"{label:<{LABEL_WIDTH}}", DIM).add(wrapped[0], style)
+    return [first, *(Line(" " * before).add(more, style) for more in wrapped[1:])]
+
+
 def fit(parts: Sequence[tuple[int, Line]], width: int, gap: int = 2) -> Line:
-    """The parts side by side. Where there is no room for all, those of the highest number go first; those
-    of number 0 never go, but are cut."""
+    """Return the parts side by side, each with a rank.
+
+    If there is no room for all, the part of the highest rank goes first; those of rank 0 never go, but are cut.
+    """
     kept = list(parts)
     while any(rank for rank, _ in kept) and sum(part.width + gap for _, part in kept) - gap > width:
         kept.remove(max(kept, key=lambda part: part[0]))

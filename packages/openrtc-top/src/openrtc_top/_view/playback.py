@@ -1,10 +1,10 @@
-"""The line below a replay: when this was, and the keys that move it."""
+"""The line below a replay: the recorded moment, and the keys that move it."""
 
 from __future__ import annotations
 
 import time
 
-from openrtc_top._playback import Playback
+from openrtc_top._model.playback import Playback
 from openrtc_top._view.line import Line, fit
 from openrtc_top._view.style import BOLD, DIM, HEADING
 
@@ -13,7 +13,7 @@ _BAR = 20
 
 
 def playback_line(playback: Playback, width: int) -> Line:
-    """One line of at most so many cells."""
+    """Return the line in at most so many cells."""
     count = len(playback.times)
     state = f"playing ×{playback.speed:g}" if playback.playing else "stopped"
     if playback.last:

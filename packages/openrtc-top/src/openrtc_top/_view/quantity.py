@@ -1,4 +1,7 @@
-"""Numbers as an operator reads them. What is not known is `n/a`, never 0."""
+"""Numbers as an operator reads them.
+
+An unknown number is `n/a`, never 0. 1 MB is 1024 × 1024 bytes.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ _LEVELS = "▁▂▃▄▅▆▇█"
 
 
 def clock(seconds: float) -> str:
-    """How long a session has lasted, in at most seven characters: 0:09, 12:04, 1:02:11, 10h02m, 2d03h."""
+    """Return an age in at most 7 characters: 0:09, 12:04, 1:02:11, 10h02m, 2d03h."""
     whole = max(0, int(seconds))
     minutes, second = divmod(whole, 60)
     hours, minute = divmod(minutes, 60)
@@ -26,7 +29,7 @@ def clock(seconds: float) -> str:
 
 
 def uptime(seconds: float) -> str:
-    """How long a worker has been up: 42s, 14m05s, 2h14m, 3d04h."""
+    """Return a worker's age: 42s, 14m05s, 2h14m, 3d04h."""
     whole = max(0, int(seconds))
     if whole < 60:
         return f"{whole}s"
@@ -37,8 +40,23 @@ def uptime(seconds: float) -> str:
     return f"{whole // 86400}d{whole % 86400 // 3600:02}h"
 
 
+def ago(seconds: float) -> str:
+    """Return an age in words: 4 s, 12 min, 3 h, 2 d."""
+    whole = max(0, int(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min"
+    return f"{whole // 3600} h" if whole < 86400 else f"{whole // 86400} d"
+
+
+def lasted(seconds: float) -> str:
+    """Return for how long a wait has lasted: <1 s, 4 s, 12 min, 3 h, 2 d."""
+    return ago(seconds) if seconds >= 1.0 else "<1 s"
+
+
 def span(milliseconds: float | None) -> str:
-    """How long something blocked: 71 ms, 3.2 s."""
+    """Return how long something took: 71 ms, 3.2 s."""
     if milliseconds is None:
         return UNKNOWN
     if milliseconds < 999.5:
@@ -48,7 +66,7 @@ def span(milliseconds: float | None) -> str:
 
 
 def lag(milliseconds: float | None) -> str:
-    """A wait for the loop, whose resolution is half a millisecond: <0.5, 3.1, 14, 1.2 s."""
+    """Return a lag: <0.5 ms, which is its resolution, 3.1 ms, 14 ms, 1.2 s."""
     if milliseconds is None:
         return UNKNOWN
     if milliseconds < 0.5:
@@ -57,17 +75,22 @@ def lag(milliseconds: float | None) -> str:
 
 
 def size(megabytes: float) -> str:
-    """412 MB, 1.9 GB."""
+    """Return a size: 412 MB, 1.9 GB."""
     return f"{megabytes:.0f} MB" if megabytes < 1000 else f"{megabytes / 1024:.1f} GB"
 
 
+def trend(mb_per_min: float) -> str:
+    """Return how fast memory grows: +1.2 MB/min, -30 MB/min."""
+    return f"{mb_per_min:+.{0 if abs(mb_per_min) >= 9.95 else 1}f} MB/min"
+
+
 def number(value: float | None, digits: int = 1) -> str:
-    """A plain number, or n/a; of a large one the whole part."""
+    """Return a plain number, or n/a; a large one without its fraction."""
     return UNKNOWN if value is None else f"{value:.{digits if abs(value) < 999.95 else 0}f}"
 
 
 def count(value: int) -> str:
-    """How many, in at most six characters: 950, 18,204, 1.2M."""
+    """Return a count in at most six characters: 950, 18,204, 1.2M."""
     if value < 100_000:
         return f"{value:,}"
     if value < 999_500:
@@ -76,12 +99,15 @@ def count(value: int) -> str:
 
 
 def percent(value: float | None, digits: int = 0) -> str:
-    """A percentage with its sign, or n/a."""
+    """Return a percentage with its sign, or n/a."""
     return UNKNOWN if value is None else f"{value:.{digits}f} %"
 
 
 def bar(share: float, width: int, empty: str = " ") -> str:
-    """A share of 0 to 1 as a bar in eighths of a cell; what is more than nothing shows."""
+    """Return a share of 0 to 1 as a bar in eighths of a cell.
+
+    Any share above 0 shows.
+    """
     eighths = min(width * 8, max(0, math.ceil(share * width * 8 - 0.5)))
     if share > 0 and not eighths:
         eighths = 1
@@ -91,7 +117,10 @@ def bar(share: float, width: int, empty: str = " ") -> str:
 
 
 def sparkline(points: Sequence[tuple[int, float]], now: int, width: int) -> str:
-    """The last seconds up to now, percent, one cell each; a second that is not known stays blank."""
+    """Return the last seconds up to now, percent, one cell each.
+
+    An unknown second stays blank.
+    """
     levels = dict(points)
     drawn = ""
     for second in range(now - width + 1, now + 1):

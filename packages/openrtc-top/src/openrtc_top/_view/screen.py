@@ -1,4 +1,8 @@
-"""The whole screen: header, what is looked at, and the lines below."""
+"""The whole screen, as a pure function of the state and the terminal's size.
+
+Nothing in this folder touches a terminal. A rendering is a `Screen`: lines of rich segments, which rich prints,
+and which `text.to_text` makes a string of.
+"""
 
 from __future__ import annotations
 
@@ -7,21 +11,22 @@ from dataclasses import dataclass
 
 from rich.segment import Segment
 
-from openrtc_top._columns import BY_ID
-from openrtc_top._state import State
+from openrtc_top._model.columns import BY_ID
+from openrtc_top._model.state import State
 from openrtc_top._view import table
-from openrtc_top._view.blockscreen import block_page
+from openrtc_top._view.block_screen import block_page
 from openrtc_top._view.body import Body, filled, scrolled
 from openrtc_top._view.chooser import chooser_page
 from openrtc_top._view.header import TALL, alerts, badge, header
 from openrtc_top._view.help import help_page
 from openrtc_top._view.line import Line, clip, fit, spread, visible
-from openrtc_top._view.sessionscreen import page_header, page_text
+from openrtc_top._view.session_screen import page_header, page_text
 from openrtc_top._view.style import BOLD, DIM, HEADING
-from openrtc_top._view.workerscreen import worker_page
+from openrtc_top._view.wait_screen import wait_page
+from openrtc_top._view.worker_screen import worker_page
 
 _Hints = tuple[tuple[str, str], ...]
-"""Keys and what they do, the most important first: the last ones go where there is no room."""
+"""Keys and what they do, the most important first: the last ones go if there is no room."""
 _MOVE = ("↑↓", "select")
 _HINTS: _Hints = (
     ("q", "quit"),
@@ -32,6 +37,7 @@ _HINTS: _Hints = (
     ("⏎", "session"),
     ("b", "blocks"),
     ("w", "workers"),
+    ("W", "waits"),
     ("p", "pin"),
     ("space", "pause"),
     ("c", "columns"),
@@ -39,6 +45,8 @@ _HINTS: _Hints = (
     ("r", "refresh"),
 )
 _BLOCK_HINTS: _Hints = (("q", "quit"), ("b", "sessions"), ("⏎", "stack"), ("w", "workers"), ("?", "help"), _MOVE)
+_WAIT_HINTS: _Hints = (("q", "quit"), ("W", "sessions"), ("⏎", "who"), ("b", "blocks"), ("?", "help"), _MOVE)
+_PEOPLE_HINTS: _Hints = (("q", "quit"), ("Esc", "back"), ("⏎", "session"), ("?", "help"), _MOVE)
 _WORKER_HINTS: _Hints = (
     ("q", "quit"),
     ("w", "sessions"),
@@ -59,6 +67,8 @@ _PAGE_HINTS: _Hints = (
 _CHOOSER_HINTS: _Hints = (("c", "back"), ("space", "on, off"), ("J K", "move it"), ("d", "defaults"), _MOVE)
 _HELP_HINTS: _Hints = (("?", "back"), ("↑↓", "scroll"), ("q", "quit"))
 _EDIT_HINTS: _Hints = (("⏎", "keep"), ("Esc", "clear"), _MOVE)
+_MARKS = (("~", "estimate"), ("≤", "at most"), ("n/a", "not known"))
+"""The marks that the footer explains, if the screen shows them and there is room. The help has more words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +79,8 @@ class Screen:
     width: int
     top: int = 0
     """The index of the first row shown."""
-    page: int = 0
-    """How many rows there was room for."""
+    page_rows: int = 0
+    """The number of rows that there was room for."""
 
     def __rich_console__(self, console: object, options: object) -> Iterator[Segment]:
         for line in self.lines:
@@ -78,21 +88,22 @@ class Screen:
             yield Segment.line()
 
 
-def render(state: State, size: tuple[int, int]) -> Screen:
-    """The live view in a terminal of this width and height."""
+def render(state: State, size: tuple[int, int], *, unicode: bool = True) -> Screen:
+    """Return the live view in a terminal of this width and height, which shows Unicode or not."""
     width, height = size
     tall = height >= TALL
     above = _above(state, width, tall=tall)
     rule = [Line("─" * width, DIM)] if tall else []
     room = max(1, height - len(above) - 2 * len(rule) - (2 if tall else 1))
     body = _body(state, width, room)
-    lines = [*above, *rule, *body.lines, *rule, *_footer(state, body, width, tall=tall)]
-    return Screen(lines[:height], width, body.top, body.page)
+    legend = _legend([*above, *body.lines]) if tall and state.help is None else Line()
+    lines = [*above, *rule, *body.lines, *rule, *_footer(state, body, width, legend, tall=tall, unicode=unicode)]
+    return Screen(lines[:height], width, body.top, body.page_rows)
 
 
 def render_once(state: State, width: int) -> Screen:
-    """Everything at once, for a print: all rows, no keys."""
-    form = table.layout(width, table.wanted(state), state.longest)
+    """Return everything at once, for a print: all rows, no keys."""
+    form = table.layout(width, table.wanted(state), state.longest, state.sort.name)
     rows = table.body(state, form, 0, None, width) or [Line(clip(_empty(state), width), DIM)]
     rule = Line("─" * width, DIM)
     lines = [*header(state, width, tall=True), rule, table.heading(state, form, width), *rows, rule]
@@ -107,7 +118,7 @@ def _above(state: State, width: int, *, tall: bool) -> list[Line]:
         mark = badge(state)
         title, *rest = page_header(state, state.page, max(0, width - mark.width))
         return [mark.join(title).cropped(width), *rest, *alerts(state, width, tall=False)]
-    if state.view == "workers":  # the list tells what the header would
+    if state.view == "workers":  # the list shows what the header would
         return [*header(state, width, tall=tall)[:1], *alerts(state, width, tall=tall)]
     return header(state, width, tall=tall)
 
@@ -121,25 +132,29 @@ def _body(state: State, width: int, room: int) -> Body:
         return scrolled(page_text(state, state.page, width), state.page.scroll, room)
     if state.view == "blocks":
         return block_page(state, width, room)
+    if state.view == "waits":
+        return wait_page(state, width, room)
     if state.view == "workers":
         return worker_page(state, width, room)
     return _sessions(state, width, room)
 
 
 def _sessions(state: State, width: int, room: int) -> Body:
-    page = max(1, room - 1)
-    form = table.layout(width, table.wanted(state), state.longest)
+    page_rows = max(1, room - 1)
+    form = table.layout(width, table.wanted(state), state.longest, state.sort.name)
     index = None if state.selected is None else state.selected_at
-    top = state.table.window(index, len(state.rows), page)
-    rows = table.body(state, form, top, page, width) or [Line(clip(_empty(state), width), DIM)]
-    return Body([table.heading(state, form, width), *filled(rows, page)], top, page, len(state.rows))
+    top = state.table.window(index, len(state.rows), page_rows)
+    rows = table.body(state, form, top, page_rows, width) or [Line(clip(_empty(state), width), DIM)]
+    return Body([table.heading(state, form, width), *filled(rows, page_rows)], top, page_rows, len(state.rows))
 
 
-def _footer(state: State, body: Body, width: int, *, tall: bool) -> list[Line]:
+def _footer(state: State, body: Body, width: int, legend: Line, *, tall: bool, unicode: bool) -> list[Line]:
     left, hints = _about(state)
+    if not unicode:
+        hints = tuple([("Enter" if key == "⏎" else key, word) for key, word in hints])
     counted = _counted(body, "rows" if _lists(state) else "lines")
     if tall:
-        return [spread(left, counted, width), _hints(hints, width)]
+        return [spread(left, counted, width), spread(_hints(hints, width), legend, width)]
     if state.editing:
         return [spread(left, counted, width)]
     if left.width + counted.width + 20 <= width and _lists(state):
@@ -149,13 +164,23 @@ def _footer(state: State, body: Body, width: int, *, tall: bool) -> list[Line]:
     return [spread(_hints(hints, max(0, width - counted.width - 2)), counted, width)]
 
 
+def _legend(lines: list[Line]) -> Line:
+    """Explain the marks that the lines show; empty if they show none."""
+    shown = "\n".join([segment.text for line in lines for segment in line.segments])
+    legend = Line()
+    for mark, meaning in _MARKS:
+        if mark in shown:
+            legend.add("  " if legend.width else "").add(mark, HEADING).add(f" {meaning}", DIM)
+    return legend.add(" ") if legend.width else legend
+
+
 def _lists(state: State) -> bool:
-    """Whether what is looked at is a list of rows, and nothing that lies over it."""
+    """Return whether the screen shows a list of rows, with no page over it."""
     return state.help is None and state.chooser is None and state.page is None
 
 
 def _about(state: State) -> tuple[Line, _Hints]:
-    """What is looked at, and the keys there are for it."""
+    """Return what the screen shows, and the keys there are for it."""
     if state.help is not None:
         return Line(" help", DIM), _HELP_HINTS
     if state.chooser is not None:
@@ -164,6 +189,10 @@ def _about(state: State) -> tuple[Line, _Hints]:
         return Line(" session", DIM), _PAGE_HINTS
     if state.view == "blocks":
         return _worker(state, Line(" blocks, newest first", DIM)), _BLOCK_HINTS
+    if state.view == "waits":
+        opened = state.wait_list.group(state.waits()) is not None
+        about = " who holds it, who waits" if opened else " what sessions wait for, most first"
+        return _worker(state, Line(about, DIM)), _PEOPLE_HINTS if opened else _WAIT_HINTS
     if state.view == "workers":
         return Line(" workers", DIM), _WORKER_HINTS
     if state.editing:
@@ -175,7 +204,8 @@ def _sorting(state: State) -> Line:
     order = " inverted" if state.inverted else ""
     line = Line(" sort ", DIM).add(BY_ID[state.sort.name].title + order, BOLD).add(" · status ", DIM)
     line.add(state.filter.status or "all", BOLD)
-    for name, value in (("agent", state.filter.agent), ("tenant", state.filter.tenant)):
+    chosen = state.filter
+    for name, value in (("agent", chosen.agent), ("tenant", chosen.tenant), ("waits", chosen.waits)):
         if value is not None:
             _named(line, name, value)
     _worker(state, line)
@@ -183,7 +213,7 @@ def _sorting(state: State) -> Line:
 
 
 def _worker(state: State, line: Line) -> Line:
-    """The line, and the worker that what is shown is narrowed to."""
+    """Add the one worker whose sessions are shown, if there is such a choice."""
     only = state.worker(state.only) if state.only is not None else None
     return _named(line, "worker", only.name) if only else line
 
@@ -193,7 +223,7 @@ def _named(line: Line, name: str, value: str) -> Line:
 
 
 def _counted(body: Body, noun: str = "rows") -> Line:
-    count = min(body.page, body.total - body.top)
+    count = min(body.page_rows, body.total - body.top)
     shown = f"{noun} {body.top + 1}–{body.top + count}" if count > 0 else f"{noun} 0"
     return Line(f"{shown} of {body.total} ")
 

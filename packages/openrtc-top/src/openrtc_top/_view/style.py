@@ -1,5 +1,7 @@
-"""The few styles there are. Only the sixteen colours of the terminal's own palette, so that they hold
-on light and dark grounds; a status is always told in words as well."""
+"""The few styles there are, of the sixteen colours in the terminal's own palette.
+
+They are legible on light and dark grounds. A status always stands there in words as well.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,7 @@ STATUS = {
 
 
 def load(percent: float) -> Style:
-    """The colour of a share of the loop."""
+    """Return the colour of a share, percent."""
     if percent >= 80:
         return BAD
     return WARN if percent >= 40 else GOOD

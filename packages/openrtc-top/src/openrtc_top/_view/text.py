@@ -24,15 +24,18 @@ _CODES: dict[Style, tuple[str, str]] = {}
 
 
 def to_text(renderable: Screen, width: int, height: int, color: bool = False) -> str:
-    """The screen's lines, cropped to this size, joined by newlines; plain text unless colour is asked for."""
+    """Return the lines as one text, cropped to this size.
+
+    It is plain text unless colour is asked for.
+    """
     return "\n".join(line_to_text(line, width, color=color) for line in renderable.lines[:height])
 
 
 def line_to_text(line: Line, width: int, *, color: bool, anchored: bool = False) -> str:
-    """One line. Plain text has no blanks at its end.
+    """Return one line. Plain text has no blanks at its end.
 
-    Anchored, it is for a cursor at the line's beginning: after a text whose width terminals do not agree
-    on (emoji, Indic scripts) it says in which column to go on, so that the columns behind it stand straight.
+    An anchored line is for a cursor at its beginning: after a text whose width terminals do not agree on (emoji,
+    Indic scripts) it moves the cursor to the next column, so that the columns behind stand straight.
     """
     line = line.cropped(width)
     doubtful = [anchored and _doubtful(text) for text, _, _ in line.segments]
@@ -54,7 +57,10 @@ def _doubtful(text: str) -> bool:
 
 
 def _codes(style: Style) -> tuple[str, str]:
-    """The codes around a text, which rich makes for each text anew."""
+    """Return the codes around a text.
+
+    They are kept, since rich makes them anew for each text.
+    """
     found = _CODES.get(style)
     if found is None:
         before, _, after = style.render("\0", color_system=ColorSystem.STANDARD).partition("\0")

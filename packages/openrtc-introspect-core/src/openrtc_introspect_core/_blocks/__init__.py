@@ -1,0 +1,1 @@
+"""Blocks of the event loop: sampled, classified, recorded."""

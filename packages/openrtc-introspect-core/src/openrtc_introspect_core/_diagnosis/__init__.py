@@ -1,0 +1,1 @@
+"""From snapshots and blocks to findings: what is wrong, and what helps."""

@@ -1,0 +1,1 @@
+"""AgentPool: hosts agents' sessions as coroutines or processes."""

@@ -1,0 +1,1 @@
+"""Hooks into event loops: one kind of loop, one hook."""

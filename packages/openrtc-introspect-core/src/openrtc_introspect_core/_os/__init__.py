@@ -1,0 +1,1 @@
+"""Readings of stacks, threads and the host."""

@@ -1,0 +1,1 @@
+"""One worker's snapshots and its socket, beside its loops."""

@@ -1,0 +1,1 @@
+"""Sessions: their identity, their scope, and those that are live."""

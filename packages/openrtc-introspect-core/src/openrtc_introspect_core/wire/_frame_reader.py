@@ -1,0 +1,79 @@
+"""Snapshots from frames: what a client does with the changes that it is sent."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from .._base.units import percent
+from ._messages import Frame, SessionRow, Snapshot
+
+_NS = 1e-9
+
+
+class OutOfStep(Exception):
+    """A frame builds on one that the reader does not have: ask for one of everything."""
+
+
+class FrameReader:
+    """The rows of the last frame that was read."""
+
+    def __init__(self) -> None:
+        self.seq = 0
+        """The last frame's `seq`; 0: none was read."""
+        self._rows: dict[str, SessionRow] = {}
+        self._recent: dict[str, float] = {}
+        """By session: the seconds within the window, if there are any."""
+
+    def read(self, frame: Frame) -> Snapshot:
+        """Return the snapshot that the frame is of. Raises OutOfStep."""
+        if frame.base is None:
+            self._rows, self._recent = {}, {}
+        elif frame.base != self.seq or not self.seq:
+            raise OutOfStep(f"frame {frame.seq} builds on frame {frame.base}, and the last one was {self.seq}")
+        rows, recent = self._rows, self._recent
+        for session_id in frame.gone:
+            rows.pop(session_id, None)
+            recent.pop(session_id, None)
+        for each in frame.counts:
+            if (row := rows.get(each.session_id)) is None:
+                raise OutOfStep(f"frame {frame.seq} has counts of session {each.session_id!r}, which has no row")
+            last_step_at = _NS * each.last_step_ns if each.last_step_ns is not None else None
+            rows[each.session_id] = replace(row, cpu_s=_NS * each.cpu_ns, steps=each.steps, last_step_at=last_step_at)
+            recent[each.session_id] = _NS * each.recent_ns
+        if frame.base is not None:
+            for session_id, row in rows.items():
+                rows[session_id] = advanced(row, frame, recent.get(session_id, 0.0))
+        for row in frame.rows:
+            rows[row.session_id] = row
+            recent[row.session_id] = _recent_s(row, frame)
+        self.seq = frame.seq
+        return Snapshot(
+            id=frame.id,
+            seq=frame.seq,
+            taken_at=frame.taken_at,
+            worker=frame.worker,
+            sessions=list(rows.values()),
+            blocks_in_progress=frame.blocks_in_progress,
+        )
+
+
+def advanced(row: SessionRow, frame: Frame, recent_s: float) -> SessionRow:
+    """Return a row that a frame leaves out, as it is at that frame's moment."""
+    if row.status == "errored":
+        return row
+    duration_s = max(0.0, frame.taken_at - row.started_at)
+    cpu_pct, mem_mb, peak_mb = row.cpu_pct, row.mem_mb, row.peak_mb
+    if frame.window_s is not None and cpu_pct is not None:
+        highest = 100.0 * max(1, len(frame.worker.loops))
+        cpu_pct = percent(recent_s, min(frame.window_s, duration_s), highest) if recent_s else 0.0
+    if frame.share_mb is not None:
+        mem_mb = frame.share_mb
+    if frame.peak_share_mb is not None:
+        peak_mb = max(peak_mb, frame.peak_share_mb)
+    return replace(row, duration_s=duration_s, cpu_pct=cpu_pct, mem_mb=mem_mb, peak_mb=peak_mb)
+
+
+def _recent_s(row: SessionRow, frame: Frame) -> float:
+    if frame.window_s is None or not row.cpu_pct:
+        return 0.0
+    return row.cpu_pct / 100.0 * min(frame.window_s, row.duration_s)

@@ -1,0 +1,1 @@
+"""Workers that serve what a test has written, and the golden frames."""

@@ -1,0 +1,179 @@
+"""The workers that a command is about: on this machine, or behind a relay."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from openrtc_introspect_core.wire import WorkerSocket, discover, discover_all, socket_name
+
+if TYPE_CHECKING:
+    from openrtc_introspect_core.black_box import BoxFile
+    from openrtc_introspect_core.wire import Client
+    from openrtc_top._model.box_reading import BoxReading, DeadWorker
+
+_T = TypeVar("_T")
+_W = TypeVar("_W", bound="Named")
+Find = Callable[[], Sequence[WorkerSocket]]
+
+
+class Named(Protocol):
+    """A worker, dead or alive, as a file name or a relay describes it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def pid(self) -> int | None: ...
+
+
+class Relay(Protocol):
+    """The way to the workers of another host; `_relay.near_side` implements it."""
+
+    @property
+    def label(self) -> str:
+        """The name by which the view calls the host."""
+
+    @property
+    def workers(self) -> Sequence[RemoteWorker]:
+        """The workers that were offered last, also while the host cannot be reached."""
+
+    @property
+    def dead(self) -> Sequence[DeadWorker]:
+        """The workers that died there, by the last offer; none of an older relay."""
+
+    @property
+    def problem(self) -> str | None:
+        """The reason why the host cannot be reached now. None: it can."""
+
+    async def run(self, changed: Callable[[], None]) -> None:
+        """Stay connected until cancelled.
+
+        Calls `changed` when the workers or the problem may have changed.
+        """
+
+    def open(self, worker: RemoteWorker) -> AbstractAsyncContextManager[Client]:
+        """Connect to a worker that was offered."""
+
+    async def box(self, path: str) -> BoxReading | str:
+        """Return what a black box of that host says, or why there is nothing to be had of it."""
+
+    def call(self, question: Callable[[], Awaitable[_T]]) -> _T:
+        """Return the question's answer, for code without an event loop."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteWorker(WorkerSocket):
+    """A worker on the other side of a relay.
+
+    Its `path` reads `host:path`, and is no file of this machine.
+    """
+
+    socket: str
+    """Its socket's path on the other host."""
+    user: str | None = None
+    """Its owner, if the relay named one."""
+    relay: Relay = field(compare=False, repr=False)
+
+    @property
+    def box(self) -> str:
+        """The path of its black box there."""
+        from openrtc_introspect_core.black_box import box_path
+
+        return str(box_path(Path(self.socket)))
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The workers that the options --socket, --worker, --via and --all-users name together."""
+
+    sockets: Sequence[Path] = ()
+    names: Sequence[str] = ()
+    relays: Sequence[Relay] = ()
+    all_users: bool = False
+
+    def find(self) -> list[WorkerSocket]:
+        """Return the workers of this machine that are there now."""
+        if self.sockets:
+            return [worker_at(path) for path in dict.fromkeys(self.sockets)]
+        return [] if self.relays else find(self.names, all_users=self.all_users)
+
+    def boxes(self) -> list[BoxFile]:
+        """Return the black boxes of this machine that may be those of such workers, dead or alive."""
+        from openrtc_introspect_core.black_box import BoxFile, box_path, find_boxes
+
+        if self.sockets:
+            paths = [box_path(path) for path in dict.fromkeys(self.sockets)]
+            return [BoxFile(path, path.stem, None) for path in paths if os.path.lexists(path)]
+        return [] if self.relays else choose(find_boxes(self.all_users), self.names)
+
+    def wanted(self, key: str) -> bool:
+        """Return whether a worker's host still offers it, or its socket is still there."""
+        if self.relays:
+            return any(key == str(worker.path) for relay in self.relays for worker in relay.workers)
+        return Path(key).exists()  # its worker removes it, or whoever finds it dead
+
+
+def find(wanted: Sequence[str] = (), *, all_users: bool = False) -> list[WorkerSocket]:
+    """Return the running workers of this user, or of every user, that are wanted."""
+    return choose(discover_all() if all_users else discover(), wanted)
+
+
+def worker_at(path: Path) -> WorkerSocket:
+    """Return the worker of a socket that the user named.
+
+    Its snapshot has its name and process.
+    """
+    return WorkerSocket(path=path, name=path.stem, pid=None)
+
+
+def choose(workers: Sequence[_W], wanted: Sequence[str], host: str | None = None) -> list[_W]:
+    """Return the workers of these names or process ids; all, if none is named.
+
+    host: the host that they are on, if they do not say that themselves.
+    """
+    if not wanted:
+        return list(workers)
+    # A socket's file name holds the worker's name with other characters replaced.
+    accepted = {*wanted, *map(socket_name, wanted)}
+    return [
+        worker
+        for worker in workers
+        if accepted & {worker.name, str(worker.pid or worker.name), f"{host or host_of(worker)}:{worker.name}"}
+    ]
+
+
+def owner_name(worker: Named) -> str | None:
+    """Return the user that the worker belongs to.
+
+    None: the current one, or it was not looked up.
+    """
+    owner: int | None = getattr(worker, "owner", None)
+    if owner is None or owner == os.geteuid():
+        return None
+    import pwd
+
+    try:
+        return pwd.getpwuid(owner).pw_name
+    except KeyError:  # no user of this machine has the number
+        return str(owner)
+
+
+def host_of(worker: Named) -> str | None:
+    """Return the host that the worker runs on, or its owner, or both.
+
+    None: this host, and the current user.
+    """
+    if isinstance(worker, RemoteWorker):
+        return f"{worker.user}@{worker.relay.label}" if worker.user else worker.relay.label
+    return owner_name(worker)
+
+
+def shown_name(worker: WorkerSocket, name: str) -> str:
+    """Return what a view calls this worker, which calls itself `name`."""
+    from openrtc_top._model.workers import worker_label
+
+    return worker_label(host_of(worker), name)
