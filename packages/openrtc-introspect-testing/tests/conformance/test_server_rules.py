@@ -613,6 +613,20 @@ def test_a_rule_that_could_not_be_seen_is_reported(folder: Path, served: Served)
     assert outcome.unchecked == "no block was in progress"
 
 
+def test_a_server_may_count_clients_that_have_just_closed(folder: Path, served: Served) -> None:
+    """The next rule's client waits for room."""
+
+    class CountsForAMoment(Conversation):
+        def run(self) -> None:
+            super().run()
+            if self.ended:
+                time.sleep(0.1)
+
+    with served(folder, CountsForAMoment, Limits(clients=3)) as path:
+        outcomes = conformance.server_outcomes(path, rules=["client-limit", "identity"])
+    assert [outcome.finding for outcome in outcomes] == [None, None]
+
+
 WITHOUT = tuple(kind for kind in CAPABILITIES if kind not in ("tasks", "stacks", "waits"))
 
 

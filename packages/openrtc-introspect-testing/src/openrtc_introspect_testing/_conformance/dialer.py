@@ -47,17 +47,25 @@ class Dialer:
             time.sleep(0.01)
 
     def greeted(self) -> Line:
-        """Connect, and read the hello.
+        """Connect, and read the hello. If there are too many clients, wait for room.
 
+        A server may still count clients that have just closed.
         Raises ConnectionFailed if nothing accepts, and Broken if another line comes.
         """
-        line = self()
-        try:
-            line.hello = line.expect("hello")
-        except BaseException:
+        deadline = time.monotonic() + self.within_s
+        while True:
+            line = self()
+            try:
+                message = line.hear()
+                full = message is not None and message.get("code") == "too-many-clients"
+                if not full or time.monotonic() > deadline:
+                    line.hello = checked(message, "hello")
+                    return line
+            except BaseException:
+                line.socket.close()
+                raise
             line.socket.close()
-            raise
-        return line
+            time.sleep(0.01)
 
     def snapshot(self) -> Message:
         with self.greeted() as line:
@@ -127,14 +135,7 @@ class Line:
 
         Raises Broken unless it is of this type and has these fields.
         """
-        message = self.hear()
-        if message is None:
-            raise Broken(f"expected {kind}, the server closed the connection")
-        wrong = {name: message.get(name) for name in fields if message.get(name) != fields[name]}
-        if message.get("type") != kind or wrong:
-            wanted = ", ".join([kind, *(f"{name} {value!r}" for name, value in fields.items())])
-            raise Broken(f"expected {wanted}, got {brief(message)}")
-        return message
+        return checked(self.hear(), kind, **fields)
 
     def expect_end(self, after: str) -> None:
         """Raise Broken unless the server closes the connection now."""
@@ -149,6 +150,20 @@ class Line:
         """
         self.say({"type": kind, "id": request_id, **fields})
         return self.expect(expected, id=request_id)
+
+
+def checked(message: Message | None, kind: str, **fields: Any) -> Message:
+    """Return a message; None: the connection has ended.
+
+    Raises Broken unless it is of this type and has these fields.
+    """
+    if message is None:
+        raise Broken(f"expected {kind}, the server closed the connection")
+    wrong = {name: message.get(name) for name in fields if message.get(name) != fields[name]}
+    if message.get("type") != kind or wrong:
+        wanted = ", ".join([kind, *(f"{name} {value!r}" for name, value in fields.items())])
+        raise Broken(f"expected {wanted}, got {brief(message)}")
+    return message
 
 
 def strict(line: bytes) -> Message:
