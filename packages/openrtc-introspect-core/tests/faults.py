@@ -31,6 +31,8 @@ METHODS_CALLED_FROM_C = {
     "TaskCreation.meter_outermost",
 }
 """More of them, in files with functions that the host calls itself."""
+CALLED_BY_THE_COLLECTOR = "CollectionsInPython.__call__"
+"""The collector calls it, on Python 3.11 from within any function that makes an object, ours included."""
 
 Place = tuple[Any, str]
 """A place that holds a function: a module or a class, and a name."""
@@ -108,6 +110,8 @@ def is_ours(frame: FrameType | None) -> bool:
 
 
 def _is_called_by_ours(code: CodeType, caller: FrameType | None) -> bool:
+    if code.co_qualname == CALLED_BY_THE_COLLECTOR:
+        return False
     return code.co_filename in CALLED_FROM_C or code.co_qualname in METHODS_CALLED_FROM_C or is_ours(caller)
 
 

@@ -25,6 +25,7 @@ from openrtc_introspect_core import Introspector, current_session
 from openrtc_introspect_core._accounting.fields import COMPILED
 from openrtc_introspect_core._accounting.ledger import Ledger
 from openrtc_introspect_core._accounting.meter import Metered
+from openrtc_introspect_core._accounting.step_sampling import StepSampling
 from openrtc_introspect_core._introspector import parts_of
 from openrtc_introspect_core._sessions.session import Session
 from openrtc_introspect_testing._loops.fake_clock import FakeClock
@@ -649,6 +650,33 @@ def test_a_step_inside_another_is_charged_and_counted_once() -> None:
     assert (outer_account.busy, outer_account.steps) == (3.0, 1)
     metered_inner.close()
     metered_outer.close()
+
+
+def test_a_fault_at_the_end_of_an_untimed_first_step_is_not_the_host_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No step of the task was timed before. Metering is switched off, and the task goes on."""
+    ledger = Ledger(contextvars.ContextVar("binding"), FakeClock(), 60.0)
+    faults: list[str] = []
+    ledger.on_fault = lambda problem, error: faults.append(str(error))
+
+    def fail(sampling: StepSampling, now: float) -> None:
+        raise ValueError("ours")
+
+    @types.coroutine
+    def pause() -> Iterator[str]:
+        yield "the host's"
+
+    async def work() -> None:
+        ledger.switch_unsampled(ledger.untagged, ledger.gc, None)
+        await pause()
+
+    monkeypatch.setattr(StepSampling, "end_parts", fail)
+    ledger.set_sampling_period(3)
+    ledger.steps_until_sample = 2
+    metered = Metered(work(), ledger, ledger.untagged)
+    assert metered.send(None) == "the host's"
+    assert faults == ["ours"]
+    with pytest.raises(StopIteration):
+        metered.send(None)
 
 
 def test_every_step_is_charged_to_the_session_bound_at_its_start(run_virtually: Run) -> None:

@@ -142,7 +142,7 @@ def drive(coro: Coroutine[Any, Any, Any], ledger: Ledger, tag: Account) -> Steps
                     ledger.holder = outside
                     thrown, value = error.with_traceback(error.__traceback__.tb_next), None  # type: ignore[union-attr]
                     continue
-                ledger.end_failed(error, current, outside, holder)
+                ledger.end_failed(error, holder if start is None else current, outside, holder)
             try:
                 value = yield item
             except BaseException as error:
