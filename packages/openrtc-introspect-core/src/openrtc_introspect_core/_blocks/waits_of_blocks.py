@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from .._base.clock import perf_counter
 from .._waits.blocked_loop import BlockedLoop, LoopWait
@@ -17,31 +18,40 @@ WAITING = frozenset({"sync-call", "callback", None})
 NOTHING = LoopWait(None, None)
 
 
+@dataclass(slots=True)
+class _Span:
+    """What was seen in one span that held the loop."""
+
+    since: float
+    """When it began."""
+    due: float = -math.inf
+    """When it is to be looked at again."""
+    latest: LoopWait | None = None
+    """What the last look has seen. None: it waited for nothing."""
+    last: LoopWait | None = None
+    """The last wait that was seen."""
+
+
 class WaitsOfBlocks:
     """Looks while something holds the loop, on the watchdog's thread. Read from any thread."""
 
     def __init__(self, blocked: BlockedLoop) -> None:
         self._blocked = blocked
-        self._since = -math.inf
-        """When the span began."""
-        self._due = -math.inf
-        """When it is to be looked at again."""
-        self._latest: LoopWait | None = None
-        """What the last look has seen. None: it waited for nothing."""
-        self._last: LoopWait | None = None
-        """The last wait that was seen in the span."""
+        self._span = _Span(-math.inf)
+        self._before = self._span
+        """The span before: when a step has ended, and before it is recorded, the watchdog sees its iteration."""
 
     def see(self, since: float, now: float) -> None:
         """Look, if it is time to, at what the thread waits for in the span that began at `since`. Clock readings."""
-        if since == self._since and now < self._due:
+        span = self._span if since == self._span.since else _Span(since)
+        if now < span.due:
             return
         began = perf_counter()
         wait = self._blocked.look()
-        if since != self._since:
-            self._latest = self._last = None
-            self._since = since
-        self._due = now + max(INTERVAL_S, MAX_COST * (perf_counter() - began))
-        self._latest, self._last = wait, wait or self._last
+        span.due = now + max(INTERVAL_S, MAX_COST * (perf_counter() - began))
+        span.latest, span.last = wait, wait or span.last
+        if span is not self._span:
+            self._before, self._span = self._span, span
 
     def of(self, since: float, cause: str | None, *, over: bool) -> LoopWait:
         """Return what the thread waited for in the span that began at `since`.
@@ -49,6 +59,7 @@ class WaitsOfBlocks:
         over: last of all; else it is what it waits for now. Both fields are None if it was nothing, or if that was not
         what held the loop, by the block's cause.
         """
-        if since != self._since or cause not in WAITING:
+        span = next((each for each in (self._span, self._before) if each.since == since), None)
+        if span is None or cause not in WAITING:
             return NOTHING
-        return (self._last if over else self._latest) or NOTHING
+        return (span.last if over else span.latest) or NOTHING
