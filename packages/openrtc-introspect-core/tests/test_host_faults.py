@@ -43,7 +43,7 @@ def run_script(
     """
     command = [sys.executable, *options, "-c", textwrap.dedent(code), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=WITHIN_S, check=False)
-    done.stderr = "".join(line for line in done.stderr.splitlines(True) if not line.startswith("[slow-"))
+    done.stderr = "".join(line for line in done.stderr.splitlines(True) if not line.startswith(("[slow-", "[blocked-")))
     return done
 
 

@@ -50,7 +50,7 @@ from openrtc_introspect_core.wire import (
 )
 from openrtc_introspect_testing import FakeWorker
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 MakeSession = Callable[..., SessionRow]
 MakeSnapshot = Callable[..., Snapshot]

@@ -15,7 +15,7 @@ import pytest
 from openrtc_introspect_core._base import fork, shared_thread
 from openrtc_introspect_core._base.shared_thread import SharedThread
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 class Work:
@@ -188,7 +188,8 @@ def test_a_forked_child_starts_afresh() -> None:
         import asyncio
 
         async def main(forks):
-            async with Introspector(socket_path=False) as introspector:
+            # What a busy machine does to the loop is no block here, and is not logged.
+            async with Introspector(socket_path=False, slow_session_threshold_ms=60_000) as introspector:
                 if not forks:
                     with introspector.session("job", agent_name="a"):
                         await asyncio.sleep(0.2)

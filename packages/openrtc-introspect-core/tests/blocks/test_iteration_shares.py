@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import anyio
@@ -10,7 +11,7 @@ import pytest
 from taken_samples import asleep
 
 from openrtc_introspect_core import Introspector, no_session
-from openrtc_introspect_core._accounting.account import Account
+from openrtc_introspect_core._accounting.account import Account, Owner
 from openrtc_introspect_core._accounting.step_sampling import UnsampledPart
 from openrtc_introspect_core._blocks.iteration_shares import most_of, sessions_of, shares_of
 from openrtc_introspect_core._blocks.stall_samples import StallSamples
@@ -92,6 +93,7 @@ class Unsampled:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self.introspector = Introspector(socket_path=False, stacks=True, clock=backend.clock, budget_pct=0)
+        self.sessions: dict[str | None, Owner] = {}
 
     def block(self, seconds: float) -> None:
         """Hold the loop. A sample is taken at the end, in place of the watchdog, which virtual time does not wake."""
@@ -100,8 +102,11 @@ class Unsampled:
         self._backend.block(seconds)
         sampler.sample()
 
-    def session(self, name: str) -> Any:
-        return self.introspector.session(name, agent_name="test")
+    @contextmanager
+    def session(self, name: str) -> Iterator[None]:
+        with self.introspector.session(name, agent_name="test"):
+            self.sessions[name] = parts_of(self.introspector).loops[0].ledger.get(None)
+            yield
 
 
 Work = Callable[[Unsampled], Awaitable[None]]
@@ -117,7 +122,8 @@ async def run(backend: Backend, work: Work) -> tuple[list[Any], dict[str | None,
         await in_task(work, under)
         await anyio.sleep(1)
         blocks = [(block.session_id, round(block.duration_ms)) for block in introspector.blocks()]
-        charged = {session.session_id: account.busy for session, account in ledger.accounts.by_owner.items()}
+        # The ledger may have closed the accounts of sessions that have ended.
+        charged = {name: sum(account.busy for account in owner.accounts) for name, owner in under.sessions.items()}
         return blocks, charged | {None: ledger.untagged.busy}
 
 

@@ -20,7 +20,7 @@ from openrtc_introspect_core.wire import Hello
 from openrtc_introspect_testing._loops.backends import Backend
 from openrtc_introspect_testing._loops.introspection_threads import ours, ours_end
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 def service(tick: Any, faults: list[str], interval_s: float = 60.0) -> WorkerService:

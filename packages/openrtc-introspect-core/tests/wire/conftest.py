@@ -20,7 +20,7 @@ from openrtc_introspect_core.wire import Limits, SessionRow, Snapshot, WorkerInf
 from openrtc_introspect_core.wire._endpoint import worker_dir
 from openrtc_introspect_testing._workers.fake_worker import FakeWorker
 
-WITHIN_S = 20.0
+WITHIN_S = 60.0
 """The seconds within which anything must have happened, on a busy machine too."""
 
 
