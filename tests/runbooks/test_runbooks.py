@@ -32,7 +32,7 @@ from openrtc_top._cli import runbook_files
 HERE = Path(__file__).parent
 RUNBOOKS = HERE.parent.parent / "runbooks"
 DEADLINE_S = 45.0
-COMMAND_S = 30.0
+COMMAND_S = 60.0
 
 FAULTS: dict[str, set[str]] = {
     "debugging-density": {"slow-session"},
