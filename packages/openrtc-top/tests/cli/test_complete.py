@@ -82,13 +82,13 @@ def test_in_bash(typed: str, offered: list[str], script: None) -> None:
         "_openrtc_completion openrtc\n"
         'printf "%s\\n" "${COMPREPLY[@]}"'
     )
-    result = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=False, timeout=20)
+    result = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=False, timeout=60)
     assert (result.stdout.split(), result.stderr) == (offered, "")
 
 
 def test_a_module_of_python_has_no_completion() -> None:
     """A shell cannot complete `python -m openrtc_top`: that is said, and nothing is written."""
     command = [sys.executable, "-m", "openrtc_top", "--install-completion"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.startswith("error: a shell completes the commands openrtc and openrtc-top")

@@ -96,7 +96,7 @@ def test_a_reader_that_has_gone_costs_nothing(dead: Path) -> None:
         os.close(reader)
         command = [sys.executable, "-m", "openrtc_top", "postmortem", "--socket", str(dead.with_suffix(".sock"))]
         with open(writer, "wb") as stdout:
-            ended = subprocess.run([*command, *options], stdout=stdout, stderr=subprocess.PIPE, timeout=20, check=False)
+            ended = subprocess.run([*command, *options], stdout=stdout, stderr=subprocess.PIPE, timeout=60, check=False)
         assert (ended.returncode, ended.stderr) == (0, b"")
         assert dead.exists()
 

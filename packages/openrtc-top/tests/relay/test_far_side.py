@@ -243,7 +243,7 @@ async def test_the_command_needs_a_client(start_worker: Callable[..., object]) -
     """`openrtc relay` ends with its stdin, and writes nothing but the protocol to stdout."""
     start_worker("relayed", 1)
     command = [sys.executable, "-m", "openrtc_top", "relay", "--worker", "relayed"]
-    result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=20)
+    result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=60)
     assert (result.returncode, result.stderr) == (0, b"")
     hello, workers = result.stdout.splitlines()
     assert decode_relay_hello(hello)
