@@ -23,7 +23,6 @@ from openrtc_introspect_core.adapters.asgi import (
     Receive,
     Scope,
     Send,
-    agent_of,
     header_of,
 )
 from openrtc_introspect_testing._loops.backends import Backend
@@ -108,8 +107,8 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Introspector]]:
 
 
 def snapshot(middleware: IntrospectionMiddleware) -> Snapshot:
-    assert middleware.process.introspector is not None
-    return middleware.process.introspector.snapshot()
+    assert middleware.sessions.process.introspector is not None
+    return middleware.sessions.process.introspector.snapshot()
 
 
 def rows(middleware: IntrospectionMiddleware) -> list[SessionRow]:
@@ -194,7 +193,7 @@ def test_a_request_is_a_session_if_asked(on_any_loop: Backend) -> None:
         for requests in (False, True):
             middleware = measured(app, requests=requests)
             await Server(middleware).call("http", "/menu")
-            await middleware.process.detached()
+            await middleware.sessions.process.detached()
 
     on_any_loop(main())
     none, some = app.seen
@@ -308,8 +307,7 @@ def test_a_cancellation_passes_and_is_no_failure(on_any_loop: Backend) -> None:
     [
         (lambda scope: scope["no such key"], "KeyError: 'no such key'"),
         (lambda scope: "call-7", "identify must return an Identity or None, got 'call-7'"),
-        (lambda scope: Identity(session_id="c" * 257), "session_id must have 1 to 256 characters, got 257 characters"),
-        (lambda scope: Identity(agent_name=7), "agent_name must be a str, got 7"),  # type: ignore[arg-type]
+        (lambda scope: Identity(agent_name=7), "agent_name must be a str or None, got 7"),  # type: ignore[arg-type]
     ],
 )
 def test_a_failing_function_is_logged_once(
@@ -322,14 +320,14 @@ def test_a_failing_function_is_logged_once(
     async def main() -> None:
         for _ in range(3):
             await Server(middleware).call()
-        assert "connections served unmeasured: 3; the log says why" in snapshot(middleware).worker.notes
+        assert "connections that ran unmeasured: 3; the log says why" in snapshot(middleware).worker.notes
 
     with caplog.at_level(logging.WARNING):
         run_on_asyncio(main())
         assert flush(60.0)
     assert app.seen == [None, None, None]
     (record,) = (record for record in caplog.records if "unmeasured" in record.getMessage())
-    assert "introspection of voice: a connection is served unmeasured" in record.getMessage()
+    assert "introspection of voice: one of the connections runs unmeasured" in record.getMessage()
     assert record.exc_info is not None
     assert problem in caplog.text
 
@@ -359,7 +357,7 @@ def test_an_app_on_a_loop_that_cannot_be_attached_to_is_served(
         assert flush(60.0)
     assert (app.seen, len(tries)) == ([None, None], 1)
     (record,) = (record for record in caplog.records if "unmeasured" in record.getMessage())
-    assert record.getMessage().endswith("connections are served unmeasured: the directory is not private")
+    assert record.getMessage().endswith("connections run unmeasured: the directory is not private")
 
 
 def test_an_app_without_a_known_loop_is_served() -> None:
@@ -411,7 +409,7 @@ def test_it_is_attached_from_startup_to_shutdown(on_any_loop: Backend, made: lis
             async with server.lifespan() as sent:
                 assert snapshot(middleware).worker.draining is False
                 await server.call()
-            assert middleware.process.introspector is None
+            assert middleware.sessions.process.introspector is None
             assert [message["type"] for message in sent] == ["lifespan.startup.complete", LAST]
 
     on_any_loop(main())
@@ -425,7 +423,7 @@ def test_it_is_detached_before_the_server_knows_of_the_end(on_any_loop: Backend)
     states: list[tuple[str, bool]] = []
 
     async def send(message: Message) -> None:
-        states.append((message["type"], middleware.process.introspector is not None))
+        states.append((message["type"], middleware.sessions.process.introspector is not None))
 
     middleware = measured(App())
     received = iter([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
@@ -459,7 +457,7 @@ def test_an_app_that_leaves_without_a_last_message_is_detached(on_any_loop: Back
         with pytest.raises(LookupError) as raised:
             await middleware({"type": "lifespan"}, receive, Server(app).send)
         assert raised.value is error
-        assert middleware.process.introspector is None
+        assert middleware.sessions.process.introspector is None
 
     on_any_loop(main())
 
@@ -519,7 +517,7 @@ def test_two_loops_have_one_introspector(run_on_asyncio: Backend, made: list[Int
         async with server.lifespan():
             await server.call(path="/outer")
             assert snapshot(middleware).worker.loops == []  # as for any worker with one loop
-        assert middleware.process.introspector is None
+        assert middleware.sessions.process.introspector is None
 
     app = App(serve)
     middleware = measured(app)
@@ -546,9 +544,19 @@ def test_two_loops_have_one_introspector(run_on_asyncio: Backend, made: list[Int
         ("/" + "d" * 300, "/" + "d" * 255),
     ],
 )
-def test_the_agent_is_the_path_without_what_is_a_callers(path: str, agent: str) -> None:
+def test_the_agent_is_the_path_without_what_is_a_callers(run_on_asyncio: Backend, path: str, agent: str) -> None:
     """So that the connections of one endpoint have one name, whatever their callers ask for."""
-    assert agent_of({"path": path}) == agent
+    app = App()
+    run_on_asyncio(Server(measured(app)).call(path=path))
+    assert [seen and seen[1] for seen in app.seen] == [agent]
+
+
+def test_what_a_caller_chooses_is_made_usable(run_on_asyncio: Backend) -> None:
+    """Else a caller could choose not to be measured."""
+    app = App()
+    middleware = measured(app, identify=lambda scope: Identity("c" * 300, "a\udc80", "t" * 300))
+    run_on_asyncio(Server(middleware).call())
+    assert app.seen == [("c" * 256, "a?", "t" * 256)]
 
 
 def test_a_header_is_found_in_any_case() -> None:
