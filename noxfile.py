@@ -515,7 +515,7 @@ def try_elsewhere(session: nox.Session, python: list[str]) -> None:
 
 @nox.session
 def runtimes(session: nox.Session) -> None:
-    """Run the tests with real livekit-agents, openrtc and servers (-- pytest's arguments)."""
+    """Run the tests with real livekit-agents, openrtc and servers, of ASGI too (-- pytest's arguments)."""
     meter = install(session, *PACKAGES, group="runtimes")
     run_tests(session, meter, *pytest_arguments(session, "tests/runtimes"))
 

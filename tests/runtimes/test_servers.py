@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from example_runs import run_example
 
 pytestmark = pytest.mark.slow
 
 WITHIN_S = 60.0
+
+
+def test_the_fastapi_example_needs_two_lines() -> None:
+    """Each connection is a session with an id of its own, and the one that reads the archive is named."""
+    run = run_example("fastapi_server.py", "--seconds", "6", worker="fastapi", within_s=WITHIN_S)
+    rows = run.snapshot.sessions
+    assert {row.agent_name for row in rows} == {"/calls/*"}
+    assert len(rows) == 8
+    assert run.returncode == 0
+    assert "answers to 8 callers" in run.output
+    culprits = set(re.findall(r"session_id=(\S+) blocked event loop for .* in read_archive", run.errors))
+    assert len(culprits) == 1
+    assert culprits <= {row.session_id for row in rows}
+    assert "Traceback" not in run.errors
 
 
 @pytest.mark.parametrize("library", ["aiohttp", "websockets"])
