@@ -520,6 +520,13 @@ def runtimes(session: nox.Session) -> None:
     run_tests(session, meter, *pytest_arguments(session, "tests/runtimes"))
 
 
+@nox.session(python=PYTHONS[:-1])
+def pipecat(session: nox.Session) -> None:
+    """Run the tests with real pipecat pipelines, on the Pythons that pipecat has wheels for (-- pytest's arguments)."""
+    meter = install(session, *PACKAGES, group="pipecat")
+    run_tests(session, meter, *PARALLEL, "-n2", *pytest_arguments(session, "tests/pipelines"))
+
+
 @nox.session(python=PYTHONS[1:])
 def ground(session: nox.Session) -> None:
     """Run the tests with pinned event loops, compilers, instruments and allocators (-- pytest's arguments)."""

@@ -25,7 +25,7 @@ the process leaves the socket's file and the black box; a later worker removes t
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import ExitStack
 from typing import Any, ParamSpec, Protocol, TypeVar
 
@@ -67,7 +67,9 @@ class introspected:  # a decorator
         self.sessions = GuardedSessions("bots", options)
         self._identify: Identify = identify if identify is not None else identity_of
 
-    def __call__(self, bot: Callable[Parameters, Awaitable[Returned]]) -> Callable[Parameters, Awaitable[Returned]]:
+    def __call__(
+        self, bot: Callable[Parameters, Awaitable[Returned]]
+    ) -> Callable[Parameters, Coroutine[Any, Any, Returned]]:
         """Return the bot, each call of which is a session."""
 
         @functools.wraps(bot)
