@@ -54,7 +54,15 @@ class IntrospectionMiddleware:
     Raises ArgumentError for a wrong option. Later errors are logged, and connections are served unmeasured.
     """
 
-    def __init__(self, app: App, *, requests: bool = False, identify: Identify | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        app: App,
+        /,  # by name it could stand among the options as well, and Starlette's type for middlewares would not fit
+        *,
+        requests: bool = False,
+        identify: Identify | None = None,
+        **options: Any,
+    ) -> None:
         if identify is not None and not callable(identify):
             raise ArgumentTypeError(f"identify must be a function of an ASGI scope, got {identify!r}")
         self.app = app
