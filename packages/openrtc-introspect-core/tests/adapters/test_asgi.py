@@ -360,6 +360,28 @@ def test_an_app_on_a_loop_that_cannot_be_attached_to_is_served(
     assert record.getMessage().endswith("connections run unmeasured: the directory is not private")
 
 
+def test_an_end_that_fails_is_logged(
+    run_on_asyncio: Backend, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The app's shutdown goes on."""
+
+    async def aclose(self: Introspector) -> None:
+        raise OSError("the socket cannot be removed")
+
+    monkeypatch.setattr(Introspector, "aclose", aclose)
+    server = Server(measured(App(), name="voice"))
+
+    async def main() -> None:
+        async with server.lifespan() as sent:
+            pass
+        assert [message["type"] for message in sent] == ["lifespan.startup.complete", LAST]
+
+    with caplog.at_level(logging.WARNING):
+        run_on_asyncio(main())
+        assert flush(60.0)
+    assert "introspection of voice: it could not be ended: the socket cannot be removed" in caplog.text
+
+
 def test_an_app_without_a_known_loop_is_served() -> None:
     """Someone may drive it by hand."""
     app = App()
@@ -369,8 +391,8 @@ def test_an_app_without_a_known_loop_is_served() -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGUSR1")
-def test_a_signal_handlers_exception_is_the_hosts(run_on_asyncio: Backend) -> None:
-    """It is no fault of the function that it interrupts."""
+def test_a_signal_handlers_exception_is_the_hosts(run_on_asyncio: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no fault of what it interrupts."""
 
     class TimeLimit(Exception):
         pass
@@ -378,11 +400,16 @@ def test_a_signal_handlers_exception_is_the_hosts(run_on_asyncio: Backend) -> No
     def handler(number: int, frame: object) -> None:
         raise TimeLimit
 
-    server = Server(measured(App(), identify=lambda scope: signal.raise_signal(signal.SIGUSR1)))
+    def interrupt(*arguments: Any) -> Any:
+        signal.raise_signal(signal.SIGUSR1)
+
+    one, other = measured(App(), identify=interrupt), measured(App())
+    monkeypatch.setattr(other.sessions.process, "attached", interrupt)
     before = signal.signal(signal.SIGUSR1, handler)
     try:
-        with pytest.raises(TimeLimit):
-            run_on_asyncio(server.call())
+        for middleware in (one, other):
+            with pytest.raises(TimeLimit):
+                run_on_asyncio(Server(middleware).call())
     finally:
         signal.signal(signal.SIGUSR1, before)
 
