@@ -36,7 +36,12 @@ def test_the_fastapi_example_needs_two_lines() -> None:
 def test_each_connection_is_a_session(library: str) -> None:
     """There are eight. The third one asks for reports, and the log names it."""
     pytest.importorskip(library)
-    run = run_example(f"{library}_server.py", "--seconds", "6", worker=library, within_s=WITHIN_S)
+
+    def all_are_there(snapshot: Snapshot) -> bool:
+        blocks = {row.session_id: row.blocks for row in snapshot.sessions}
+        return len(blocks) == 8 and blocks.get("call-3", 0) > 0
+
+    run = run_example(f"{library}_server.py", "--seconds", "6", worker=library, within_s=WITHIN_S, until=all_are_there)
     assert {row.session_id for row in run.snapshot.sessions} == {f"call-{number}" for number in range(8)}
     assert run.returncode == 0
     assert "answers to 8 callers" in run.output
