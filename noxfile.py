@@ -524,7 +524,8 @@ def runtimes(session: nox.Session) -> None:
 def pipecat(session: nox.Session) -> None:
     """Run the tests with real pipecat pipelines, on the Pythons that pipecat has wheels for (-- pytest's arguments)."""
     meter = install(session, *PACKAGES, group="pipecat")
-    run_tests(session, meter, *PARALLEL, "-n2", *pytest_arguments(session, "tests/pipelines"))
+    audio = "ignore:'audioop' is deprecated:DeprecationWarning"  # up to 3.12, where pipecat imports it
+    run_tests(session, meter, *PARALLEL, "-n2", "-W", audio, *pytest_arguments(session, "tests/pipelines"))
 
 
 @nox.session(python=PYTHONS[1:])
