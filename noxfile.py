@@ -515,9 +515,17 @@ def try_elsewhere(session: nox.Session, python: list[str]) -> None:
 
 @nox.session
 def runtimes(session: nox.Session) -> None:
-    """Run the tests with real livekit-agents, openrtc and servers (-- pytest's arguments)."""
+    """Run the tests with real livekit-agents, openrtc and servers, of ASGI too (-- pytest's arguments)."""
     meter = install(session, *PACKAGES, group="runtimes")
     run_tests(session, meter, *pytest_arguments(session, "tests/runtimes"))
+
+
+@nox.session(python=PYTHONS[:-1])
+def pipecat(session: nox.Session) -> None:
+    """Run the tests with real pipecat pipelines, on the Pythons that pipecat has wheels for (-- pytest's arguments)."""
+    meter = install(session, *PACKAGES, group="pipecat")
+    audio = "ignore:'audioop' is deprecated:DeprecationWarning"  # up to 3.12, where pipecat imports it
+    run_tests(session, meter, *PARALLEL, "-n2", "-W", audio, *pytest_arguments(session, "tests/pipelines"))
 
 
 @nox.session(python=PYTHONS[1:])

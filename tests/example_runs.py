@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,21 +20,31 @@ class ExampleRun:
     """An example that has ended."""
 
     snapshot: Snapshot
-    """The first one in which a session has blocked; else the last one."""
+    """The first one that met the condition; else the last one."""
     returncode: int
     output: str
     errors: str
 
 
-def run_example(script: str, *arguments: str, worker: str, within_s: float) -> ExampleRun:
-    """Run an example to its end, and take snapshots of its worker until one of its sessions has blocked."""
+def one_has_blocked(snapshot: Snapshot) -> bool:
+    return any(row.blocks for row in snapshot.sessions)
+
+
+def run_example(
+    script: str,
+    *arguments: str,
+    worker: str,
+    within_s: float,
+    until: Callable[[Snapshot], bool] = one_has_blocked,
+) -> ExampleRun:
+    """Run an example to its end, and take snapshots of its worker until one meets the condition."""
     snapshot = None
     command = [sys.executable, str(EXAMPLES / script), *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + within_s
         while process.poll() is None and time.monotonic() < deadline:
             snapshot = _snapshot_of(worker) or snapshot
-            if snapshot is not None and any(row.blocks for row in snapshot.sessions):
+            if snapshot is not None and until(snapshot):
                 break
             time.sleep(0.05)
         output, errors = process.communicate(timeout=within_s)

@@ -157,6 +157,7 @@ def accepted_and_tested() -> tuple[dict[str, set[str]], dict[str, set[str]]]:
         add([line for lines in project.get("optional-dependencies", {}).values() for line in lines])
     add(GROUPS["test"], "tests")
     add(GROUPS["runtimes"], "runtimes")
+    add(GROUPS["pipecat"], "pipecat")
     add(GROUPS["ground"], "ground")
     add([suite["package"] for suite in SUITES.values()], "suites")
     return specifiers, sessions

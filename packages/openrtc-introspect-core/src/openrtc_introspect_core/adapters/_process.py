@@ -11,6 +11,7 @@ from typing import Any
 from weakref import WeakSet
 
 from .._introspector import Introspector
+from .._loops.running_loop import Loop, loop_to_attach
 
 
 class ProcessIntrospector:
@@ -25,16 +26,19 @@ class ProcessIntrospector:
         """The worker's name. The introspector behind it only checks the options, and is never started."""
         self._lock = threading.Lock()
         self._pid = 0
-        self._loops: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
+        self._loops: WeakSet[Loop] = WeakSet()
         self.introspector: Introspector | None = None
-        """None: no loop has used it so far."""
+        """None: no loop uses it."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ProcessIntrospector, (self._options,)
 
     def attached(self) -> Introspector:
-        """Return the introspector, attached to the running loop until that is closed."""
-        loop = asyncio.get_running_loop()
+        """Return the introspector, attached to the running loop until that is closed or given to `detached`.
+
+        Raises StateError or EndpointError, as `Introspector.attach` does.
+        """
+        loop = loop_to_attach(None)
         with self._lock:
             if self.introspector is None or self._pid != os.getpid():
                 self._pid = os.getpid()
@@ -45,3 +49,25 @@ class ProcessIntrospector:
                 self.introspector.attach(loop)
                 self._loops.add(loop)
             return self.introspector
+
+    async def detached(self) -> None:
+        """Detach from the running loop, and close the introspector if no other loop uses it.
+
+        It does nothing if the loop is not attached.
+        """
+        loop = loop_to_attach(None)
+        with self._lock:
+            introspector = self.introspector
+            if introspector is None or self._pid != os.getpid() or loop not in self._loops:
+                return
+            self._loops.discard(loop)
+            if any(not _is_closed(each) for each in self._loops):
+                introspector.detach(loop)
+                return
+            self.introspector = None
+        atexit.unregister(introspector.close)
+        await introspector.aclose()
+
+
+def _is_closed(loop: Loop) -> bool:
+    return isinstance(loop, asyncio.AbstractEventLoop) and loop.is_closed()
