@@ -202,3 +202,11 @@ def test_the_methods_of_a_heap_that_c_calls_exist() -> None:
     interned = set(re.findall(r'PyUnicode_InternFromString\("(\w+)"\)', text("heap_reader.c")))
     assert interned == {"adjust_sampling", "append"}
     assert callable(heap.Heap.adjust_sampling)
+
+
+def test_no_call_takes_or_builds_values_by_a_length() -> None:
+    """What is compiled with the headers of Python 3.13 would raise SystemError for a `#` on Python 3.11 and 3.12."""
+    calls = re.compile(r'(?:PyArg_Parse|Py_BuildValue|PyObject_Call(?:Function|Method))\w*\([^;"]*"([^"]*)"')
+    formats = [found for file in sorted(FOLDER.glob("*.c")) for found in calls.findall(text(file.name))]
+    assert len(formats) > 5
+    assert [found for found in formats if "#" in found] == []

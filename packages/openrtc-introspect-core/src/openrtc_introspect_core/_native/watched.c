@@ -73,11 +73,14 @@ void stop_watching(Sampler *sampler)
 PyObject *watch_without_gil(Sampler *sampler, PyObject *args)
 {
     double limit;
-    const char *folders;
+    PyObject *given;
+    char *folders;
     Py_ssize_t size, slot;
     int log, box;
     long long offset;
-    if (!PyArg_ParseTuple(args, "dy#iiLn", &limit, &folders, &size, &log, &box, &offset, &slot))
+    /* No format with a #: compiled with the headers of Python 3.13, it raises SystemError on 3.11 and 3.12. */
+    if (!PyArg_ParseTuple(args, "dSiiLn", &limit, &given, &log, &box, &offset, &slot)
+        || PyBytes_AsStringAndSize(given, &folders, &size) < 0)
         return NULL;
     stop_watching(sampler);
     Watched *watched = calloc(1, sizeof *watched);
