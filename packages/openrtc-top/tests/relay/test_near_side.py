@@ -98,7 +98,30 @@ def test_no_worker_there(runtime_dir: Path) -> None:
     """A host without workers is named."""
     result = CliRunner().invoke(app, ["ps", "--via", f"voice-3={RELAY} --worker nobody-of-this-name"])
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == "error: no worker runs at voice-3 (for that user)\n"
+    assert result.stderr.splitlines()[0] == "error: no worker runs at voice-3 (for that user)"
+
+
+def test_no_worker_is_seen_there(tmp_path: Path) -> None:
+    """What is in the way there is told here, with the host's name."""
+    result = CliRunner().invoke(app, ["ps", "--via", f"voice-3=env OPENRTC_RUNTIME_DIR={tmp_path}/none {RELAY}"])
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"\nvoice-3: '{tmp_path}/none' does not exist: set OPENRTC_RUNTIME_DIR to the worker's" in result.stderr
+
+
+def test_a_command_that_passes_on_no_input(worker: FakeWorker) -> None:
+    """`docker exec` and `kubectl exec` do not without -i; the relay ends at once, in order."""
+    via = f"""voice-3=sh -c 'exec "$@" </dev/null' -- {RELAY} --socket {worker.path}"""
+    result = CliRunner().invoke(app, ["ps", "--via", via])
+    assert result.exit_code == 1
+    assert "the relay's input ended: docker exec, podman exec and kubectl exec need -i" in result.stderr
+
+
+def test_a_command_that_gives_the_relay_a_terminal(worker: FakeWorker) -> None:
+    """As `podman exec -it` does, for which both streams of output are one."""
+    via = f"voice-3={sys.executable} -c 'import pty, sys; pty.spawn(sys.argv[1:])' {RELAY} --socket {worker.path}"
+    result = CliRunner().invoke(app, ["ps", "--via", via])
+    assert result.exit_code == 1
+    assert "error: stdin is a terminal: leave -t out of the comm" in result.stderr
 
 
 @pytest.mark.parametrize(
