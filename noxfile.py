@@ -524,7 +524,7 @@ def runtimes(session: nox.Session) -> None:
 
 @nox.session
 def containers(session: nox.Session) -> None:
-    """Run the tests in real containers, which need root and the Debian packages podman and runc (-- pytest's arguments)."""
+    """Run the tests in real containers, by podman and runc from Debian; they need root (-- pytest's arguments)."""
     meter = install(session, *PACKAGES, group="test")
     session.install("pip")
     folder = Path(session.create_tmp()).resolve() / "wheels"

@@ -21,7 +21,14 @@ PAGE = HERE.parents[1] / "docs/containers.md"
 WHEELS = os.environ.get("OPENRTC_TEST_WHEELS", "")
 """The folder of wheels that `nox -s containers` makes: of the packages, and of what they require."""
 VOICE, BARE = "localhost/voice", "localhost/bare"
-_PIP = "[global]\nno-index = true\nfind-links = /wheels\nno-cache-dir = true\nno-compile = true\nroot-user-action = ignore\n"
+_PIP = """\
+[global]
+no-index = true
+find-links = /wheels
+no-cache-dir = true
+root-user-action = ignore
+disable-pip-version-check = true
+"""
 
 RunVoice = Callable[..., AbstractContextManager[Container]]
 

@@ -36,7 +36,7 @@ COMMANDS = (
 _LOADED = ("libpthread.so.0", "librt.so.1", "libdl.so.2", "libutil.so.1", "libgcc_s.so.1", "libstdc++.so.6")
 """Libraries that wheels load."""
 _SKIPPED = re.compile(r"/(test|idlelib|tkinter|turtledemo|config-[^/]*|site-packages|include|share)(/|$)|/_tkinter\.")
-_KEPT = re.compile(r"/site-packages/pip(-[^/]*)?(/|$)|/site-packages$")
+_PIP = re.compile(r"/site-packages/pip(-[^/]*)?(/|$)|/site-packages$")
 _USERS = {
     "etc/passwd": "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n",
     "etc/group": "root:x:0:\nnogroup:x:65534:\n",
@@ -69,16 +69,16 @@ def write_base(path: Path, *, shell: bool = True, packages: Path | None = None) 
             archive.add(found.resolve(), _usr(found))
         for name, program in zip(COMMANDS, programs, strict=False):
             archive.add(program, f"usr/bin/{name}")
-        _add_python(archive, prefix, python.name)
+        _add_python(archive, prefix, python.name, pip=packages is None)
         site = f"usr/local/lib/{python.name}/site-packages"
         if packages is not None:
             archive.add(packages, site)
 
 
-def _add_python(archive: tarfile.TarFile, prefix: Path, name: str) -> None:
+def _add_python(archive: tarfile.TarFile, prefix: Path, name: str, *, pip: bool) -> None:
     def kept(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
         where = f"/{member.name}"
-        skipped = _SKIPPED.search(where) and not _KEPT.search(where)
+        skipped = _SKIPPED.search(where) and not (pip and _PIP.search(where))
         return None if skipped else member
 
     archive.add((prefix / "bin" / name).resolve(), f"usr/local/bin/{name}")

@@ -1,4 +1,4 @@
-"""Four sessions. One blocks the loop, if BLOCK_S says for how long; one grows without end, if GROW is set."""
+"""Four sessions. One computes, if SPIN is set; one grows without end, if GROW names a file that is not there so far."""
 
 import asyncio
 import os
@@ -8,20 +8,21 @@ from openrtc_introspect_core import Introspector
 
 MB = 1024 * 1024
 hoard = []
+growing = "GROW" in os.environ and not os.path.exists(os.environ["GROW"])
+if growing:
+    open(os.environ["GROW"], "w").close()
 
 
 async def call(introspector: Introspector, name: str) -> None:
     with introspector.session(name, agent_name="voice"):
         while True:
             await asyncio.sleep(0.05)
-            if name == "call-2" and (seconds := os.environ.get("BLOCK_S")):
-                time.sleep(float(seconds))
             if name == "call-1" and os.environ.get("SPIN"):
                 end = time.perf_counter() + 0.1
                 while time.perf_counter() < end:
                     pass
-            if name == "call-3" and os.environ.get("GROW"):
-                hoard.append(bytearray(os.urandom(1)) * MB)
+            if name == "call-3" and growing:
+                hoard.append(bytearray(b"x") * MB)
 
 
 async def main() -> None:

@@ -1,0 +1,65 @@
+"""The limits of a container as its worker shows them, and what is left after the kernel has killed it there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from containers.conftest import RunVoice
+from containers.engine import Container, Engine
+
+MB = 1024 * 1024
+
+
+def cgroup(container: Container) -> dict[str, Any]:
+    """Return what the worker says of its control group."""
+    done = container.exec("openrtc", "top", "--json")
+    found: dict[str, Any] = json.loads(done.stdout)["worker"]["cgroup"]
+    return found
+
+
+def test_the_limits_are_the_container_s(run_voice: RunVoice) -> None:
+    """And what is used of them: by the kernel's own count, the worker is throttled, and holds no more than it is charged."""
+    with run_voice("--memory=192m", "--cpus=0.3", "--env=SPIN=1") as container:
+        container.wait_for(lambda: "ready" in container.logs())
+        container.wait_for(lambda: bool(cgroup(container)["cpu_throttled_pct"]))
+        group = cgroup(container)
+        assert (group["cpu_limit"], group["memory_limit_mb"]) == (0.3, 192.0)
+        assert group["cpu_throttled_s"] > 0.0
+        assert 0.0 < group["anon_mb"] <= group["memory_used_mb"] <= group["memory_current_mb"] <= 192.0
+        shown = container.exec("openrtc", "top", "--once").stdout
+        assert "/ 192 MB cgroup limit" in shown
+        assert "cpu limit 0.3" in shown
+
+
+def test_without_limits_there_are_none(voice: Container) -> None:
+    """Those of the machine are the machine's."""
+    assert cgroup(voice)["memory_limit_mb"] is None
+
+
+@pytest.fixture
+def killed(run_voice: RunVoice, volume: Path) -> Any:
+    """A container whose worker grows until the kernel kills it; started again, it does not grow."""
+    options = (f"--volume={volume}:/run/openrtc", "--env=OPENRTC_RUNTIME_DIR=/run/openrtc/voice")
+    with run_voice(*options, "--memory=96m", "--memory-swap=96m", "--env=GROW=/run/openrtc/grown") as container:
+        assert container.wait_for_end() == 137
+        yield container, options
+
+
+def test_a_box_in_a_volume_tells_what_the_killed_worker_did(
+    killed: tuple[Container, tuple[str, ...]], engine: Engine, voice_image: str
+) -> None:
+    """To a sidecar, to the host, and to the same container once it runs again."""
+    container, options = killed
+    beside = engine.do("run", "--rm", *options, voice_image, "openrtc", "postmortem", "--keep").stdout
+    assert beside.startswith("voice · pid 1 · died ")
+    assert "of the cgroup limit of 96 MB" in beside
+    assert "4 died with it" in beside
+    engine.do("start", container.name)
+    container.wait_for(lambda: container.logs().count("ready") == 2)
+    listed = container.exec("openrtc", "ps").stdout
+    assert "voice pid 1 died " in listed
+    assert container.exec("openrtc", "postmortem").stdout.startswith("voice · pid 1 · died ")
+    assert "died" not in container.exec("openrtc", "ps").stdout
