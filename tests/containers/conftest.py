@@ -63,7 +63,8 @@ def _import(engine: Engine, archive: Path, name: str) -> None:
 
 def excerpt(language: str, number: int = 0) -> str:
     """Return a block of code of docs/containers.md."""
-    return re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)[number]
+    blocks: list[str] = re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    return blocks[number]
 
 
 @pytest.fixture(scope="session")

@@ -101,7 +101,7 @@ class Container:
         while not done():
             assert self.inspect("{{.State.Running}}") == "true", self.logs()
             assert time.monotonic() < deadline
-            time.sleep(0.1)
+            time.sleep(0.2)
 
     def wait_for_end(self) -> int:
         """Wait until it has ended, and return its exit code."""

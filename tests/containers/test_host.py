@@ -72,8 +72,8 @@ def test_a_worker_to_which_the_host_s_root_is_nobody_says_where_to_run(engine: E
     done = openrtc(engine, "ps", "--socket", socket)
     assert done.returncode == 1
     assert done.stderr == (
-        f"error: no worker answers at '{socket}': it closed the connection: it runs as uid 201000, and uid 0 of another "
-        "user namespace is nobody to it; run this in its container\n"
+        f"error: no worker answers at '{socket}': it closed the connection: it runs as uid 201000, and uid 0 of "
+        "another user namespace is nobody to it; run this in its container\n"
     )
     assert SOCKET in elsewhere.exec("openrtc", "ps").stdout
     enter = ["nsenter", f"--target={elsewhere.pid}", "--all", "/usr/local/bin/python", "-m", "openrtc_top"]

@@ -95,10 +95,10 @@ def test_the_root_of_a_volume_is_refused_with_the_folder_to_choose(
 
 def test_the_same_user_sees_it_by_the_process(voice: Container, beside: Beside) -> None:
     """Which has the same capabilities: none."""
-    share = (f"--pid=container:{voice.name}",)
-    assert THROUGH_PROC in beside("openrtc", "ps", "--socket", THROUGH_PROC, options=share).stdout
-    share = (*share, "--env=OPENRTC_RUNTIME_DIR=/proc/1/root/tmp/openrtc-1000")
-    assert THROUGH_PROC in beside("openrtc", "ps", options=share).stdout
+    share = f"--pid=container:{voice.name}"
+    assert THROUGH_PROC in beside("openrtc", "ps", "--socket", THROUGH_PROC, options=(share,)).stdout
+    directory = "--env=OPENRTC_RUNTIME_DIR=/proc/1/root/tmp/openrtc-1000"
+    assert THROUGH_PROC in beside("openrtc", "ps", options=(share, directory)).stdout
 
 
 @pytest.mark.parametrize("user", [0, 2000])

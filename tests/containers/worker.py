@@ -7,7 +7,7 @@ import time
 from openrtc_introspect_core import Introspector
 
 MB = 1024 * 1024
-hoard = []
+hoard: list[bytearray] = []
 growing = "GROW" in os.environ and not os.path.exists(os.environ["GROW"])
 if growing:
     open(os.environ["GROW"], "w").close()

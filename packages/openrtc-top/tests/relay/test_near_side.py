@@ -71,6 +71,7 @@ def test_once(command: str, worker: FakeWorker) -> None:
         ("sh -c 'echo checking >&2; echo no route to host >&2; exit 255'", 1, "error: sh: no route to host"),
         ("a=sh -c 'exit 3'", 1, "error: a: sh ended with exit code 3"),
         ("a=sh -c 'kill -9 $$'", 1, "error: a: sh was ended by signal 9"),
+        ("a=sh -c 'echo no openrtc >&2; exit 127'", 1, "error: a: no openrtc; openrtc-top must be installed there"),
         ("echo", 1, "error: echo: the other side began with 'openrtc relay' instead of a relay's hello"),
         ("a=sh -c 'printf \"\\033[2Jx\" >&2; exit 1'", 1, "error: a: \\x1b[2Jx"),
         ("no-such-command-anywhere x", 2, "error: --via: there is no command 'no-such-command-anywhere'"),
