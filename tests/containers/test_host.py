@@ -95,7 +95,7 @@ def test_via_the_engine_s_exec(engine: Engine, voice: Container, elsewhere: Cont
     [
         ("podman exec {0}", "the relay's input ended: docker exec, podman exec and kubectl exec need -i"),
         ("podman exec -it {0}", "stdin is a terminal: leave -t out of the comm"),
-        ("podman exec -i -u 0 {0}", "{0}: 1 of uid 1000 runs: add `openrtc relay --all-users`"),
+        ("podman exec -i -u 0 {0}", "{0}: 1 worker of uid 1000: add `openrtc relay --all-users`"),
         ("podman exec -i -u 2000 {0}", "{0}: '/tmp/openrtc-1000' belongs to uid 1000: run this as that user"),
         ("podman exec -i nosuch", 'nosuch: Error: no container with name or ID "nosuch" found'),
     ],
@@ -120,4 +120,4 @@ def test_a_container_without_the_command_says_so(engine: Engine, bare: Container
     done = openrtc(engine, "ps", "--via", f"podman exec -i {bare.name}")
     assert done.returncode == 1
     assert '"openrtc": executable file not found' in done.stderr
-    assert done.stderr.endswith("; openrtc-top must be installed there\n")
+    assert done.stderr.startswith(f"error: {bare.name}: openrtc-top must be installed there: ")

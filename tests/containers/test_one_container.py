@@ -38,7 +38,7 @@ def test_root_is_told_of_the_option(voice: Container) -> None:
     """As `docker exec -u 0` is often used. With the option root sees it."""
     done = voice.exec("openrtc", "ps", options=ROOT)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.splitlines()[1:] == ["1 of uid 1000 runs: add --all-users"]
+    assert done.stderr.splitlines()[1:] == ["1 worker of uid 1000: add --all-users"]
     assert SOCKET in voice.exec("openrtc", "ps", "--all-users", options=ROOT).stdout
 
 

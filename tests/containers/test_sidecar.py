@@ -42,7 +42,7 @@ def test_the_same_user_sees_it_in_the_volume(shared: tuple[str, ...], beside: Be
 def test_root_sees_it_with_the_option(shared: tuple[str, ...], beside: Beside) -> None:
     """And is told of the option."""
     done = beside("openrtc", "ps", options=(*shared, "--user=0"))
-    assert done.stderr.splitlines()[1:] == ["1 of uid 1000 runs: add --all-users"]
+    assert done.stderr.splitlines()[1:] == ["1 worker of uid 1000: add --all-users"]
     assert SEEN in beside("openrtc", "ps", "--all-users", options=(*shared, "--user=0")).stdout
 
 

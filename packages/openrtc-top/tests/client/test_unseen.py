@@ -49,8 +49,8 @@ def test_a_user_reads_whose_a_directory_is(situation: Situation) -> None:
 def test_root_reads_how_many_workers_others_have(situation: Situation) -> None:
     """And the option that shows them; behind a relay it is an option of the relay."""
     situation(0, workers=(1000, 1000, 1001))
-    assert unseen.unseen() == ["2 of uid 1000 run: add --all-users", "1 of uid 1001 runs: add --all-users"]
-    assert unseen.unseen(option="`relay -a`")[1] == "1 of uid 1001 runs: add `relay -a`"
+    assert unseen.unseen() == ["2 workers of uid 1000: add --all-users", "1 worker of uid 1001: add --all-users"]
+    assert unseen.unseen(option="`relay -a`")[1] == "1 worker of uid 1001: add `relay -a`"
     assert unseen.unseen(all_users=True) == []
 
 

@@ -71,7 +71,7 @@ def test_once(command: str, worker: FakeWorker) -> None:
         ("sh -c 'echo checking >&2; echo no route to host >&2; exit 255'", 1, "error: sh: no route to host"),
         ("a=sh -c 'exit 3'", 1, "error: a: sh ended with exit code 3"),
         ("a=sh -c 'kill -9 $$'", 1, "error: a: sh was ended by signal 9"),
-        ("a=sh -c 'echo no openrtc >&2; exit 127'", 1, "error: a: no openrtc; openrtc-top must be installed there"),
+        ("a=sh -c 'echo no openrtc >&2; exit 127'", 1, "error: a: openrtc-top must be installed there: no openrtc"),
         ("echo", 1, "error: echo: the other side began with 'openrtc relay' instead of a relay's hello"),
         ("a=sh -c 'printf \"\\033[2Jx\" >&2; exit 1'", 1, "error: a: \\x1b[2Jx"),
         ("no-such-command-anywhere x", 2, "error: --via: there is no command 'no-such-command-anywhere'"),
@@ -384,6 +384,16 @@ async def test_an_older_relay_is_not_asked_for_boxes() -> None:
         assert await relay.box("/w-1.box") == "the openrtc-top there is too old to read black boxes"
         assert relay.dead == []
         assert relay.problem is None
+
+
+@pytest.mark.anyio
+async def test_the_view_says_why_no_worker_is_seen_there() -> None:
+    """The first of the reasons, in the line of the host."""
+    none = (
+        r"""printf '{"type":"relay","relay":"1.2"}\n{"type":"workers","workers":[],"unseen":["a","b"]}\n'; sleep 60"""
+    )
+    async with following(RelayClient("voice-3", ["sh", "-c", none])) as followed:
+        await followed.until(lambda event: gone(event, "voice-3", "no worker runs there: a"))
 
 
 @pytest.mark.anyio

@@ -37,7 +37,8 @@ def searched() -> str:
 def _of_others(option: str) -> Iterable[str]:
     for uid, number in sorted(Counter(worker.owner for worker in discover_all()).items()):
         if uid not in (None, os.geteuid()):
-            yield f"{number} of uid {uid} {'run' if number > 1 else 'runs'}: add {option}"
+            workers = "worker" if number == 1 else "workers"
+            yield f"{number} {workers} of uid {uid}: add {option}"
 
 
 def _line(each: Refused, option: str) -> str:

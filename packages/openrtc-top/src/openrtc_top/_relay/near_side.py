@@ -50,7 +50,7 @@ HELLO_S = 30.0
 SILENCE_S = 15.0
 """A relay that is silent for so long is out of reach: it gives a sign of life every two seconds."""
 _READ_BYTES = 256 * 1024
-_NOT_THERE = "; openrtc-top must be installed there"
+_NOT_THERE = "openrtc-top must be installed there: "
 """Shells and engines of containers end with 126 or 127 if there is no such command."""
 _INPUT_ENDED = "the relay's input ended: docker exec, podman exec and kubectl exec need -i"
 """A relay ends by itself, with exit code 0, only when its input does, and this side has not closed it."""
@@ -163,7 +163,7 @@ class RelayClient:
             return f"{problem}; it said: {tail.last}" if tail.last else problem
         code = process.returncode or 0
         if tail.last:
-            return f"{tail.last}{_NOT_THERE if code in (126, 127) else ''}"
+            return f"{_NOT_THERE if code in (126, 127) else ''}{tail.last}"
         if code < 0:
             return f"{self.words[0]} was ended by signal {-code}"
         if code:
