@@ -83,11 +83,11 @@ def voice_image(engine: Engine) -> str:
 
 @pytest.fixture(scope="session")
 def bare_image(engine: Engine) -> str:
-    """The image of a worker without a shell, without commands, and without openrtc-top: distroless."""
+    """The image of a worker with the packages, and without a shell and the command: distroless."""
     packages, archive = engine.folder / "packages", engine.folder / "bare.tar"
-    core = next(Path(WHEELS).glob("openrtc_introspect_core-*.whl"))
+    wheel = next(Path(WHEELS).glob("openrtc_top-*.whl"))
     command = ["-m", "pip", "install", "--quiet", "--no-index", f"--find-links={WHEELS}", f"--target={packages}"]
-    subprocess.run([sys.executable, *command, str(core)], check=True)
+    subprocess.run([sys.executable, *command, str(wheel)], check=True)
     shutil.copy(HERE / "worker.py", packages)
     write_base(archive, shell=False, packages=packages)
     _import(engine, archive, BARE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -68,6 +69,13 @@ class Engine:
         self.do("rmi", "--all", "--force", check=False)
         subprocess.run(["umount", f"{self.folder}/storage/overlay"], capture_output=True, check=False)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def openrtc(engine: Engine, *arguments: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run the command on the host."""
+    command = [sys.executable, "-m", "openrtc_top", *map(str, arguments)]
+    environment = {**engine.environment, **variables}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=DEADLINE_S, check=False)
 
 
 class Container:

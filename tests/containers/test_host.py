@@ -8,18 +8,11 @@ from collections.abc import Iterator
 
 import pytest
 from containers.conftest import RunVoice
-from containers.engine import DEADLINE_S, Container, Engine
+from containers.engine import Container, Engine, openrtc
 
 SOCKET = "/tmp/openrtc-1000/voice-1.sock"
 ELSEWHERE = ("--uidmap=0:200000:65536", "--gidmap=0:200000:65536")
 SITE = f"/usr/local/lib/python3.{sys.version_info.minor}/site-packages"
-
-
-def openrtc(engine: Engine, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run the command on the host."""
-    command = [sys.executable, "-m", "openrtc_top", *arguments]
-    environment = {**engine.environment, **variables}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=DEADLINE_S, check=False)
 
 
 @pytest.fixture
@@ -32,7 +25,7 @@ def elsewhere(run_voice: RunVoice) -> Iterator[Container]:
 
 @pytest.fixture
 def bare(engine: Engine, bare_image: str) -> Iterator[Container]:
-    """A worker in a container that has Python and core, no shell and no command."""
+    """A worker in a container that has Python and the packages, no shell and no command."""
     with engine.container(bare_image, "--user=1000", command=("python", f"{SITE}/worker.py")) as container:
         container.wait_for(lambda: "ready" in container.logs())
         yield container
@@ -59,8 +52,11 @@ def test_root_of_the_host_finds_it_by_a_directory(variables: dict[str, str], eng
     assert f"/proc/{voice.pid}/root{SOCKET}" in done.stdout
 
 
-def test_a_container_without_a_shell_is_seen_from_the_host(engine: Engine, bare: Container) -> None:
-    """The image need not have the command."""
+def test_a_container_without_a_shell_is_seen(engine: Engine, bare: Container) -> None:
+    """There it needs Python alone, and on the host not even that."""
+    assert SOCKET in bare.exec("python", "-m", "openrtc_top", "ps").stdout
+    via = f"podman exec -i {bare.name} python -m openrtc_top relay"
+    assert f"{bare.name}:{SOCKET}" in openrtc(engine, "ps", "--via", via).stdout
     done = openrtc(engine, "top", "--once", "--socket", f"/proc/{bare.pid}/root{SOCKET}")
     assert (done.returncode, done.stderr) == (0, "")
     assert "call-3" in done.stdout

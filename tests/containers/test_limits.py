@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from containers.conftest import RunVoice
-from containers.engine import Container, Engine
+from containers.engine import Container, Engine, openrtc
 
 from openrtc_introspect_core import read_snapshot
 from openrtc_introspect_core.wire import Cgroup
@@ -42,10 +42,12 @@ def killed(run_voice: RunVoice, volume: Path) -> Iterator[tuple[Container, tuple
 
 
 def test_a_box_in_a_volume_tells_what_the_killed_worker_did(
-    killed: tuple[Container, tuple[str, ...]], engine: Engine, voice_image: str
+    killed: tuple[Container, tuple[str, ...]], engine: Engine, voice_image: str, volume: Path
 ) -> None:
     """To a sidecar, to the host, and to the same container once it runs again."""
     container, options = killed
+    on_the_host = openrtc(engine, "postmortem", "--box", volume / "voice/voice-1.box").stdout
+    assert on_the_host.startswith("voice · pid 1 · died ")
     beside = engine.do("run", "--rm", *options, voice_image, "openrtc", "postmortem", "--keep").stdout
     assert beside.startswith("voice · pid 1 · died ")
     assert "of the cgroup limit of 96 MB" in beside
