@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -85,9 +84,9 @@ def voice_image(engine: Engine) -> str:
 def bare_image(engine: Engine) -> str:
     """The image of a worker with the packages, and without a shell and the command: distroless."""
     packages, archive = engine.folder / "packages", engine.folder / "bare.tar"
-    wheel = next(Path(WHEELS).glob("openrtc_top-*.whl"))
-    command = ["-m", "pip", "install", "--quiet", "--no-index", f"--find-links={WHEELS}", f"--target={packages}"]
-    subprocess.run([sys.executable, *command, str(wheel)], check=True)
+    for wheel in Path(WHEELS).glob("*.whl"):
+        with zipfile.ZipFile(wheel) as unpacked:  # as pip does, but for the command
+            unpacked.extractall(packages)
     shutil.copy(HERE / "worker.py", packages)
     write_base(archive, shell=False, packages=packages)
     _import(engine, archive, BARE)
