@@ -531,7 +531,9 @@ def containers(session: nox.Session) -> None:
     clear(folder)
     wheels = [build_wheel(session, PACKAGES[name], meter) for name in (CORE, TOP)]
     session.run("python", "-m", "pip", "download", "--quiet", f"--dest={folder}", *map(str, wheels))
-    run_tests(session, meter, "-n0", *pytest_arguments(session, "tests/containers"), env={WHEELS: str(folder)})
+    patience = ["-o", "faulthandler_timeout=600"]  # the first test makes the images
+    tested = pytest_arguments(session, "tests/containers")
+    run_tests(session, meter, "-n0", *patience, *tested, env={WHEELS: str(folder)})
 
 
 @nox.session(python=PYTHONS[1:])

@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import tempfile
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -20,6 +19,8 @@ PAGE = HERE.parents[1] / "docs/containers.md"
 WHEELS = os.environ.get("OPENRTC_TEST_WHEELS", "")
 """The folder of wheels that `nox -s containers` makes: of the packages, and of what they require."""
 VOICE, BARE = "localhost/voice", "localhost/bare"
+_LIMITS = ("--ulimit=nofile=1024:1024", "--ulimit=nproc=4096:4096")
+"""The engine's settings are not for builds."""
 _PIP = """\
 [global]
 no-index = true
@@ -47,7 +48,7 @@ def engine() -> Iterator[Engine]:
     try:
         write_base(folder / "base.tar")
         _import(engine, folder / "base.tar", "docker.io/library/python:3.13-slim")
-        probe = engine.do("run", "--rm", "python:3.13-slim", "python", "-c", "", check=False)
+        probe = engine.do("run", "--rm", "python:3.13-slim", "pip", "--version", check=False)
         if probe.returncode:
             pytest.skip(f"containers are NOT TESTED: none can be run here: {probe.stderr.strip()}")
         yield engine
@@ -75,28 +76,21 @@ def voice_image(engine: Engine) -> str:
     (context / "Dockerfile").write_text(excerpt("dockerfile"), encoding="utf-8")
     settings.write_text(_PIP, encoding="utf-8")
     offline = [f"--volume={WHEELS}:/wheels:ro", f"--volume={settings}:/etc/pip.conf:ro", "--network=none"]
-    limits = ["--ulimit=nofile=1024:1024", "--ulimit=nproc=4096:4096"]  # the engine's settings are not for builds
-    engine.do("build", "--quiet", "--pull-never", "--no-cache", *limits, *offline, f"--tag={VOICE}", context)
+    engine.do("build", "--quiet", "--pull-never", "--no-cache", *_LIMITS, *offline, f"--tag={VOICE}", context)
     return VOICE
 
 
 @pytest.fixture(scope="session")
-def bare_image(engine: Engine) -> str:
-    """The image of a worker with the packages, and without a shell and the command: distroless."""
-    packages, archive = engine.folder / "packages", engine.folder / "bare.tar"
-    for wheel in Path(WHEELS).glob("*.whl"):
-        with zipfile.ZipFile(wheel) as unpacked:  # as pip does, but for the command
-            unpacked.extractall(packages)
-    shutil.copy(HERE / "worker.py", packages)
-    write_base(archive, shell=False, packages=packages)
-    _import(engine, archive, BARE)
+def bare_image(engine: Engine, voice_image: str) -> str:
+    """The same image without a shell, commands and the command: distroless, with the packages."""
+    engine.do("build", "--quiet", "--pull-never", *_LIMITS, f"--tag={BARE}", "--file", HERE / "bare.dockerfile", HERE)
     return BARE
 
 
 @pytest.fixture
 def run_voice(engine: Engine, voice_image: str) -> RunVoice:
     """Run the worker in a container with these options of the engine."""
-    return lambda *options, **more: engine.container(voice_image, *options, **more)
+    return lambda *options: engine.container(voice_image, *options)
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,7 @@ tz = ""
 runtime = "runc"
 cgroup_manager = "cgroupfs"
 events_logger = "none"
+tmp_dir = "{0}/libpod"
 """
 _STORAGE = """\
 [storage]
@@ -37,7 +38,7 @@ class Engine:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        (folder / "containers.conf").write_text(_SETTINGS, encoding="utf-8")
+        (folder / "containers.conf").write_text(_SETTINGS.format(folder), encoding="utf-8")
         (folder / "storage.conf").write_text(_STORAGE.format(folder), encoding="utf-8")
         self.environment = {
             **os.environ,
@@ -55,9 +56,9 @@ class Engine:
         return done
 
     @contextmanager
-    def container(self, image: str, *options: str | Path, command: tuple[str, ...] = ()) -> Iterator[Container]:
+    def container(self, image: str, *options: str | Path) -> Iterator[Container]:
         """Run a container while the block lasts."""
-        name = self.do("run", "--detach", *options, image, *command).stdout.strip()[:12]
+        name = self.do("run", "--detach", *options, image).stdout.strip()[:12]
         try:
             yield Container(self, name)
         finally:

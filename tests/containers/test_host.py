@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
@@ -12,7 +11,6 @@ from containers.engine import Container, Engine, openrtc
 
 SOCKET = "/tmp/openrtc-1000/voice-1.sock"
 ELSEWHERE = ("--uidmap=0:200000:65536", "--gidmap=0:200000:65536")
-SITE = f"/usr/local/lib/python3.{sys.version_info.minor}/site-packages"
 
 
 @pytest.fixture
@@ -26,7 +24,7 @@ def elsewhere(run_voice: RunVoice) -> Iterator[Container]:
 @pytest.fixture
 def bare(engine: Engine, bare_image: str) -> Iterator[Container]:
     """A worker in a container that has Python and the packages, no shell and no command."""
-    with engine.container(bare_image, "--user=1000", command=("python", f"{SITE}/worker.py")) as container:
+    with engine.container(bare_image) as container:
         container.wait_for(lambda: "ready" in container.logs())
         yield container
 

@@ -1,6 +1,8 @@
 """The directories in which workers' sockets and black boxes are.
 
 Worker and client need not share their environment, so a client searches every directory that a worker may have chosen.
+Python's own choice, `tempfile.gettempdir`, does not do: it may be the current directory, which a client cannot know, it
+tries each by making a file, and raises if everything is read-only.
 """
 
 from __future__ import annotations
