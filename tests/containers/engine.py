@@ -50,7 +50,13 @@ class Engine:
         """Run podman with arguments."""
         command = ["podman", *map(str, arguments)]
         done = subprocess.run(
-            command, capture_output=True, text=True, env=self.environment, timeout=DEADLINE_S, check=False
+            command,
+            capture_output=True,
+            text=True,
+            env=self.environment,
+            cwd=self.folder,  # conmon writes a file `oom` there if the kernel has killed
+            timeout=DEADLINE_S,
+            check=False,
         )
         assert not check or done.returncode == 0, f"{' '.join(command)}: {done.stdout}{done.stderr}"
         return done
