@@ -117,6 +117,8 @@ TRIALS = {
 SUITES = nox.project.load_toml(ROOT / "tests/suites/suites.toml")
 COMPILED, METER = "OPENRTC_INTROSPECT_COMPILED", "OPENRTC_INTROSPECT_METER"
 """Variables of the environment: whether the meter in C is compiled, and which meter is used."""
+WHEELS = "OPENRTC_TEST_WHEELS"
+"""The variable that names the folder of wheels from which the tests of containers make images."""
 REHEARSED = [PYTHONS[0], PYTHONS[-1]]
 """The oldest and the newest Python: what is to be published is installed on both."""
 COMPILER = os.environ.get("CC") or next(filter(shutil.which, ("cc", "gcc", "clang")), None)
@@ -526,6 +528,20 @@ def pipecat(session: nox.Session) -> None:
     meter = install(session, *PACKAGES, group="pipecat")
     audio = "ignore:'audioop' is deprecated:DeprecationWarning"  # up to 3.12, where pipecat imports it
     run_tests(session, meter, *PARALLEL, "-n2", "-W", audio, *pytest_arguments(session, "tests/pipelines"))
+
+
+@nox.session
+def containers(session: nox.Session) -> None:
+    """Run the tests in real containers, by podman and runc from Debian; they need root (-- pytest's arguments)."""
+    meter = install(session, *PACKAGES, group="test")
+    session.install("pip")
+    folder = Path(session.create_tmp()).resolve() / "wheels"
+    clear(folder)
+    wheels = [build_wheel(session, PACKAGES[name], meter) for name in (CORE, TOP)]
+    session.run("python", "-m", "pip", "download", "--quiet", f"--dest={folder}", *map(str, wheels))
+    patience = ["-o", "faulthandler_timeout=600"]  # the first test makes the images
+    tested = pytest_arguments(session, "tests/containers")
+    run_tests(session, meter, "-n0", *patience, *tested, env={WHEELS: str(folder)})
 
 
 @nox.session(python=PYTHONS[1:])

@@ -157,8 +157,8 @@ def test_every_runbook_that_is_named_exists() -> None:
 # The command finds only the scenario's worker, as on a machine of its own.
 _OPENRTC = """\
 import sys
-from openrtc_introspect_core.wire import _endpoint
-_endpoint.search_dirs = lambda: [_endpoint.worker_dir()]
+from openrtc_introspect_core.wire import _places
+_places.default_dirs = list
 from openrtc_top._cli.app import app
 app(prog_name="openrtc")
 """

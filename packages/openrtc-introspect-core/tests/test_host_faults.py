@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from openrtc_introspect_core import EndpointError, Introspector, current_session
 from openrtc_introspect_core.wire import discover
-from openrtc_introspect_core.wire._endpoint import worker_dir
+from openrtc_introspect_core.wire._places import worker_dir
 from openrtc_introspect_testing._loops.fake_loop import FakeLoop
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -638,7 +638,7 @@ def test_a_process_that_replaces_itself_is_found_once(runtime_dir: Path) -> None
         import asyncio, os, sys
         from openrtc_introspect_core import Introspector, read_snapshot
         from openrtc_introspect_core.wire import discover
-        from openrtc_introspect_core.wire._endpoint import worker_dir
+        from openrtc_introspect_core.wire._places import worker_dir
 
         async def main(again):
             async with Introspector(name="w") as introspector:

@@ -45,7 +45,7 @@ from openrtc_introspect_core.wire import (
     Waits,
     WaitsRequest,
     WorkerInfo,
-    _endpoint,
+    _places,
     socket_name,
 )
 from openrtc_introspect_testing import FakeWorker
@@ -261,6 +261,12 @@ def full_executor() -> ExecutorInfo:
     return a_full_executor()
 
 
+@pytest.fixture(autouse=True)
+def no_other_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other users of this machine have no directory for sockets, so that nothing is said of it."""
+    monkeypatch.setattr(_places, "all_dirs", list)
+
+
 # --- black boxes ---------------------------------------------------------------------------------
 
 
@@ -270,7 +276,7 @@ def make_box(runtime_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cal
 
     Only these boxes are found, and only workers in their directory.
     """
-    monkeypatch.setattr(_endpoint, "search_dirs", lambda: [_endpoint.worker_dir()])
+    monkeypatch.setattr(_places, "default_dirs", list)
     made: list[BoxWriter] = []
 
     def make(
@@ -287,7 +293,7 @@ def make_box(runtime_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cal
     ) -> BoxWriter:
         now = time.time() if at is None else at
         header = Header(worker=name, pid=record.pop("pid", 41213), epoch="first", version="1.2.3", started_at=now - 60)
-        box = BoxWriter(header, socket or _endpoint.worker_dir() / f"{socket_name(name)}-{header.pid}.sock")
+        box = BoxWriter(header, socket or _places.worker_dir() / f"{socket_name(name)}-{header.pid}.sock")
         made.append(box)
         state = LoopState(at=now, state="free")
         if held_s is not None:

@@ -16,8 +16,7 @@ import pytest
 from openrtc_introspect_core.black_box._layout import Header
 from openrtc_introspect_core.black_box._records import WorkerRecord
 from openrtc_introspect_core.black_box._writer import BoxWriter
-from openrtc_introspect_core.wire import SessionRow, Snapshot, WorkerInfo, _endpoint
-from openrtc_introspect_core.wire._endpoint import worker_dir
+from openrtc_introspect_core.wire import SessionRow, Snapshot, WorkerInfo, _places
 
 WITHIN_S = 60.0
 
@@ -31,7 +30,7 @@ RunScript = Callable[..., "subprocess.CompletedProcess[str]"]
 @pytest.fixture(autouse=True)
 def only_this_directory(runtime_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Search for boxes in this test's directory only."""
-    monkeypatch.setattr(_endpoint, "search_dirs", lambda: [worker_dir()])
+    monkeypatch.setattr(_places, "default_dirs", list)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from openrtc_introspect_core import ArgumentError, BoxError, EndpointError
 from openrtc_introspect_core.black_box import BoxFile, _files, box_path, find_boxes, read_box, remove_box
 from openrtc_introspect_core.black_box._files import MAX_DEAD, remove_old
 from openrtc_introspect_core.black_box._writer import BoxWriter
-from openrtc_introspect_core.wire import _endpoint
+from openrtc_introspect_core.wire import _endpoint, _places
 
 MakeBox = Callable[..., BoxWriter]
 MakeDead = Callable[..., Path]
@@ -373,7 +373,7 @@ def test_root_finds_everyone_s(runtime_dir: Path, make_box: MakeBox, monkeypatch
     for uid, home in ((4242, homes[1]), (4242, homes[2])):  # the last one is not whose name it has
         os.chown(home, uid, uid)
         os.chown(home / "w-7.box", uid, uid)
-    monkeypatch.setattr(_endpoint, "all_dirs", lambda: homes)
+    monkeypatch.setattr(_places, "all_dirs", lambda: homes)
     assert [(box.path.parent.name, box.owner) for box in find_boxes(all_users=True)] == [
         ("openrtc-0", 0),
         ("openrtc-4242", 4242),

@@ -16,8 +16,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from openrtc_introspect_core.wire import Limits, SessionRow, Snapshot, WorkerInfo, _endpoint
-from openrtc_introspect_core.wire._endpoint import worker_dir
+from openrtc_introspect_core.wire import Limits, SessionRow, Snapshot, WorkerInfo, _places
 from openrtc_introspect_testing._workers.fake_worker import FakeWorker
 
 WITHIN_S = 60.0
@@ -105,7 +104,7 @@ def runtime_dir(short_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the only directory in which workers are searched for; it does not exist at first."""
     directory = short_dir / "run"
     monkeypatch.setenv("OPENRTC_RUNTIME_DIR", str(directory))
-    monkeypatch.setattr(_endpoint, "search_dirs", lambda: [worker_dir()])
+    monkeypatch.setattr(_places, "default_dirs", list)
     return directory
 
 

@@ -49,7 +49,7 @@ def open_place(short_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     short_dir.chmod(0o777)
     monkeypatch.delenv("OPENRTC_RUNTIME_DIR", raising=False)
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
-    monkeypatch.setattr("tempfile.tempdir", str(short_dir))
+    monkeypatch.setenv("TMPDIR", str(short_dir))
     return short_dir
 
 

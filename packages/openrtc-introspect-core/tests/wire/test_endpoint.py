@@ -12,15 +12,9 @@ from pathlib import Path
 import pytest
 
 from openrtc_introspect_core import ArgumentError, EndpointError
-from openrtc_introspect_core.wire import WorkerSocket, _endpoint, discover, discover_all, search_dirs
-from openrtc_introspect_core.wire._endpoint import (
-    MAX_PATH_BYTES,
-    check_path,
-    open_listener,
-    parse_name,
-    socket_name,
-    worker_dir,
-)
+from openrtc_introspect_core.wire import WorkerSocket, _endpoint, _places, discover, discover_all, search_dirs
+from openrtc_introspect_core.wire._endpoint import MAX_PATH_BYTES, check_path, open_listener, parse_name, socket_name
+from openrtc_introspect_core.wire._places import worker_dir
 
 SOMEONE = 65534
 
@@ -152,7 +146,8 @@ def test_a_directory_that_cannot_be_made_is_reported(runtime_dir: Path, monkeypa
 def test_the_first_variable_that_is_set_decides(short_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """OPENRTC_RUNTIME_DIR comes first, then an existing XDG_RUNTIME_DIR, then the temporary directory."""
     per_user = f"openrtc-{os.geteuid()}"
-    monkeypatch.setattr("tempfile.tempdir", str(short_dir / "tmp"))
+    (short_dir / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(short_dir / "tmp"))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(short_dir))
     monkeypatch.setenv("OPENRTC_RUNTIME_DIR", str(short_dir / "own"))
     assert worker_dir() == short_dir / "own"
@@ -167,13 +162,15 @@ def test_the_first_variable_that_is_set_decides(short_dir: Path, monkeypatch: py
 def test_every_place_is_searched(short_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The search covers the places of other environments, in which the worker may have started."""
     per_user = f"openrtc-{os.geteuid()}"
-    monkeypatch.setattr("tempfile.tempdir", str(short_dir))
+    monkeypatch.setenv("TMPDIR", str(short_dir))
     monkeypatch.setenv("OPENRTC_RUNTIME_DIR", "/somewhere")
     assert search_dirs() == [
         Path("/somewhere"),
         Path(f"/run/user/{os.geteuid()}") / per_user,
         short_dir / per_user,
         Path("/tmp") / per_user,
+        Path("/var/tmp") / per_user,
+        Path("/dev/shm") / per_user,
     ]
 
 
@@ -343,7 +340,7 @@ def test_a_long_name_leaves_nothing_behind(runtime_dir: Path) -> None:
 def test_all_directories_are_looked_into(short_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Directories that are missing or open to others are skipped."""
     places = [short_dir / name for name in ("a", "missing", "open", "b")]
-    monkeypatch.setattr(_endpoint, "search_dirs", lambda: places)
+    monkeypatch.setattr(_places, "default_dirs", lambda: places)
     listeners = []
     for place, name in ((places[3], "alpha"), (places[0], "beta"), (places[2], "gamma")):
         monkeypatch.setenv("OPENRTC_RUNTIME_DIR", str(place))
@@ -369,7 +366,7 @@ def test_root_finds_everyones(short_dir: Path, monkeypatch: pytest.MonkeyPatch) 
         listeners.append(open_listener("w")[0])
     monkeypatch.setenv("OPENRTC_RUNTIME_DIR", str(short_dir / "none"))
     monkeypatch.setattr(_endpoint, "own_uid", lambda: 0)
-    monkeypatch.setattr("tempfile.tempdir", str(short_dir))
+    monkeypatch.setenv("TMPDIR", str(short_dir))
     found = [worker for worker in discover_all() if worker.path.is_relative_to(short_dir)]
     for listener in listeners:
         listener.close()
@@ -380,8 +377,8 @@ def test_root_finds_everyones(short_dir: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_anothers_socket_in_a_users_directory_is_passed_over(short_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A socket counts only if its owner owns the directory, which must be closed to others."""
     home = short_dir / "openrtc-4242"
-    monkeypatch.setattr(_endpoint, "search_dirs", list)
-    monkeypatch.setattr(_endpoint, "all_dirs", lambda: [home])
+    monkeypatch.setattr(_places, "default_dirs", list)
+    monkeypatch.setattr(_places, "all_dirs", lambda: [home])
     own, own_path = open_listener("own", home / "own-1.sock")
     foreign, _ = open_listener("foreign", home / "foreign-2.sock")
     with own, foreign:

@@ -16,7 +16,7 @@ from openrtc_introspect_core import __version__, black_box
 from openrtc_introspect_core.wire import SessionRow, Snapshot, WorkerSocket
 from openrtc_top._cli.app import app
 from openrtc_top._cli.show import json_line
-from openrtc_top._client import targets
+from openrtc_top._client import targets, unseen
 from openrtc_top._model.columns import SORTS
 from openrtc_top._model.rows import Filter
 
@@ -25,6 +25,7 @@ OpenRTC = Callable[..., subprocess.CompletedProcess[str]]
 
 HINT = (
     "No OpenRTC worker is running for this user.\n"
+    "Searched: /here/openrtc-7. For a worker whose OPENRTC_RUNTIME_DIR is another, set it here too.\n"
     "Start one (`openrtc dev ./agents`, or `openrtc demo` to try), then run `openrtc top`.\n"
 )
 
@@ -39,6 +40,9 @@ def no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever runs or has died on this machine, none is found."""
     monkeypatch.setattr(targets, "discover", list)
     monkeypatch.setattr(black_box, "find_boxes", lambda all_users: [])
+    monkeypatch.setattr(unseen, "discover_all", list)
+    monkeypatch.setattr(unseen, "refused_dirs", lambda all_users=False: [])
+    monkeypatch.setattr(unseen, "search_dirs", lambda: [Path("/here/openrtc-7")])
 
 
 @pytest.fixture
@@ -151,7 +155,7 @@ def test_version() -> None:
     ],
 )
 def test_no_worker(arguments: list[str], no_workers: None) -> None:
-    """Two lines say how to get one; exit code 1, and nothing on stdout that a script would read."""
+    """Three lines say where it was looked for and how to get one; exit code 1, and nothing on stdout for a script."""
     result = CliRunner().invoke(app, arguments)
     assert (result.exit_code, result.stdout, result.stderr) == (1, "", HINT)
 

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from openrtc_introspect_core.black_box import MemoryPoint, _files
 from openrtc_introspect_core.black_box._writer import BoxWriter
-from openrtc_introspect_core.wire import Block, SessionRow
+from openrtc_introspect_core.wire import Block, SessionRow, _places
 from openrtc_introspect_testing import FakeWorker
 from openrtc_top._cli import complete
 from openrtc_top._cli.app import app
@@ -308,6 +308,18 @@ def test_no_worker_of_another_host_but_a_dead_one(dead: Path) -> None:
     result = run("ps", "--via", f"voice-3={RELAY}")
     assert result.exit_code == 1
     assert result.stderr.splitlines()[1].startswith("voice-3:voice-a pid 41213 died 2 min ago while job-c1d550 held")
+
+
+def test_none_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is said what is in the way."""
+    monkeypatch.setenv("OPENRTC_RUNTIME_DIR", str(tmp_path / "none"))
+    monkeypatch.setattr(_places, "default_dirs", list)
+    result = run("postmortem")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "error: no worker has died and left a black box\n"
+        f"'{tmp_path}/none' does not exist: set OPENRTC_RUNTIME_DIR to the worker's, or run this in its container\n"
+    )
 
 
 @pytest.fixture

@@ -87,3 +87,14 @@ def test_a_worker_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
         pass
     for folder in made:
         os.rmdir(folder)
+
+
+def test_where_nothing_can_be_written_the_error_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container with a read-only root."""
+
+    def read_only(**_: object) -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr(process.tempfile, "mkdtemp", read_only)
+    with pytest.raises(DemoFailed, match="No usable temporary directory found; set TMPDIR to one"), demo_worker(1):
+        pass

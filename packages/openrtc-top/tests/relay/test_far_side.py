@@ -108,7 +108,7 @@ async def test_a_channel_carries_the_wire(worker: FakeWorker) -> None:
     """Hello, the workers; then what the worker says, unchanged, until the channel is closed."""
     found = [worker_at(Path(str(worker.path)))]
     async with relayed(lambda: found) as client:
-        assert (await client.hear("relay"))["relay"] == "1.1"
+        assert (await client.hear("relay"))["relay"] == "1.2"
         (offer,) = (await client.hear("workers"))["workers"]
         assert (offer["socket"], offer["user"]) == (str(worker.path), None)
         client.say({"type": "open", "channel": 7, "socket": offer["socket"]})

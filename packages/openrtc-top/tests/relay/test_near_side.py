@@ -71,6 +71,7 @@ def test_once(command: str, worker: FakeWorker) -> None:
         ("sh -c 'echo checking >&2; echo no route to host >&2; exit 255'", 1, "error: sh: no route to host"),
         ("a=sh -c 'exit 3'", 1, "error: a: sh ended with exit code 3"),
         ("a=sh -c 'kill -9 $$'", 1, "error: a: sh was ended by signal 9"),
+        ("a=sh -c 'echo no openrtc >&2; exit 127'", 1, "error: a: openrtc-top must be installed there: no openrtc"),
         ("echo", 1, "error: echo: the other side began with 'openrtc relay' instead of a relay's hello"),
         ("a=sh -c 'printf \"\\033[2Jx\" >&2; exit 1'", 1, "error: a: \\x1b[2Jx"),
         ("no-such-command-anywhere x", 2, "error: --via: there is no command 'no-such-command-anywhere'"),
@@ -98,7 +99,30 @@ def test_no_worker_there(runtime_dir: Path) -> None:
     """A host without workers is named."""
     result = CliRunner().invoke(app, ["ps", "--via", f"voice-3={RELAY} --worker nobody-of-this-name"])
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == "error: no worker runs at voice-3 (for that user)\n"
+    assert result.stderr.splitlines()[0] == "error: no worker runs at voice-3 (for that user)"
+
+
+def test_no_worker_is_seen_there(tmp_path: Path) -> None:
+    """What is in the way there is told here, with the host's name."""
+    result = CliRunner().invoke(app, ["ps", "--via", f"voice-3=env OPENRTC_RUNTIME_DIR={tmp_path}/none {RELAY}"])
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"\nvoice-3: '{tmp_path}/none' does not exist: set OPENRTC_RUNTIME_DIR to the worker's" in result.stderr
+
+
+def test_a_command_that_passes_on_no_input(worker: FakeWorker) -> None:
+    """`docker exec` and `kubectl exec` do not without -i; the relay ends at once, in order."""
+    via = f"""voice-3=sh -c 'exec "$@" </dev/null' -- {RELAY} --socket {worker.path}"""
+    result = CliRunner().invoke(app, ["ps", "--via", via])
+    assert result.exit_code == 1
+    assert "the relay's input ended: docker exec, podman exec and kubectl exec need -i" in result.stderr
+
+
+def test_a_command_that_gives_the_relay_a_terminal(worker: FakeWorker) -> None:
+    """As `podman exec -it` does, for which both streams of output are one."""
+    via = f"voice-3={sys.executable} -c 'import pty, sys; pty.spawn(sys.argv[1:])' {RELAY} --socket {worker.path}"
+    result = CliRunner().invoke(app, ["ps", "--via", via])
+    assert result.exit_code == 1
+    assert "error: stdin is a terminal: leave -t out of the comm" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -360,6 +384,16 @@ async def test_an_older_relay_is_not_asked_for_boxes() -> None:
         assert await relay.box("/w-1.box") == "the openrtc-top there is too old to read black boxes"
         assert relay.dead == []
         assert relay.problem is None
+
+
+@pytest.mark.anyio
+async def test_the_view_says_why_no_worker_is_seen_there() -> None:
+    """The first of the reasons, in the line of the host."""
+    none = (
+        r"""printf '{"type":"relay","relay":"1.2"}\n{"type":"workers","workers":[],"unseen":["a","b"]}\n'; sleep 60"""
+    )
+    async with following(RelayClient("voice-3", ["sh", "-c", none])) as followed:
+        await followed.until(lambda event: gone(event, "voice-3", "no worker runs there: a"))
 
 
 @pytest.mark.anyio

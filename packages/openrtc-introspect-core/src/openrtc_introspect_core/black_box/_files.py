@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .._base.errors import ArgumentError, BoxError, EndpointError
-from ..wire import _endpoint
 from ..wire._endpoint import (
     alone_in,
     check_directory,
@@ -29,9 +28,9 @@ from ..wire._endpoint import (
     parse_name,
     socket_name,
     sockets_available,
-    worker_dir,
 )
 from ..wire._peer import own_uid
+from ..wire._places import dirs_of_all, search_dirs, worker_dir
 from ._layout import FILE_BYTES, MAGIC, is_box
 
 if sys.platform != "win32":
@@ -72,11 +71,11 @@ def find_boxes(all_users: bool = False) -> list[BoxFile]:
     """
     if not sockets_available():
         return []
-    places: list[tuple[Path, int | None]] = [(directory, None) for directory in _endpoint.search_dirs()]
+    places: list[tuple[Path, int | None]] = [(directory, None) for directory in search_dirs()]
     if all_users:
         if own_uid() != 0:
             raise ArgumentError(f"only root sees the workers of all users, this is user id {own_uid()}")
-        places += [(directory, int(directory.name.removeprefix("openrtc-"))) for directory in _endpoint.all_dirs()]
+        places += dirs_of_all()
     found = {box.path: box for directory, owner in places for box in _boxes_in(directory, owner)}
     return sorted(found.values(), key=lambda box: (box.name, box.pid or 0, str(box.path)))
 

@@ -4,7 +4,7 @@ docs/wire-protocol.md is the contract.
 """
 
 from ._client import Client, connect, dial, greet, read_blocks, read_snapshot
-from ._endpoint import WorkerSocket, discover, discover_all, search_dirs, socket_name, sockets_available
+from ._endpoint import WorkerSocket, discover, discover_all, socket_name, sockets_available
 from ._framing import LineBuffer, decode_hello, decode_request, decode_server_message, encode, to_json
 from ._messages import (
     CAPABILITIES,
@@ -59,6 +59,8 @@ from ._messages import (
     WatchRequest,
     WorkerInfo,
 )
+from ._places import search_dirs
+from ._refusals import Refused, refused_dirs
 
 __all__ = [
     "CAPABILITIES",
@@ -94,6 +96,7 @@ __all__ = [
     "LoopInfo",
     "LoopTime",
     "Outlived",
+    "Refused",
     "Request",
     "ServerMessage",
     "SessionRow",
@@ -126,6 +129,7 @@ __all__ = [
     "greet",
     "read_blocks",
     "read_snapshot",
+    "refused_dirs",
     "search_dirs",
     "socket_name",
     "sockets_available",

@@ -37,6 +37,7 @@ from ._messages import (
     WatchRequest,
 )
 from ._peer import may_serve, peer_uid
+from ._refusals import closed, failed, silent
 
 if TYPE_CHECKING:
     from anyio.abc import ByteStream
@@ -97,15 +98,19 @@ def _ask(path: str | os.PathLike[str] | None, request: _Asked, kind: type[_Reply
                 raise TimeoutError
             time.sleep(_RETRY_S)
         with reached as connection:
-            decode_hello(next_line(connection))
+            try:
+                hello = next_line(connection)
+            except ConnectionError as error:
+                raise closed(target, connection, error) from None
+            decode_hello(hello)
             connection.sendall(encode(request))
             reply = decode_server_message(next_line(connection))
     except TimeoutError:
-        raise _silent(target, timeout_s) from None
+        raise silent(target, timeout_s) from None
     except ConnectionFailed:
         raise
     except OSError as error:
-        raise _failed(target, error) from None
+        raise failed(target, error) from None
     if isinstance(reply, Error):
         raise RequestFailed(reply.code, reply.message)
     if not isinstance(reply, kind):
@@ -143,11 +148,11 @@ async def dial(path: Path) -> ByteStream:
                 await anyio.sleep(_RETRY_S)
         return await UNIXSocketStream.from_socket(reached)
     except TimeoutError:
-        raise _silent(path, CONNECT_TIMEOUT_S) from None
+        raise silent(path, CONNECT_TIMEOUT_S) from None
     except ConnectionFailed:
         raise
     except OSError as error:
-        raise _failed(path, error) from None
+        raise failed(path, error) from None
 
 
 async def greet(stream: ByteStream, path: Path, *, timeout_s: float) -> Client:
@@ -159,13 +164,17 @@ async def greet(stream: ByteStream, path: Path, *, timeout_s: float) -> Client:
     Raises ConnectionFailed if no hello comes within `timeout_s` seconds, ProtocolError, RequestFailed.
     """
     import anyio
+    from anyio.abc import SocketAttribute
 
     client = Client(stream, path)
     try:
         with anyio.fail_after(timeout_s):
             client.hello = decode_hello(await client._next_line())
     except TimeoutError:
-        raise _silent(path, timeout_s) from None
+        raise silent(path, timeout_s) from None
+    except ConnectionFailed as error:
+        raw = stream.extra(SocketAttribute.raw_socket, None)  # a relay's channel has none
+        raise (error if raw is None else closed(path, raw, error)) from None
     return client
 
 
@@ -281,7 +290,7 @@ class Client:
         try:
             await self._stream.send(encode(message))
         except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError) as error:
-            raise _failed(self.path, error) from None
+            raise failed(self.path, error) from None
 
     async def _reply(self, request_id: RequestId, kind: type[_Reply]) -> _Reply:
         while True:
@@ -304,7 +313,7 @@ class Client:
             except anyio.EndOfStream:
                 raise ConnectionFailed(f"worker at {str(self.path)!r} closed the connection") from None
             except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError) as error:
-                raise _failed(self.path, error) from None
+                raise failed(self.path, error) from None
             self._lines.extend(self._buffer.feed(data))
         return self._lines.popleft()
 
@@ -386,13 +395,3 @@ def reach(path: Path) -> socket.socket | None:
         connection.close()
         raise
     return connection
-
-
-def _silent(path: Path, timeout_s: float) -> ConnectionFailed:
-    return ConnectionFailed(f"no worker answers at {str(path)!r}: nothing heard within {timeout_s:g} s")
-
-
-def _failed(path: Path, error: Exception) -> ConnectionFailed:
-    cause = error.__cause__ or error  # anyio's own errors say nothing themselves
-    reason = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
-    return ConnectionFailed(f"no worker answers at {str(path)!r}: {reason}")

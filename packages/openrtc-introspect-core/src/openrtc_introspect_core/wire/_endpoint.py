@@ -29,6 +29,7 @@ from pathlib import Path
 from .._base import fork
 from .._base.errors import ArgumentError, EndpointError
 from ._peer import own_uid
+from ._places import dir_inside, dirs_of_all, search_dirs, worker_dir
 
 if sys.platform != "win32":
     import fcntl
@@ -57,39 +58,9 @@ class WorkerSocket:
     """The user id that it belongs to. None: not determined; `discover` finds this user's only."""
 
 
-def _temporary_dir() -> Path:
-    import tempfile  # loaded when needed: it brings shutil, and that the compressors
-
-    return Path(tempfile.gettempdir())
-
-
 def sockets_available() -> bool:
     """Return whether this platform has Unix sockets; Windows' Python has none."""
     return hasattr(socket, "AF_UNIX") and hasattr(os, "geteuid")
-
-
-def worker_dir() -> Path:
-    """Return the directory that a worker of this user puts its socket in."""
-    if own := os.environ.get("OPENRTC_RUNTIME_DIR"):
-        return Path(own)
-    xdg = os.environ.get("XDG_RUNTIME_DIR")
-    base = Path(xdg) if xdg and os.path.isdir(xdg) else _temporary_dir()
-    return base / f"openrtc-{own_uid()}"
-
-
-def search_dirs() -> list[Path]:
-    """Return every directory that a worker of this user may have chosen.
-
-    The worker need not share our environment.
-    """
-    name = f"openrtc-{own_uid()}"
-    places = [
-        worker_dir(),
-        Path(f"/run/user/{own_uid()}") / name,
-        _temporary_dir() / name,
-        Path("/tmp") / name,
-    ]
-    return list(dict.fromkeys(places))
 
 
 def discover() -> list[WorkerSocket]:
@@ -108,7 +79,8 @@ def discover_all() -> list[WorkerSocket]:
 
     The same rules hold for each user as for oneself: a directory must belong to the user whose id is in
     its name and be closed to others, and a socket in it must belong to that user too. Directories that
-    a user has set OPENRTC_RUNTIME_DIR or TMPDIR to are unknown to others, so they are not searched.
+    a user has set OPENRTC_RUNTIME_DIR or TMPDIR to are unknown to others, so they are not searched, unless
+    OPENRTC_RUNTIME_DIR names one here too.
 
     Raises ArgumentError unless root asks.
     """
@@ -117,22 +89,10 @@ def discover_all() -> list[WorkerSocket]:
     if own_uid() != 0:
         raise ArgumentError(f"only root sees the workers of all users, this is user id {own_uid()}")
     found = {worker.path: worker for worker in discover()}
-    for directory in all_dirs():
-        owner = int(directory.name.removeprefix("openrtc-"))
+    for directory, owner in dirs_of_all():
         for worker in _live_in(directory, owner):
             found[worker.path] = WorkerSocket(worker.path, worker.name, worker.pid, owner)
     return sorted(found.values(), key=lambda worker: (worker.name, worker.pid or 0, str(worker.path)))
-
-
-def all_dirs() -> list[Path]:
-    """Return the default directories of all users, as their names claim."""
-    bases = [*Path("/run/user").glob("*"), _temporary_dir(), Path("/tmp")]
-    found: dict[Path, None] = {}
-    for base in bases:
-        with contextlib.suppress(OSError):
-            names = [name for name in os.listdir(base) if re.fullmatch(r"openrtc-\d{1,10}", name)]
-            found.update(dict.fromkeys(base / name for name in sorted(names)))
-    return list(found)
 
 
 def _live_in(directory: Path, owner: int | None = None) -> list[WorkerSocket]:
@@ -294,7 +254,7 @@ def make_directory(directory: Path) -> None:
     except OSError as error:
         raise EndpointError(
             f"cannot create socket directory {str(directory)!r}: {error.strerror or error}; "
-            "set OPENRTC_RUNTIME_DIR to a directory of your own"
+            "set OPENRTC_RUNTIME_DIR to a directory of your own, in a container to one in a volume"
         ) from None
 
 
@@ -321,8 +281,9 @@ def check_directory(directory: Path, *, private: bool, owner: int | None = None)
         mode = stat.S_IMODE(status.st_mode)
         problem, remedy = f"has mode {mode:04o}, open to others; 0700 is required", "chmod 700 it, or "
     if problem is not None:
+        another = f"{str(inside)!r}" if (inside := dir_inside(directory)) else "another"
         raise EndpointError(
-            f"socket directory {str(directory)!r} {problem}: {remedy}set OPENRTC_RUNTIME_DIR to another"
+            f"socket directory {str(directory)!r} {problem}: {remedy}set OPENRTC_RUNTIME_DIR to {another}"
         )
 
 

@@ -33,10 +33,13 @@ def fail(message: str, code: int) -> typer.Exit:
     return typer.Exit(code)
 
 
-def no_worker(dead: Sequence[str] = ()) -> typer.Exit:
-    """Print how to get a worker, or which workers died, on stderr. Return the exit to raise."""
+def no_worker(reasons: Sequence[str] = (), searched: str = "") -> typer.Exit:
+    """Print why there may be none, such as that it died, or else how to get one, on stderr. Return the exit to raise.
+
+    searched: a line that says where it was looked for.
+    """
     none, hint = HINT.splitlines()
-    for line in (none, *(dead or (hint,))):
+    for line in (none, *(reasons or (searched, hint))):
         say(line)
     return typer.Exit(NO_WORKER)
 

@@ -182,4 +182,10 @@ def _nothing(target: CommandTarget, boxes: Sequence[Path] | None) -> typer.Exit:
         return typer.Exit(NO_WORKER)
     where = f" at {', '.join(relay.label for relay in target.relays)}" if target.relays else ""
     wanted = f" of the name or process id {' or '.join(map(repr, target.names))}" if target.names else ""
-    return fail(f"no worker{wanted} has died{where} and left a black box", NO_WORKER)
+    end = fail(f"no worker{wanted} has died{where} and left a black box", NO_WORKER)
+    if not target.relays and not target.sockets:
+        from openrtc_top._client.unseen import unseen
+
+        for reason in unseen(target.all_users):
+            say(reason)
+    return end

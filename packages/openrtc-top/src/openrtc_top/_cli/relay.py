@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 import typer
 
@@ -21,16 +22,19 @@ def relay(sockets: Sockets = None, workers: Workers = None, all_users: AllUsers 
     if sys.stdin is None or sys.stdout is None:
         raise fail("stdin or stdout is closed; a relay talks over both", FAILED)
     if sys.stdin.isatty():
-        raise fail('stdin is a terminal; a relay talks to `openrtc top --via "ssh HOST"` and the like', USAGE)
+        raise fail('stdin is a terminal: leave -t out of the command of --via, as in "docker exec -i NAME"', USAGE)
 
     import anyio
 
     from openrtc_introspect_core import ProtocolError
     from openrtc_top._client.black_boxes import dead_finder
+    from openrtc_top._client.unseen import unseen
     from openrtc_top._relay.far_side import relay as run
 
     try:
-        anyio.run(run, target.find, sys.stdin.fileno(), sys.stdout.fileno(), say, dead_finder(target))
+        why_none = partial(unseen, all_users, "`openrtc relay --all-users`")
+        streams = sys.stdin.fileno(), sys.stdout.fileno()
+        anyio.run(run, target.find, *streams, say, dead_finder(target), why_none)
     except ProtocolError as error:
         raise fail(str(error), FAILED) from None
     except KeyboardInterrupt:

@@ -43,7 +43,9 @@ class CommandTarget(Target):
         running = find(all_users=self.all_users)
         dead = [line_text(line) for line in self.dead_lines([])]
         if not running and not (self.names and dead):
-            raise no_worker(dead)
+            from openrtc_top._client.unseen import searched, unseen
+
+            raise no_worker([*dead, *unseen(self.all_users)], searched())
         end = _no_such_worker(self.names, running)
         for line in dead:
             say(line)
@@ -80,6 +82,9 @@ class CommandTarget(Target):
                 hosts = ", ".join(relay.label for relay in self.relays)
                 wanted = f" {' or '.join(map(repr, self.names))}" if self.names else ""
                 end = fail(f"no worker{wanted} runs at {hosts} (for that user)", NO_WORKER)
+                for relay in self.relays:
+                    for reason in relay.unseen:
+                        say(f"{relay.label}: {reason}")
                 for line in self.dead_lines([]):
                     say(line_text(line))
                 raise end

@@ -106,7 +106,7 @@ async def follow_all(
             follow_new(relay.workers)
         elif not any(str(worker.path) in followed for worker in relay.workers):
             dispatch(Found(relay.label, relay.label))
-            dispatch(Gone(relay.label, relay.problem or "no worker runs there"))
+            dispatch(Gone(relay.label, relay.problem or ": ".join(["no worker runs there", *relay.unseen[:1]])))
 
     async with anyio.create_task_group() as tasks:
         for relay in relays:

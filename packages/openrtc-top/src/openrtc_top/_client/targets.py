@@ -46,6 +46,10 @@ class Relay(Protocol):
         """The workers that died there, by the last offer; none of an older relay."""
 
     @property
+    def unseen(self) -> Sequence[str]:
+        """Why some workers may not be seen there, if there is none; nothing of an older relay."""
+
+    @property
     def problem(self) -> str | None:
         """The reason why the host cannot be reached now. None: it can."""
 

@@ -30,7 +30,10 @@ def demo_worker(sessions: int) -> Iterator[Path]:
 
     Raises DemoFailed.
     """
-    folder = Path(tempfile.mkdtemp(prefix="openrtc-demo-"))  # 0700
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="openrtc-demo-"))  # 0700
+    except OSError as error:  # everything is read-only, in a container for example
+        raise DemoFailed(f"no folder for the demo's socket: {error.strerror}; set TMPDIR to one") from None
     socket = folder / "demo.sock"
     try:
         # In a session of its own, Ctrl-C in the terminal does not reach it.

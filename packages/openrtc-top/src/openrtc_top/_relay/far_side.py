@@ -8,7 +8,7 @@ frames fewer and never makes a queue. The relay ends when its standard input doe
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,9 +54,14 @@ _PIPE_BYTES = 4096
 
 
 async def relay(
-    find: Find, stdin: int, stdout: int, report: Callable[[str], None], find_dead: FindDead = lambda live: ()
+    find: Find,
+    stdin: int,
+    stdout: int,
+    report: Callable[[str], None],
+    find_dead: FindDead = lambda live: (),
+    unseen: Callable[[], Sequence[str]] = list,
 ) -> None:
-    """Relay to the workers that `find` returns, and tell about those of `find_dead`.
+    """Relay to the workers that `find` returns, and tell about those of `find_dead`; if there is none, why: `unseen`.
 
     It ends when `stdin` does, or when nobody reads `stdout` any more. `report` is called with one line for each
     thing that goes wrong. Raises ProtocolError if the client sends what is no message to a relay.
@@ -64,7 +69,7 @@ async def relay(
     problem: ProtocolError | None = None
     try:
         async with anyio.create_task_group() as tasks:
-            session = _Session(find, find_dead, _Writer(stdout), tasks.start_soon, report)
+            session = _Session(find, find_dead, unseen, _Writer(stdout), tasks.start_soon, report)
             try:
                 await session.begin()
                 async for line in _lines(stdin):
@@ -85,12 +90,14 @@ class _Session:
         self,
         find: Find,
         find_dead: FindDead,
+        unseen: Callable[[], Sequence[str]],
         writer: _Writer,
         start_soon: Callable[..., object],
         report: Callable[[str], None],
     ) -> None:
         self._find = find
         self._find_dead = find_dead
+        self._unseen = unseen
         self._writer = writer
         self._start_soon = start_soon
         self._report = report
@@ -138,7 +145,8 @@ class _Session:
         dead = (await anyio.to_thread.run_sync(self._find_dead, found, abandon_on_cancel=True))[:MAX_DEAD]
         self._boxes = {each.box: None for each in dead}
         self._boxes |= {str(box_path(worker.path)): worker.owner for worker in self._offered.values()}
-        await self._writer.write(encode(Workers(workers=offers, dead=list(dead))))
+        unseen = [] if found else await anyio.to_thread.run_sync(self._unseen, abandon_on_cancel=True)
+        await self._writer.write(encode(Workers(workers=offers, dead=list(dead), unseen=list(unseen))))
 
     async def _start_reading(self, request: int, path: str) -> None:
         problem = None

@@ -24,6 +24,7 @@ from openrtc_top._relay.child import StderrTail, end_process, wait_for_end
 from openrtc_top._relay.protocol import (
     MAX_DEAD,
     MAX_FROM_RELAY,
+    MAX_UNSEEN,
     MAX_WORKERS,
     Box,
     Closed,
@@ -49,6 +50,10 @@ HELLO_S = 30.0
 SILENCE_S = 15.0
 """A relay that is silent for so long is out of reach: it gives a sign of life every two seconds."""
 _READ_BYTES = 256 * 1024
+_NOT_THERE = "openrtc-top must be installed there: "
+"""Shells and engines of containers end with 126 or 127 if there is no such command."""
+_INPUT_ENDED = "the relay's input ended: docker exec, podman exec and kubectl exec need -i"
+"""A relay ends by itself, with exit code 0, only when its input does, and this side has not closed it."""
 _T = TypeVar("_T")
 
 
@@ -68,6 +73,8 @@ class RelayClient:
         """The workers that the relay offered last, also while it cannot be reached."""
         self.dead: list[DeadWorker] = []
         """The workers that died there, by the last offer; none of an older relay."""
+        self.unseen: list[str] = []
+        """If there is no worker: why some may not be seen there."""
         self.problem: str | None = "not connected yet"
         """The reason why the relay cannot be reached now. None: it can."""
         self._link: Link | None = None
@@ -154,12 +161,14 @@ class RelayClient:
                 await end_process(process)
         if problem is not None:
             return f"{problem}; it said: {tail.last}" if tail.last else problem
-        if tail.last:
-            return tail.last
         code = process.returncode or 0
+        if tail.last:
+            return f"{_NOT_THERE if code in (126, 127) else ''}{tail.last}"
         if code < 0:
             return f"{self.words[0]} was ended by signal {-code}"
-        return f"{self.words[0]} ended with exit code {code}" if code else "the connection ended"
+        if code:
+            return f"{self.words[0]} ended with exit code {code}"
+        return "the connection ended" if self._link is None else _INPUT_ENDED
 
     async def _read(self, process: Process, changed: Callable[[], None]) -> None:
         """Take in all that the relay sends, until it ends.
@@ -188,7 +197,7 @@ class RelayClient:
 
     def _handle(self, link: Link, line: bytes, changed: Callable[[], None]) -> None:
         match decode_from_relay(line):
-            case Workers(workers=offers, dead=dead):
+            case Workers(workers=offers, dead=dead, unseen=unseen):
                 offered = [
                     RemoteWorker(
                         path=Path(f"{self.label}:{offer.socket}"),
@@ -202,6 +211,7 @@ class RelayClient:
                 ]
                 self.workers = choose(offered, self.wanted)
                 self.dead = choose(dead[:MAX_DEAD], self.wanted, self.label)
+                self.unseen = unseen[:MAX_UNSEEN]
                 changed()
             case FromWorker(channel=number, message=message):
                 link.deliver(number, bytes(message) + b"\n")

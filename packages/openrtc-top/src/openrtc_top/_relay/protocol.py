@@ -17,7 +17,7 @@ from openrtc_introspect_core.wire import MAX_MESSAGE_BYTES, MAX_REQUEST_BYTES
 from openrtc_top._model.box_reading import BoxReading, DeadWorker
 
 RELAY_MAJOR = 1
-RELAY_MINOR = 1
+RELAY_MINOR = 2
 BOX_MINOR = 1
 """Relays of this minor version and above read black boxes."""
 
@@ -29,6 +29,8 @@ MAX_BOXES = 16
 """The most black boxes that are read at a time."""
 MAX_DEAD = 64
 """The most dead workers in a list."""
+MAX_UNSEEN = 8
+"""The most reasons that are taken in."""
 MAX_ENVELOPE_BYTES = 256
 """The most bytes that stand around a worker's message."""
 MAX_FROM_CLIENT = MAX_REQUEST_BYTES + MAX_ENVELOPE_BYTES
@@ -67,6 +69,8 @@ class Workers(Struct, frozen=True, kw_only=True, tag="workers"):
     workers: list[Offered]
     dead: list[DeadWorker] = []
     """The workers that died there and left a black box, the latest first. Since 1.1."""
+    unseen: list[str] = []
+    """If there is no worker: why some may not be seen there, a line each, for people. Since 1.2."""
 
 
 class FromWorker(Struct, frozen=True, kw_only=True, tag="message"):

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _MAX_SESSIONS = 5
 _MAX_BLOCKS = 5
+_NEAR = 0.9
+"""The part of a control group's limit above which it is likely that the kernel killed the worker."""
 _DAY_S = 86400.0
 _WIDE = 10_000
 
@@ -97,6 +99,8 @@ def _memory(reading: BoxReading) -> str:
         text += f" of {quantity.size(limit.limit_mb)}"
     else:
         text += f", {quantity.size(limit.used_mb)} of the {limit.name} of {quantity.size(limit.limit_mb)}"
+        if max(limit.used_mb, reading.rss_mb) >= _NEAR * limit.limit_mb:  # the limit's count is up to two seconds older
+            text += " (where the kernel kills: exit code 137, OOMKilled)"
     return f"{text}, {f'trend {quantity.UNKNOWN}' if trend is None else quantity.trend(trend)}"
 
 
