@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from .._base.import_hook import WhenImported
+from .._base.own_loop import OwnLoop
 from .._base.replaced_method import Replaced
 from .running_loop import Loop
 
@@ -26,7 +27,7 @@ class LoopStarts:
     """A context manager: each loop that begins to run inside of it is reported, on the thread that runs it.
 
     starts: called before a loop runs. Returns whether it has changed the loop's methods. It raises nothing. A loop that
-        runs inside of another one's step is not reported.
+        runs inside of another one's step is not reported, and none of introspection's own.
     closes: called before a loop is closed. None: nobody wants to know.
     guarded: makes a context manager that keeps an error from the host. Its argument says what could not be seen.
     """
@@ -81,6 +82,10 @@ class LoopStarts:
 
             self._replaced += see_runs(self._starts)
 
+    def _report(self, loop: Any) -> bool:
+        """Report a loop, unless it is introspection's own."""
+        return not isinstance(loop, OwnLoop) and self._starts(loop)
+
     # --- replacements ------------------------------------------------------------------------------
 
     def _replace(self, owner: Any, name: str, make: Callable[[str, Any], Callable[..., Any]]) -> None:
@@ -98,7 +103,7 @@ class LoopStarts:
             changed = False
             if asyncio._get_running_loop() is None:
                 with contextlib.suppress(RuntimeError):  # the loop is closed: the call itself says so
-                    changed = self._starts(this.get_loop() if isinstance(this, asyncio.Runner) else this)
+                    changed = self._report(this.get_loop() if isinstance(this, asyncio.Runner) else this)
             try:
                 if changed and name in vars(this):  # the introspector times this method on the loop itself
                     return getattr(this, name)(*args, **kwargs)
@@ -119,7 +124,7 @@ class LoopStarts:
             except BaseException as error:
                 error.__traceback__ = error.__traceback__.tb_next  # type: ignore[union-attr]  # this frame is not theirs
                 raise
-            self._starts(loop)
+            self._report(loop)
             return loop
 
         return made
