@@ -94,8 +94,7 @@ class Introspection:
         self._box_is_kept = False
         self.give_way: Callable[[], None] | None = None
         """Called before the host attaches an introspector of its own. None: this one is the host's, and stays."""
-        self.each_tick: Callable[[], None] = _nothing
-        """Called about once a second, on the service thread."""
+        self.each_tick: Callable[[], None] = _nothing  # called about once a second, on the service thread
 
     # --- loops -----------------------------------------------------------------------------------
 
@@ -105,8 +104,6 @@ class Introspection:
         Raise StateError or EndpointError.
         """
         sessions = self.shared.sessions
-        if self.give_way is None:
-            _give_way()
         with sessions.lock:
             self.loops.check_new(target)
             if self.builder is None:
@@ -358,7 +355,7 @@ def _nothing() -> None:
     pass
 
 
-def _give_way() -> None:
+def give_way() -> None:
     """Have introspectors that are not the host's give way to one that is."""
     for each in list(fork.attached):
         if isinstance(each, Introspection) and each.give_way is not None:
