@@ -39,8 +39,10 @@ MAX_LIVE = 1000
 MAX_ORIGINS = 500
 """The lines that are known. The tasks of further ones belong to no session of their own."""
 
-INTERNAL = frozenset({"_accept_connection2", "_serve_one_listener", "shutdown_asyncgens", "shutdown_default_executor"})
-"""Functions of event loops that serve all sessions: what accepts connections, and what ends a loop."""
+INTERNAL = frozenset({"_serve_one_listener", "shutdown_asyncgens", "shutdown_default_executor"})
+"""Functions that serve all sessions: of Trio what accepts connections, of uvloop what ends a loop."""
+_INTERNAL_OF = "EventLoop"
+"""The end of the names of asyncio's classes of loops: their methods accept connections, and look up names."""
 
 _CREATORS = frozenset(
     {asyncio.create_task.__code__, asyncio.ensure_future.__code__, asyncio.TaskGroup.create_task.__code__}
@@ -150,7 +152,8 @@ class TopLevelSessions:
         coro = users_coroutine(coro)
         name = name_in(coro)
         function = "main" if name in _AROUND_MAIN else name.rpartition("<locals>.")[2]
-        if function.rpartition(".")[2] in INTERNAL:
+        owner, _, method = function.rpartition(".")
+        if method in INTERNAL or owner.endswith(_INTERNAL_OF):
             return None
         if hook is None:
             call = user_call(frame, self.places)
