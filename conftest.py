@@ -43,6 +43,7 @@ LONGEST = (
     "packages/openrtc-top/tests/relay/test_near_side.py",
     "packages/openrtc-introspect-core/tests/service/test_attached_loops.py",
     "packages/openrtc-top/tests/cli/test_dev.py",
+    "packages/openrtc-introspect-core/tests/run/test_same_as_plain.py",
     "packages/openrtc-introspect-testing/tests/blockers/test_blockers.py",
 )
 """The files whose tests take ten seconds or more, longest first. In several processes these files begin first."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from openrtc_introspect_core import Introspector
+from openrtc_introspect_core._base.import_hook import WhenImported
 from openrtc_introspect_core._loops.running_loop import Loop
 from openrtc_introspect_testing._suite.loop_attacher import LoopAttacher
 from openrtc_introspect_testing._suite.loop_monitor import LoopMonitor
@@ -26,15 +27,18 @@ class EveryLoop(LoopAttacher):
     def __init__(self) -> None:
         super().__init__(threshold_ms=1e6, root=Path.cwd())
         self._introspectors: dict[Loop, Introspector] = {}
+        self._when_imported = WhenImported("trio", self._see_ends_of_runs)
 
     def __enter__(self) -> EveryLoop:
         self._patch.setattr(logging.getLogger("openrtc.introspect"), "disabled", True)
         super().__enter__()
+        self._when_imported.__enter__()
         return self
 
     def __exit__(self, *error: Any) -> None:
         for loop in tuple(self._introspectors):  # abandoned, or of a run that crashed
             self._detach(loop)
+        self._when_imported.__exit__()
         super().__exit__(*error)
 
     def _detach(self, loop: Loop) -> None:
@@ -53,10 +57,9 @@ class EveryLoop(LoopAttacher):
         self._by_loop[loop] = monitor  # the watcher's record of known loops
         self._introspectors[loop] = introspector
 
-    def _see_trio(self) -> None:
+    def _see_ends_of_runs(self) -> None:
         from trio._core._run import Runner
 
-        super()._see_trio()
         close = Runner.close
 
         def close_and_detach(runner: Runner) -> None:

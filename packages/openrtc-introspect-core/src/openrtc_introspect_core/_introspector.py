@@ -14,7 +14,7 @@ from ._base.errors import ArgumentError, StateError
 from ._base.validation import check_metadata, check_text
 from ._loops.running_loop import Loop, loop_to_attach
 from ._service.inspection import tasks_of
-from ._service.introspection import Introspection
+from ._service.introspection import Introspection, give_way
 from ._service.own_socket import until_ended, wait_until_ended
 from ._service.worker_source import WorkerSource
 from ._sessions.no_session import NoSession
@@ -141,7 +141,10 @@ class Introspector:
         """
         if self._parts.shared.sessions.state == "closed":
             raise StateError(f"introspector {self.name!r} is closed: make a new one to start again")
-        self._parts.attach(loop_to_attach(loop))
+        target = loop_to_attach(loop)
+        if self._parts.give_way is None:
+            give_way()
+        self._parts.attach(target)
         lazy_imports.load(__name__.partition(".")[0])
 
     def detach(self, loop: Loop | None = None) -> None:

@@ -26,7 +26,7 @@ OpenRTC = Callable[..., subprocess.CompletedProcess[str]]
 HINT = (
     "No OpenRTC worker is running for this user.\n"
     "Searched: /here/openrtc-7. For a worker whose OPENRTC_RUNTIME_DIR is another, set it here too.\n"
-    "Start one (`openrtc dev ./agents`, or `openrtc demo` to try), then run `openrtc top`.\n"
+    "Start one (`openrtc run -- python my_worker.py`, or `openrtc demo` to try), then run `openrtc top`.\n"
 )
 
 

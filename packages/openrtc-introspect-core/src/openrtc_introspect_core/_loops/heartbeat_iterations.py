@@ -111,9 +111,13 @@ class HeartbeatIterations(Iterations):
 
         def run_forever(loop: Any) -> Any:
             run = before or MethodType(type(loop).run_forever, loop)
-            if loop.is_running() or not self._replaced:  # it is refused, or nested: its iterations are seen as ever
-                return run()
-            return self.run(run)
+            try:
+                if loop.is_running() or not self._replaced:  # it is refused, or nested: its iterations are seen as ever
+                    return run()
+                return self.run(run)
+            except BaseException as error:
+                error.__traceback__ = error.__traceback__.tb_next  # type: ignore[union-attr]  # this frame is not theirs
+                raise
 
         return run_forever
 
@@ -126,6 +130,9 @@ class HeartbeatIterations(Iterations):
                 raise
         try:
             return run()
+        except BaseException as error:
+            error.__traceback__ = error.__traceback__.tb_next  # type: ignore[union-attr]  # this frame is not theirs
+            raise
         finally:
             try:
                 if self._replaced:

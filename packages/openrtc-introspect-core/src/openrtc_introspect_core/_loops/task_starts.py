@@ -114,11 +114,11 @@ def user_call_on(hook: TaskLoop, frame: FrameType, places: Places) -> Call | Non
 def function_of(task: Any) -> str:
     """Return the qualified name of the function that a task runs, else of its coroutine's type. Empty: it has ended."""
     coro = original_of(_coro_of(task))
-    coro = _users(coro.coro if is_metered(coro) else coro)
+    coro = users_coroutine(coro.coro if is_metered(coro) else coro)
     return name_in(coro) if coro is not None else ""
 
 
-def _users(coro: Any) -> Any:
+def users_coroutine(coro: Any) -> Any:
     """Return the user's coroutine, if this is the one that anyio's task groups run it in."""
     if type(coro) is CoroutineType and coro.cr_code.co_qualname in _ANYIOS:
         for held in gc.get_referents(coro):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -91,6 +92,9 @@ class Introspection:
         self._service: WorkerService | None = None
         self._box_record: BoxRecord | None = None
         self._box_is_kept = False
+        self.give_way: Callable[[], None] | None = None
+        """Called before the host attaches an introspector of its own. None: this one is the host's, and stays."""
+        self.each_tick: Callable[[], None] = _nothing  # called about once a second, on the service thread
 
     # --- loops -----------------------------------------------------------------------------------
 
@@ -258,6 +262,7 @@ class Introspection:
             return None
         if self.shared.settings.cpu == "exact":
             self.loops.measure_step_costs()
+        self.each_tick()
         cost.service_cpu_s = service.cpu_s
         see_libraries_loaded_since()
         due = housekeeping.tick(now)
@@ -344,3 +349,14 @@ class Introspection:
             name = self.shared.settings.name
             raise StateError(f"introspector {name!r} is not started: use `async with Introspector(...)`")
         return self.builder
+
+
+def _nothing() -> None:
+    pass
+
+
+def give_way() -> None:
+    """Have introspectors that are not the host's give way to one that is."""
+    for each in list(fork.attached):
+        if isinstance(each, Introspection) and each.give_way is not None:
+            each.give_way()

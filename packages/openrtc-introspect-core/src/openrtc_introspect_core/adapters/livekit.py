@@ -18,13 +18,14 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Protocol
 
 from .._base.interrupts import is_interrupt
 from .._base.log import QueuedLogger
 from .._base.validation import MAX_NAME
+from .._introspector import Introspector
 from .._sessions.scope import SessionScope
 from .._sessions.session import Session
 from ._process import ProcessIntrospector
@@ -54,29 +55,45 @@ def introspected(**options: Any) -> Callable[[Entrypoint], Entrypoint]:
 
     Raises ArgumentError for a wrong option. Later errors are logged, and the job runs unmeasured.
     """
-    jobs = Jobs(options)
+    return Jobs(ProcessIntrospector(options)).introspected
 
-    def decorate(entrypoint: Entrypoint) -> Entrypoint:
-        @functools.wraps(entrypoint)
-        async def job(ctx: Job) -> None:
-            running = jobs.begin(ctx)
-            try:
-                await entrypoint(ctx)
-            except BaseException as error:
-                running.end(error)
-                raise
-            running.returned()
 
-        return job
+class Measuring(Protocol):
+    """Where the introspector of the process comes from."""
 
-    return decorate
+    @property
+    def name(self) -> str:
+        """Return the worker's name."""
+
+    @property
+    def introspector(self) -> Introspector | None:
+        """Return the introspector; None: no loop has used it so far."""
+
+    def attached(self) -> Introspector:
+        """Return the introspector, attached to the running loop."""
 
 
 class Jobs:
     """The jobs of one process, and the introspector that measures them."""
 
-    def __init__(self, options: Mapping[str, Any]) -> None:
-        self.process = ProcessIntrospector(options)
+    def __init__(self, process: Measuring) -> None:
+        self.process = process
+
+    def introspected(self, entrypoint: Entrypoint) -> Entrypoint:
+        """Return the entrypoint whose jobs are sessions."""
+
+        @functools.wraps(entrypoint)
+        async def job(ctx: Job) -> None:
+            running = self.begin(ctx)
+            try:
+                await entrypoint(ctx)
+            except BaseException as error:
+                error.__traceback__ = error.__traceback__.tb_next  # type: ignore[union-attr]  # this frame is not theirs
+                running.end(error)
+                raise
+            running.returned()
+
+        return job
 
     def begin(self, ctx: Job) -> RunningJob:
         """Begin a job on the running loop, and bind its session to the calling task."""

@@ -1,9 +1,7 @@
 """A LoopMonitor on every event loop that runs during a test.
 
-Two classes have all the ways in which an asyncio loop comes to run: `asyncio.Runner` (behind asyncio.run, anyio and
-pytest-asyncio) and the loops' own base class. While a test is observed, replacements of their methods attach a monitor
-first, so that even the loop's first task is metered. No event loop policy is touched. `trio_runs` does the same for
-Trio, as soon as someone imports Trio. When the test is over, all methods are the original ones again.
+While a test is observed, core's `LoopStarts` reports each loop before it runs, so that even the loop's first task is
+metered. When the test is over, all methods are the original ones again.
 """
 
 from __future__ import annotations
@@ -14,16 +12,15 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import pytest
 
 from openrtc_introspect_core import Block
+from openrtc_introspect_core._loops.loop_starts import LoopStarts
 from openrtc_introspect_core._loops.running_loop import Loop, running_loop
 
 from .._loops.introspection_threads import is_ours
 from .finding import Finding, finding_of
-from .import_hook import WhenImported
 from .loop_monitor import LoopMonitor
 from .session_mirror import SessionMirror
 
@@ -50,16 +47,12 @@ class LoopAttacher:
         self._lock = threading.Lock()
         self._over = False
         self._patch = pytest.MonkeyPatch()
-        self._when_imported = (WhenImported("uvloop", self._see_uvloop), WhenImported("trio", self._see_trio))
+        self._starts = LoopStarts(self._attach_if_new, self._detach, self._guarded)
 
     def __enter__(self) -> LoopAttacher:
         with contextlib.ExitStack() as undo:
             undo.push(self.__exit__)
-            self._attach_after(asyncio.Runner, "get_loop")
-            self._attach_before(asyncio.Runner, "run")
-            self._see_loops(asyncio.BaseEventLoop)
-            for each in self._when_imported:
-                each.__enter__()
+            self._starts.__enter__()
             SessionMirror(self._monitor_here, self._guarded).install(self._patch)
             undo.pop_all()
         return self
@@ -75,8 +68,7 @@ class LoopAttacher:
             for monitor in monitors:
                 parts.callback(monitor.end)
             parts.callback(self._patch.undo)
-            for each in self._when_imported:
-                parts.callback(each.__exit__)
+            parts.callback(self._starts.__exit__, None, None, None)
 
     def introspector(self) -> LoopMonitor:
         """Return the monitor for the fixture.
@@ -102,60 +94,6 @@ class LoopAttacher:
         return finding_of(block, folder=monitor.folder, root=self._root, on_trio=on_trio)
 
     # --- loops that begin and end ----------------------------------------------------------------
-
-    def _see_loops(self, kind: Any) -> None:
-        self._attach_before(kind, "run_until_complete")
-        self._attach_before(kind, "run_forever")
-        # asyncio's base closes only the last part of a loop.
-        owner = asyncio.SelectorEventLoop if kind is asyncio.BaseEventLoop else kind
-        close = owner.close
-
-        def detach_first(loop: Any) -> None:
-            if not loop.is_running():
-                with self._guarded("a loop that is closed"):
-                    self._detach(loop)
-            close(loop)
-
-        self._patch.setattr(owner, "close", detach_first)
-
-    def _see_uvloop(self) -> None:
-        import uvloop
-
-        self._see_loops(uvloop.Loop)
-
-    def _see_trio(self) -> None:
-        with self._guarded("Trio"):  # another version of Trio may have these functions elsewhere
-            from .trio_runs import see_runs
-
-            see_runs(self._patch, self._attach_if_new)
-
-    def _attach_after(self, owner: Any, name: str) -> None:
-        """Attach to the loop that a call of `owner.name` returns."""
-        original = getattr(owner, name)
-
-        def attached(this: Any, *args: Any, **kwargs: Any) -> Any:
-            __tracebackhide__ = True
-            loop = original(this, *args, **kwargs)
-            self._attach_if_new(loop)
-            return loop
-
-        self._patch.setattr(owner, name, attached)
-
-    def _attach_before(self, owner: Any, name: str) -> None:
-        """Attach to the loop before each call of `owner.name`."""
-        original = getattr(owner, name)
-
-        def attached(this: Any, *args: Any, **kwargs: Any) -> Any:
-            __tracebackhide__ = True
-            is_new = False
-            if asyncio._get_running_loop() is None:
-                with contextlib.suppress(RuntimeError):  # the loop is closed: the call itself says so
-                    is_new = self._attach_if_new(this.get_loop() if isinstance(this, asyncio.Runner) else this)
-            if is_new and name in vars(this):  # the introspector times this method on the loop itself
-                return getattr(this, name)(*args, **kwargs)
-            return original(this, *args, **kwargs)
-
-        self._patch.setattr(owner, name, attached)
 
     def _attach_if_new(self, loop: Loop) -> bool:
         """Attach to a loop that has no monitor; return whether this call did."""

@@ -20,6 +20,7 @@ from openrtc_top._cli.postmortem import postmortem
 from openrtc_top._cli.ps import ps
 from openrtc_top._cli.record import record
 from openrtc_top._cli.relay import relay
+from openrtc_top._cli.run import run
 from openrtc_top._cli.runbook import runbook
 from openrtc_top._cli.tasks import tasks
 from openrtc_top._cli.top import top
@@ -31,6 +32,7 @@ _USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
 _COMPLETION = ("--install-completion", "--show-completion")
 EPILOG = "Exit codes: 0 ok, 1 no worker (or it does not answer), 2 wrong usage."
 
+RUN_EPILOG = "Exit codes: the program's; 2 wrong usage, or nothing was run."
 RECORD_EPILOG = "Exit codes: 0 ok, 1 no worker, nothing or not all was recorded, 2 wrong usage."
 
 
@@ -115,6 +117,13 @@ app.command("ps", rich_help_panel=_LOOK, epilog=EPILOG)(ps)
 app.command("postmortem", rich_help_panel=_LOOK, epilog=POSTMORTEM_EPILOG)(postmortem)
 app.command("record", rich_help_panel="Elsewhere, and later", epilog=RECORD_EPILOG)(record)
 app.command("relay", rich_help_panel="Elsewhere, and later", epilog=EPILOG)(relay)
-app.command("dev", rich_help_panel="Host agents", epilog=EPILOG)(dev)
+app.command(
+    "run",
+    rich_help_panel="Run programs and agents",
+    epilog=RUN_EPILOG,
+    # All that follows the program's name is the program's.
+    context_settings={"allow_interspersed_args": False},
+)(run)
+app.command("dev", rich_help_panel="Run programs and agents", epilog=EPILOG)(dev)
 app.command("runbook", rich_help_panel="Know what to do", epilog=EPILOG)(runbook)
 app.command("demo", rich_help_panel="Try it", epilog=EPILOG)(demo)

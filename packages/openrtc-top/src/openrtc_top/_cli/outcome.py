@@ -20,7 +20,7 @@ FOUND = 3
 
 HINT = """\
 No OpenRTC worker is running for this user.
-Start one (`openrtc dev ./agents`, or `openrtc demo` to try), then run `openrtc top`.\
+Start one (`openrtc run -- python my_worker.py`, or `openrtc demo` to try), then run `openrtc top`.\
 """
 PIPE_WIDTH = 120
 
