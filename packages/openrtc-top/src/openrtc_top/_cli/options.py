@@ -123,6 +123,16 @@ def parse_cause(text: str) -> str:
     return text
 
 
+def check_condition(text: str) -> str:
+    """Check that the text is a condition on workers and sessions."""
+    from openrtc_top._model.condition import BadCondition, parse
+
+    try:
+        return parse(text).text
+    except BadCondition as error:
+        raise typer.BadParameter(str(error)) from None
+
+
 def parse_columns(text: str) -> str:
     """Parse names of columns, with commas between them; return their ids."""
     columns = []

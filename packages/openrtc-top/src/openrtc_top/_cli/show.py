@@ -101,10 +101,12 @@ def print_once(state: State, *, ascii: bool = False) -> None:
     put(encodable(text, "ascii") if ascii else text)
 
 
-def json_line(snapshot: Snapshot, chosen: Filter, sort: Sort | None, *, ascii: bool = False) -> str:
+def json_line(
+    snapshot: Snapshot, chosen: Filter, sort: Sort | None, host: str | None = None, *, ascii: bool = False
+) -> str:
     """Return a snapshot in the wire's form, with only the chosen sessions.
 
-    Without a sort they are in the worker's order.
+    Without a sort they are in the worker's order. A worker that is not this user's on this machine has its `host`.
     """
     from openrtc_introspect_core.wire import to_json
 
@@ -117,6 +119,8 @@ def json_line(snapshot: Snapshot, chosen: Filter, sort: Sort | None, *, ascii: b
         by_id = {session["session_id"]: session for session in document["sessions"]}
         document["sessions"] = [by_id[session_id] for session_id in kept]
         text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+    if host is not None:
+        text = f'{text[:-1]},"host":{json.dumps(host, ensure_ascii=False)}}}'
     return json.dumps(json.loads(text), separators=(",", ":")) if ascii else escaped(text)
 
 
