@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from .._base.units import percent
-from ._messages import Frame, SessionRow, Snapshot
+from ._messages import Counts, Frame, SessionRow, Snapshot
 
 _NS = 1e-9
 
@@ -34,15 +34,16 @@ class FrameReader:
         for session_id in frame.gone:
             rows.pop(session_id, None)
             recent.pop(session_id, None)
-        for each in frame.counts:
-            if (row := rows.get(each.session_id)) is None:
-                raise OutOfStep(f"frame {frame.seq} has counts of session {each.session_id!r}, which has no row")
-            last_step_at = _NS * each.last_step_ns if each.last_step_ns is not None else None
-            rows[each.session_id] = replace(row, cpu_s=_NS * each.cpu_ns, steps=each.steps, last_step_at=last_step_at)
-            recent[each.session_id] = _NS * each.recent_ns
+        counts = {each.session_id: each for each in frame.counts}
+        if missing := next((session_id for session_id in counts if session_id not in rows), None):
+            raise OutOfStep(f"frame {frame.seq} has counts of session {missing!r}, which has no row")
         if frame.base is not None:
+            anew = {row.session_id for row in frame.rows}
             for session_id, row in rows.items():
-                rows[session_id] = advanced(row, frame, recent.get(session_id, 0.0))
+                if session_id not in anew:
+                    rows[session_id], recent[session_id] = advanced(
+                        row, frame, recent.get(session_id, 0.0), counts.get(session_id)
+                    )
         for row in frame.rows:
             rows[row.session_id] = row
             recent[row.session_id] = _recent_s(row, frame)
@@ -57,10 +58,16 @@ class FrameReader:
         )
 
 
-def advanced(row: SessionRow, frame: Frame, recent_s: float) -> SessionRow:
-    """Return a row that a frame leaves out, as it is at that frame's moment."""
+def advanced(row: SessionRow, frame: Frame, recent_s: float, counts: Counts | None) -> tuple[SessionRow, float]:
+    """Return a row that a frame leaves out, as it is at that frame's moment, and its seconds within the window."""
+    cpu_s, steps, last_step_at = row.cpu_s, row.steps, row.last_step_at
+    if counts is not None:
+        cpu_s, steps, recent_s = _NS * counts.cpu_ns, counts.steps, _NS * counts.recent_ns
+        last_step_at = _NS * counts.last_step_ns if counts.last_step_ns is not None else None
     if row.status == "errored":
-        return row
+        if counts is None:
+            return row, recent_s
+        return replace(row, cpu_s=cpu_s, steps=steps, last_step_at=last_step_at), recent_s
     duration_s = max(0.0, frame.taken_at - row.started_at)
     cpu_pct, mem_mb, peak_mb = row.cpu_pct, row.mem_mb, row.peak_mb
     if frame.window_s is not None and cpu_pct is not None:
@@ -70,7 +77,17 @@ def advanced(row: SessionRow, frame: Frame, recent_s: float) -> SessionRow:
         mem_mb = frame.share_mb
     if frame.peak_share_mb is not None:
         peak_mb = max(peak_mb, frame.peak_share_mb)
-    return replace(row, duration_s=duration_s, cpu_pct=cpu_pct, mem_mb=mem_mb, peak_mb=peak_mb)
+    later = replace(
+        row,
+        duration_s=duration_s,
+        cpu_pct=cpu_pct,
+        mem_mb=mem_mb,
+        peak_mb=peak_mb,
+        cpu_s=cpu_s,
+        steps=steps,
+        last_step_at=last_step_at,
+    )
+    return later, recent_s
 
 
 def _recent_s(row: SessionRow, frame: Frame) -> float:

@@ -53,6 +53,7 @@ class _Feed:
                 refreshed=lambda: never,
                 wanted=self._target.wanted,
                 relays=self._target.relays,
+                hosts=self._target.hosts,
             )
         return self._exit_code
 

@@ -167,6 +167,15 @@ Vias = Annotated[
         "name. Can be given several times.",
     ),
 ]
+ViaEach = Annotated[
+    str | None,
+    typer.Option(
+        "--via-each",
+        metavar="COMMAND",
+        help="Whatever hosts this command lists, a line each, run again every 15 s; {} in --via stands for each of "
+        'them, as in --via-each "cat hosts" --via "ssh {}".',
+    ),
+]
 AllUsers = Annotated[
     bool,
     typer.Option("--all-users", metavar="", help="The workers of every user of this machine. Only for root."),

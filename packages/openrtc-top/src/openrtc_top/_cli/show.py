@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     Answers = Sequence[tuple[WorkerSocket, Snapshot | BoxReading]]
 
 DEFAULT_SORT = "cpu_pct"
+GC_THRESHOLD = 50_000
+"""Objects made before the live view looks for cycles."""
 
 
 def live_state(sort: str | None, chosen: Filter, columns: str | None, answers: Answers = ()) -> State:
@@ -139,6 +142,9 @@ def run_live(
 
     for worker in found:
         state = reduce(state, Found(str(worker.path), worker.name, worker.pid, host_of(worker)))
+    # A screen of many sessions makes as many rows, and next to no cycles: they are not worth a collection each time.
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD, 20, 20)
     return run(
         state,
         target.find,
@@ -146,5 +152,6 @@ def run_live(
         color=wants_color(),
         ascii=ascii,
         relays=target.relays,
+        hosts=target.hosts,
         find_dead=dead_finder(target),
     )

@@ -11,6 +11,7 @@ from openrtc_top._cli import complete
 from openrtc_top._cli.options import (
     AllUsers,
     Sockets,
+    ViaEach,
     Vias,
     Workers,
     parse_columns,
@@ -132,6 +133,7 @@ def top(
     sockets: Sockets = None,
     workers: Workers = None,
     vias: Vias = None,
+    via_each: ViaEach = None,
     all_users: AllUsers = False,
     recording: Annotated[
         Path | None,
@@ -155,11 +157,11 @@ def top(
     chosen = Filter(None if status == "all" else status, agent, tenant, waits=waits)
     live = is_terminal() and not once and not as_json
     if recording is not None:
-        if sockets or workers or vias or all_users or follow or refresh_rate is not None:
+        if sockets or workers or vias or via_each or all_users or follow or refresh_rate is not None:
             problem = "--replay shows what was recorded, as it was recorded: --socket, --worker, --via, --all-users, "
             raise fail(problem + "--follow and --refresh-rate do not go with it", USAGE)
         raise typer.Exit(_replay(recording, live, as_json, sort, chosen, columns, ascii=ascii))
-    target = parse_target(sockets, workers, vias, all_users)
+    target = parse_target(sockets, workers, vias, all_users, via_each)
     rate = refresh_rate or DEFAULT_RATE
     if follow:
         from openrtc_top._cli.frame_feed import print_frames
@@ -168,7 +170,7 @@ def top(
             target.must_find()
         raise typer.Exit(print_frames(target, rate, chosen, SORTS[sort] if sort else None, ascii=ascii))
     if live and not target.sockets:
-        found = [] if target.relays else target.must_find()
+        found = [] if target.remote else target.must_find()
         raise typer.Exit(run_live(live_state(sort, chosen, columns), found, target, rate, ascii=ascii))
     with target.reached() as found:
         answers = read_workers(found)

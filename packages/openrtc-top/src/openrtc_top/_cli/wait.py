@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from openrtc_top._cli import complete
-from openrtc_top._cli.options import AllUsers, Sockets, Vias, Workers, check_condition, parse_seconds
+from openrtc_top._cli.options import AllUsers, Sockets, ViaEach, Vias, Workers, check_condition, parse_seconds
 from openrtc_top._cli.outcome import NO_WORKER, OK, TIMED_OUT, fail, put, say
 from openrtc_top._cli.target import parse_target
 
@@ -48,6 +48,7 @@ def wait(
     sockets: Sockets = None,
     workers: Workers = None,
     vias: Vias = None,
+    via_each: ViaEach = None,
     all_users: AllUsers = False,
 ) -> None:
     """Wait until a worker fulfils the condition, itself or with one of its sessions, and print which one.
@@ -61,7 +62,7 @@ def wait(
 
     from openrtc_top._model.condition import parse
 
-    target = parse_target(sockets, workers, vias, all_users)
+    target = parse_target(sockets, workers, vias, all_users, via_each)
     waiter = _Waiter(parse(until), target)
     try:
         anyio.run(waiter.run, timeout)
@@ -107,6 +108,7 @@ class _Waiter:
                 refreshed=lambda: never,
                 wanted=self._target.wanted,
                 relays=self._target.relays,
+                hosts=self._target.hosts,
             )
 
     def _dispatch(self, event: Event) -> None:

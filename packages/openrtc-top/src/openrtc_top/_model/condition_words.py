@@ -5,6 +5,7 @@ They are made from the messages and the table of columns, so a new field or colu
 
 from __future__ import annotations
 
+import functools
 import types
 import typing
 from collections.abc import Callable, Iterator
@@ -42,6 +43,7 @@ class Word(NamedTuple):
     read: Callable[[Subject], Value]
 
 
+@functools.cache
 def words() -> dict[str, Word]:
     """Return each word that is accepted.
 

@@ -8,8 +8,10 @@ asking in the middle of a screen.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
+from functools import partial
 from pathlib import Path
 from subprocess import PIPE
 from typing import TYPE_CHECKING, TypeVar
@@ -73,33 +75,22 @@ class RelayClient:
         self._link: Link | None = None
         self._portal: BlockingPortal | None = None
 
-    async def run(
-        self, changed: Callable[[], None], *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
-    ) -> None:
+    async def run(self, changed: Callable[[], None]) -> None:
         """Keep the command running until cancelled.
 
-        Calls `changed` when `workers` or `problem` may have changed. The task has started once the workers are
-        known, or the first try has failed.
+        Calls `changed` when `workers` or `problem` may have changed: first once the workers are known, or the first
+        try has failed.
         """
-        first = True
-
-        def news() -> None:
-            nonlocal first
-            if first:
-                first = False
-                task_status.started()
-            changed()
-
         delay = BACKOFF_S
         try:
             while True:
-                problem = await self._run_command(news)
+                problem = await self._run_command(changed)
                 if self._link is not None:
                     delay = BACKOFF_S
                     self._link.close(problem)
                     self._link = None
                 self.problem = problem
-                news()
+                changed()
                 await anyio.sleep(delay)
                 delay = min(delay * 2, MAX_BACKOFF_S)
         finally:
@@ -214,10 +205,11 @@ class RelayClient:
 
 
 @contextlib.contextmanager
-def running(relays: Sequence[RelayClient]) -> Iterator[None]:
+def running(relays: Sequence[RelayClient], patience_s: float = math.inf) -> Iterator[None]:
     """Keep the commands running in a thread, while the `with` block lasts.
 
-    The block begins once each relay has offered its workers or failed; `RelayClient.problem` says why.
+    The block begins once each relay has offered its workers or failed, or after so many seconds;
+    `RelayClient.problem` says why.
     """
     if not relays:
         yield
@@ -225,7 +217,7 @@ def running(relays: Sequence[RelayClient]) -> Iterator[None]:
     from anyio.from_thread import start_blocking_portal
 
     with start_blocking_portal() as portal:
-        running, _ = portal.start_task(_run_all, relays)
+        running, _ = portal.start_task(_run_all, relays, patience_s)
         for relay in relays:
             relay._portal = portal
         try:
@@ -238,9 +230,20 @@ def running(relays: Sequence[RelayClient]) -> Iterator[None]:
                 running.result()
 
 
-async def _run_all(relays: Sequence[RelayClient], *, task_status: TaskStatus[None]) -> None:
+async def _run_all(relays: Sequence[RelayClient], patience_s: float, *, task_status: TaskStatus[None]) -> None:
+    awaited = set(relays)
+    none_left = anyio.Event()
+
+    def heard(relay: RelayClient) -> None:
+        awaited.discard(relay)
+        if not awaited:
+            none_left.set()
+
     async with anyio.create_task_group() as tasks:
-        async with anyio.create_task_group() as starting:
-            for relay in relays:
-                starting.start_soon(tasks.start, relay.run, lambda: None)
+        for relay in relays:
+            tasks.start_soon(relay.run, partial(heard, relay))
+        with anyio.move_on_after(patience_s):
+            await none_left.wait()
+        for relay in awaited:
+            relay.problem = f"nothing heard for {patience_s:g} s"
         task_status.started()
