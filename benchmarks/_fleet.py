@@ -10,11 +10,11 @@ line of it, prints how many snapshots were taken by then
 
 from __future__ import annotations
 
-import itertools
 import os
 import socket
 import sys
 import time
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -23,10 +23,13 @@ from anyio.abc import TaskGroup
 from msgspec.structs import replace
 
 from openrtc_introspect_core.wire import Host, LoopTime, SessionRow, Snapshot, WorkerInfo, WorkerSocket
+from openrtc_introspect_core.wire._row_table import RowTable, TableRow, Taken
 from openrtc_introspect_testing import FakeWorker
 from openrtc_top._relay.far_side import relay
 
 AGENTS = ("dental", "restaurant", "support", "frontdesk")
+SHARE_MB = 31.5
+WINDOW_S = 1.5
 CONNECT = (
     "import os,select,socket,sys\n"
     "s=socket.socket(socket.AF_UNIX);s.connect(sys.argv[1])\n"
@@ -39,6 +42,37 @@ CONNECT = (
 """A program of Python's standard library alone, so that it starts in some 15 ms."""
 
 
+class MovingTable(RowTable):
+    """The rows of sessions that have all stepped since the last snapshot. As of a real worker, only counts change."""
+
+    def __init__(self, first: Snapshot, taken: Callable[[], object]) -> None:
+        super().__init__()
+        self._first = first
+        self._taken = taken
+        self._seq = 0
+        self._now = 0.0
+        self.rows = {row.session_id: TableRow(row=row, changed=1, counted=1) for row in first.sessions}
+
+    def take(self) -> Taken:
+        self._taken()
+        self._seq += 1
+        self._now = time.time()
+        for at, each in enumerate(self.rows.values()):
+            each.counted = self._seq
+            each.steps += 50
+            each.recent = (0.5 + (self._seq + at) % 17 / 10) / 100 * WINDOW_S
+            each.busy += each.recent / WINDOW_S
+            each.row = replace(each.row, last_step_at=self._now)
+        self._stepped(self._seq, list(self.rows.values()), [], SHARE_MB)
+        return Taken(self._seq, self._now, self._first.worker, [], SHARE_MB, WINDOW_S)
+
+    def refresh(self, rows: Sequence[TableRow]) -> None:
+        for each in rows:
+            row, cpu_pct = each.row, 100 * each.recent / WINDOW_S
+            duration_s = self._now - row.started_at
+            each.row = replace(row, duration_s=duration_s, cpu_pct=cpu_pct, cpu_s=each.busy, steps=each.steps)
+
+
 class MovingWorker(FakeWorker):
     """A worker whose sessions have all stepped since the last snapshot."""
 
@@ -49,7 +83,8 @@ class MovingWorker(FakeWorker):
                 agent_name=AGENTS[row % len(AGENTS)],
                 tenant="acme" if row % 3 else None,
                 started_at=time.time() - 10 * row,
-                mem_mb=31.5,
+                cpu_pct=0.0,
+                mem_mb=SHARE_MB,
                 peak_mb=40.0,
                 tasks=7,
                 steps=0,
@@ -66,31 +101,19 @@ class MovingWorker(FakeWorker):
             loop="asyncio",
             python="3.13.0",
             sessions=sessions,
-            rss_mb=31.5 * sessions,
+            rss_mb=SHARE_MB * sessions,
             lag_p99_ms=3.0 + number % 7,
             lag_max_ms=20.0,
             lag_method="iterations",
             loop_time=LoopTime(sessions_pct=20.0, untagged_pct=1.0, gc_pct=0.5, other_pct=3.0, idle_pct=75.5),
             host=Host(cpu_pct=40.0, cores=8, load_1m=1.0, process_cpu_pct=30.0, threads=9),
         )
-        super().__init__([Snapshot(worker=info, sessions=rows)], name=name, path=path)
-        self._seq = itertools.count(1)
+        self._first = Snapshot(worker=info, sessions=rows)
+        super().__init__([self._first], name=name, path=path)
 
-    def snapshot(self) -> Snapshot:
-        first = super().snapshot()
-        seq, now = next(self._seq), time.time()
-        rows = [
-            replace(
-                row,
-                duration_s=now - row.started_at,
-                cpu_pct=0.5 + (seq + at) % 17 / 10,
-                cpu_s=seq * 0.01,
-                steps=seq * 50,
-                last_step_at=now,
-            )
-            for at, row in enumerate(first.sessions)
-        ]
-        return replace(first, seq=seq, taken_at=now, sessions=rows)
+    def table(self) -> RowTable:
+        """Return the rows, which the server asks for instead of snapshots."""
+        return MovingTable(self._first, self.snapshot)
 
 
 def socket_of(folder: Path, host: int) -> Path:

@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 BACKOFF_S = 0.5
 MAX_BACKOFF_S = 5.0
 RESCAN_S = 2.0
+CONNECTING_S = 2.0
+"""A host of which nothing was heard for so long is shown: it may be a slow one."""
 SURVEY_S = 2.0
 """A worker is asked no oftener than this what its tasks wait for: it looks at all of them."""
 
@@ -69,8 +71,8 @@ async def follow_all(
 
     A Found is dispatched for each of them, and a Died for each machine where workers died. Never returns. `wanted`,
     `inspects` and `surveys` are called with a worker's key; `since` has the keys of workers whose blocks are known up
-    to a number. A host that offers no worker is dispatched as a worker that is Gone, and Dropped when it offers some.
-    The workers of a host that is not listed any more are Dropped.
+    to a number. A host that offers no worker is dispatched as a worker that is Gone, and Dropped when it offers some;
+    one of which nothing is heard for a moment, as a worker that was Found. The workers of a host that is not listed any more are Dropped.
     """
     followed: set[str] = set()
     known = dict(since or {})
@@ -108,10 +110,17 @@ async def follow_all(
             dispatch(Died(host, dead[host]))
 
     async def follow_host(relay: Relay, scope: anyio.CancelScope, keys: set[str]) -> None:
-        connected = False
+        connected = heard = False
+
+        async def show_slow() -> None:
+            await anyio.sleep(CONNECTING_S)
+            if not heard:
+                keys.add(relay.label)
+                dispatch(Found(relay.label, relay.label))
 
         def offered(tasks: TaskGroup) -> None:
-            nonlocal connected
+            nonlocal connected, heard
+            heard = True
             died(relay.label, relay.dead)
             if hosts is not None and connected and relay.problem is not None:
                 hosts.ask_soon()
@@ -127,6 +136,7 @@ async def follow_all(
 
         with scope:
             async with anyio.create_task_group() as tasks:
+                tasks.start_soon(show_slow)
                 await relay.run(partial(offered, tasks))
         drop(relay, keys)
 
@@ -199,10 +209,35 @@ async def follow(
     """
     key = str(worker.path)
     silence = Silence(worker, lambda reading: dispatch(Unanswered(key, reading)))
+    pause = _Pause(refreshed)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(silence.watch)
-        await _follow(worker, key, silence, interval_s, dispatch, refreshed, wanted, since, inspects, surveys)
+        tasks.start_soon(pause.watch)
+        await _follow(worker, key, silence, interval_s, dispatch, pause, wanted, since, inspects, surveys)
         tasks.cancel_scope.cancel()
+
+
+class _Pause:
+    """The time from one question to the next, which ends at once when `refreshed()` is set.
+
+    A timer alone ends it otherwise: of many workers, each second is full of such ends, and a cancellation costs more.
+    """
+
+    def __init__(self, refreshed: Callable[[], anyio.Event]) -> None:
+        self._refreshed = refreshed
+        self._scope = anyio.CancelScope()
+
+    async def until(self, due: float) -> bool:
+        """Wait for a moment. Return whether the pause ended before."""
+        with anyio.CancelScope() as self._scope:
+            await anyio.sleep(max(0.0, due - anyio.current_time()))
+        return self._scope.cancelled_caught
+
+    async def watch(self) -> None:
+        """End the pause whenever all is to be asked anew. Never returns."""
+        while True:
+            await self._refreshed().wait()
+            self._scope.cancel()
 
 
 async def _follow(
@@ -211,7 +246,7 @@ async def _follow(
     silence: Silence,
     interval_s: float,
     dispatch: Dispatch,
-    refreshed: Callable[[], anyio.Event],
+    pause: _Pause,
     wanted: Callable[[], bool],
     since: int,
     inspects: Callable[[], str | None],
@@ -241,10 +276,8 @@ async def _follow(
                         surveyed = anyio.current_time()
                         with silence.awaiting(timeout_s(worker)):
                             dispatch(Surveyed(key, await survey(client)))
-                    now = anyio.current_time()
-                    due = max(due + interval_s, now)
-                    with anyio.move_on_after(due - now):
-                        await refreshed().wait()
+                    due = max(due + interval_s, anyio.current_time())
+                    if await pause.until(due):
                         due = anyio.current_time()
         except (IntrospectError, OSError) as error:
             if is_silence(error) and silence.frozen:

@@ -64,6 +64,12 @@ class Group:
         """The longest block of its sessions. None: they had none."""
         return max((session.worst_block_ms for session in self.sessions if session.blocks), default=None)
 
+    @property
+    def slowest(self) -> SessionRow | None:
+        """The slow session with the longest block. None: no session is slow."""
+        slow = [session for session in self.sessions if session.status == "slow"]
+        return max(slow, key=lambda session: session.worst_block_ms, default=None)
+
     def count(self, status: str) -> int:
         """Return how many of its sessions have the status."""
         return count_status(self.sessions, status)
@@ -76,7 +82,7 @@ def host_of(worker: Worker) -> str:
 
 def stands_for_host(worker: Worker) -> bool:
     """Return whether this is no worker, but a host that cannot be reached or offers none."""
-    return worker.snapshot is None and worker.pid is None and worker.gone is not None
+    return worker.snapshot is None and worker.pid is None and worker.host is None and worker.key == worker.name
 
 
 def groups(workers: Workers, rows: Iterable[Row], by: Grouping, *, chosen: bool) -> tuple[Group, ...]:

@@ -16,7 +16,7 @@ from openrtc_top._model.columns import COLUMNS, DEFAULT, GROWING, SORTS
 from openrtc_top._model.cursor import Cursor, Scroll
 from openrtc_top._model.groups import Group, Grouping, groups, host_of
 from openrtc_top._model.page import SessionPage
-from openrtc_top._model.rows import Filter, Row, Sort, arrange, pinned_first
+from openrtc_top._model.rows import Filter, Row, Sort, arrange, pinned_first, rows_of
 from openrtc_top._model.wait_list import WaitList
 from openrtc_top._model.waits import Entry as WaitEntry
 from openrtc_top._model.waits import entries as wait_entries
@@ -234,11 +234,10 @@ class State:
                     extras.add(column)
             pinned = pins.get(key, ())
             if key not in shown:
-                rows += [Row(key, session) for session in sessions if session.session_id in pinned]
-            elif accepts is None:
-                rows += [Row(key, session) for session in sessions]
-            else:
-                rows += [Row(key, session) for session in sessions if accepts(session) or session.session_id in pinned]
+                sessions = [session for session in sessions if session.session_id in pinned]
+            elif accepts is not None:
+                sessions = [session for session in sessions if accepts(session) or session.session_id in pinned]
+            rows += rows_of(key, sessions)
         page = self.page
         if page is not None and (worker_of := self.worker(page.worker)):
             page = page.after(worker_of.snapshot)

@@ -31,7 +31,7 @@ def trouble(worker: Worker) -> Trouble:
     if snapshot.blocks_in_progress or worker.frozen:
         longest = longest_block((worker,))
         return 0, -int((longest.lasted_ms if longest else 0.0) / 1000)
-    if any(session.status == "slow" for session in snapshot.sessions):
+    if count_status(snapshot.sessions, "slow"):
         return (2,)
     info = snapshot.worker
     return 3, _step(info.lag_p99_ms, _LAG_MS), _step(busy_pct(info), _BUSY_PCT)

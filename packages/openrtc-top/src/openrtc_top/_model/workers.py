@@ -72,7 +72,10 @@ def worker_label(host: str | None, name: str) -> str:
 
 def get_worker(workers: Workers, key: str) -> Worker | None:
     """Return the worker of this key. None: there is none."""
-    return next((worker for worker in workers if worker.key == key), None)
+    for worker in workers:  # of many workers it is asked all the time, and this is the fastest
+        if worker.key == key:
+            return worker
+    return None
 
 
 def with_found(workers: Workers, key: str, name: str, pid: int | None, host: str | None) -> Workers:

@@ -50,6 +50,8 @@ HELLO_S = 30.0
 """A connection may have to be made first, through a proxy perhaps."""
 SILENCE_S = 15.0
 """A relay that is silent for so long is out of reach: it gives a sign of life every two seconds."""
+_DEADLINE_STEP_S = 0.5
+"""The end of the patience is put off in steps of this length, not with each message."""
 _READ_BYTES = 256 * 1024
 _T = TypeVar("_T")
 
@@ -160,22 +162,24 @@ class RelayClient:
         assert process.stdout is not None
         buffer = LineBuffer(MAX_FROM_RELAY)
         patience_s = HELLO_S
-        while True:
-            with anyio.move_on_after(patience_s) as waited:
+        with anyio.CancelScope(deadline=anyio.current_time() + patience_s) as heard:
+            while True:
                 try:
                     data = await process.stdout.receive(_READ_BYTES)
                 except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
                     return
-            if waited.cancelled_caught:
-                raise TimeoutError(f"nothing heard for {patience_s:g} s")
-            for line in buffer.feed(data):
-                if self._link is None:
-                    hello = decode_relay_hello(line)
-                    self._link = Link(process, minor_of(hello))
-                    self.problem = None
-                    patience_s = SILENCE_S
-                else:
-                    self._handle(self._link, line, changed)
+                for line in buffer.feed(data):
+                    if self._link is None:
+                        hello = decode_relay_hello(line)
+                        self._link = Link(process, minor_of(hello))
+                        self.problem = None
+                        patience_s = SILENCE_S
+                    else:
+                        self._handle(self._link, line, changed)
+                deadline = anyio.current_time() + patience_s
+                if heard.deadline + _DEADLINE_STEP_S < deadline:
+                    heard.deadline = deadline
+        raise TimeoutError(f"nothing heard for {patience_s:g} s")
 
     def _handle(self, link: Link, line: bytes, changed: Callable[[], None]) -> None:
         match decode_from_relay(line):

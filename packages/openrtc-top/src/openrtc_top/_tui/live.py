@@ -39,8 +39,9 @@ REDRAW_S = 0.04
 """Frames that come closer together than this are drawn as one."""
 CLOCK_S = 0.02
 """News that come within this time of each other come at the same moment."""
-REST = 20.0
-"""After each second of drawing, so many without, unless a key is pressed: of many workers some frame comes always."""
+REST = 40.0
+"""After each second of drawing, so many without, but no more than two periods, unless a key is pressed: of many workers
+some frame comes always."""
 
 
 Remember = Callable[[tuple[str, ...]], None]
@@ -174,7 +175,7 @@ class Live:
                 return
             took_s = time.monotonic() - began
             await anyio.sleep(REDRAW_S)
-            with anyio.move_on_after(min(self._interval_s, REST * took_s) - REDRAW_S):
+            with anyio.move_on_after(min(2 * self._interval_s, REST * took_s) - REDRAW_S):
                 await self._pressed.wait()
             await self._changed.wait()
 

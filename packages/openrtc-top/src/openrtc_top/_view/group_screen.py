@@ -11,7 +11,7 @@ from openrtc_top._view.body import Body, filled
 from openrtc_top._view.grid import Title, grid, plain
 from openrtc_top._view.line import Line, clip, visible
 from openrtc_top._view.place import place
-from openrtc_top._view.style import BAD, BOLD, DIM, PLAIN, SELECTED, STATUS
+from openrtc_top._view.style import BAD, BOLD, DIM, PLAIN, SELECTED, STATUS, WARN
 
 HERE = "this host"
 _MIN_NOW = 16
@@ -72,7 +72,7 @@ def _cells(group: Group, by: Grouping, now: int) -> list[_Cell]:
         _count(group, "errored"),
         plain(quantity.UNKNOWN if cpu is None else quantity.number(cpu)),
         *([plain(quantity.lag(lag))] if by == "host" else []),
-        plain(quantity.size(group.mem_mb)),
+        plain(quantity.size(group.mem_mb) if group.sessions else quantity.UNKNOWN),
         plain(str(group.blocks)),
         ("-", DIM) if worst is None else plain(quantity.span(worst)),
         _now(group, by, now),
@@ -97,4 +97,6 @@ def _now(group: Group, by: Grouping, width: int) -> _Cell:
         return f"GONE: {reason}" if len(gone) == len(group.workers) else f"{len(gone)} GONE: {reason}", BAD
     if by == "host" and not any(worker.snapshot for worker in group.workers):
         return "connecting …", DIM
+    if (session := group.slowest) is not None:
+        return f"SLOW {quantity.span(session.worst_block_ms)} {visible(session.session_id)}", WARN
     return "", PLAIN

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from openrtc_introspect_core._diagnosis.memory_limits import POOL, own_limit
-from openrtc_top._model.groups import host_of
+from openrtc_top._model.groups import host_of, stands_for_host
 from openrtc_top._model.history import HISTORY_S
 from openrtc_top._model.state import State
 from openrtc_top._model.trouble import worst_first
@@ -248,11 +248,13 @@ def _several(state: State, width: int, mark: Line, limit: int) -> list[Line]:
     title = Line(" openrtc top", BOLD).add(" · ", DIM)
     if state.grouping == "host" and state.group:
         title.add(clip(visible(state.group), MAX_NAME_WIDTH), BOLD).add(" · ", DIM)
-    title.add(f"{len(workers)} workers")
-    hosts = len({host_of(worker) for worker in workers})
+    lost = [worker for worker in workers if stands_for_host(worker)]
+    title.add(f"{len(workers) - len(lost)} workers")
+    hosts = len({host_of(worker) for worker in workers} - {worker.name for worker in lost})
     title.add(f" on {hosts} hosts" if hosts > 1 and width > NARROW_TITLE else "")
-    gone = sum(worker.gone is not None for worker in workers)
+    gone = sum(worker.gone is not None and worker not in lost for worker in workers)
     title.add(f", {gone} gone" if gone else "", BAD)
+    title.add(f", {len(lost)} unreached" if lost else "", BAD)
     errored = sum(info.errored for info in infos)
     right = Line(f"{sessions} session{'' if sessions == 1 else 's'}").add(" · ", DIM)
     right.add(f"{errored} errored ", BAD if errored else PLAIN)
