@@ -72,7 +72,8 @@ async def follow_all(
     A Found is dispatched for each of them, and a Died for each machine where workers died. Never returns. `wanted`,
     `inspects` and `surveys` are called with a worker's key; `since` has the keys of workers whose blocks are known up
     to a number. A host that offers no worker is dispatched as a worker that is Gone, and Dropped when it offers some;
-    one of which nothing is heard for a moment, as a worker that was Found. The workers of a host that is not listed any more are Dropped.
+    one of which nothing is heard for a moment, as a worker that was Found. The workers of a host that is not listed any
+    more are Dropped.
     """
     followed: set[str] = set()
     known = dict(since or {})

@@ -76,7 +76,7 @@ class Silence:
             await self._asked.wait()
             asked = self._asked
             if remote:
-                await self._look(asked, self._asked_at + REMOTE_SILENT_S - anyio.current_time())
+                await self._look(asked, max(0.0, self._asked_at + REMOTE_SILENT_S - anyio.current_time()))
             else:
                 await self._look(asked, GLANCE_S, glance=True)
                 await self._look(asked, SILENT_S - GLANCE_S)

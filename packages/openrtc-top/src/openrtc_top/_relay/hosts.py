@@ -69,7 +69,7 @@ class HostList:
             changed()
             await anyio.sleep_until(began + SOON_S)
             if not self.problem or self._relays:
-                with anyio.move_on_after(began + INTERVAL_S - anyio.current_time()):
+                with anyio.move_on_after(max(0.0, began + INTERVAL_S - anyio.current_time())):
                     await self._asked.wait()
             self._asked = anyio.Event()
 

@@ -89,10 +89,10 @@ class Live:
         remember: Remember,
         relays: Sequence[Relay] = (),
         hosts: Hosts | None = None,
-        find_dead: FindDead = lambda live: (),
+        find_dead: FindDead | None = None,
     ) -> None:
         self._state = reduce(replace(state, period_s=1 / rate), Tick(time.monotonic()))
-        self._find_dead = find_dead
+        self._find_dead = find_dead or (lambda live: ())
         self._find = find
         self._relays = relays
         self._hosts = hosts
@@ -175,7 +175,8 @@ class Live:
                 return
             took_s = time.monotonic() - began
             await anyio.sleep(REDRAW_S)
-            with anyio.move_on_after(min(2 * self._interval_s, REST * took_s) - REDRAW_S):
+            rest_s = min(2 * self._interval_s, REST * took_s)
+            with anyio.move_on_after(max(0.0, rest_s - REDRAW_S)):
                 await self._pressed.wait()
             await self._changed.wait()
 

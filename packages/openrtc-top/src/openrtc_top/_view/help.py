@@ -29,7 +29,7 @@ KEYS = (
     ("w", "the workers; there Enter shows only the selected one's sessions, x takes one that is gone off"),
     (
         "g",
-        "a line for each host, each agent, and back, the worst first; Enter: its sessions. In lists: the top",
+        "a line for each host, each agent, and back, the worst first; there Enter shows its sessions",
     ),
     ("W", "what sessions wait for, most first; there Enter shows who holds it and who waits, then their pages"),
     ("Space", "pause: this view stands still, the workers do not notice"),
