@@ -18,8 +18,9 @@ from typer.testing import CliRunner
 from openrtc_introspect_core.wire import Snapshot
 from openrtc_introspect_testing import FakeWorker
 from openrtc_top._cli.app import app
+from openrtc_top._client import follow
 from openrtc_top._client.follow import follow_all
-from openrtc_top._model.events import Dropped, Event, Found, Frame, Gone, Listed
+from openrtc_top._model.events import Died, Dropped, Event, Found, Frame, Gone, Listed
 from openrtc_top._relay import child, hosts, near_side
 from openrtc_top._relay.command import BadCommand
 from openrtc_top._relay.hosts import HostList, parse_list, parse_template
@@ -206,10 +207,10 @@ async def following(found: HostList) -> Any:
     with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
 
-            async def follow() -> None:
+            async def follow_hosts() -> None:
                 await follow_all(list, 0.1, followed.dispatch, lambda: never, lambda key: True, hosts=found)
 
-            tasks.start_soon(follow)
+            tasks.start_soon(follow_hosts)
             yield followed
             tasks.cancel_scope.cancel()
 
@@ -291,6 +292,22 @@ async def test_a_slow_host_delays_nobody(worker: FakeWorker, monkeypatch: pytest
         for _ in range(3):
             frame = await followed.until(lambda event: isinstance(event, Frame))
             assert frame.worker == f"well:{worker.path}"
+
+
+@pytest.mark.anyio
+async def test_a_host_of_which_nothing_is_heard(
+    worker: FakeWorker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Is shown as one that connects, until it has said something."""
+    monkeypatch.setattr(follow, "CONNECTING_S", 0.05)
+    ready = tmp_path / "ready"
+    template = f"""sh -c 'until test -e {ready}; do sleep 0.05; done; exec "$@"' {{}} {RELAY} --socket {worker.path}"""
+    async with following(listing("echo slow", template)) as followed:
+        assert await followed.until(lambda event: not isinstance(event, (Listed, Died))) == Found("slow", "slow")
+        ready.touch()
+        assert await followed.until(lambda event: not isinstance(event, (Listed, Died))) == Dropped("slow")
+        found = await followed.until(lambda event: isinstance(event, Found))
+        assert found.host == "slow"
 
 
 # --- commands ------------------------------------------------------------------------------------
