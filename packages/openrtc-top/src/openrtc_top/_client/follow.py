@@ -48,6 +48,8 @@ MAX_BACKOFF_S = 5.0
 RESCAN_S = 2.0
 CONNECTING_S = 2.0
 """A host of which nothing was heard for so long is shown: it may be a slow one."""
+TICK_S = 0.1
+"""Workers are asked at multiples of this time: of many, those that are asked at one moment cost less."""
 SURVEY_S = 2.0
 """A worker is asked no oftener than this what its tasks wait for: it looks at all of them."""
 
@@ -261,7 +263,7 @@ async def _follow(
             async with AsyncExitStack() as stack:
                 with silence.awaiting(timeout_s(worker)):
                     client = await stack.enter_async_context(connect_to(worker))
-                due = anyio.current_time()
+                due = anyio.current_time() // TICK_S * TICK_S
                 while True:
                     with silence.awaiting(timeout_s(worker)):
                         snapshot = await client.snapshot()
