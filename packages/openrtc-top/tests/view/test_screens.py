@@ -301,6 +301,13 @@ def test_a_fleet(size: tuple[int, int], many_hosts: State) -> None:
     compare("agents-{}x{}".format(*size), shown(after(Key("g"), state=listed), size))
 
 
+def test_hosts_without_workers_are_counted_apart(many_hosts: State) -> None:
+    """Those that cannot be reached, and those of which nothing is heard so far."""
+    state = after(Found("voice-14", "voice-14"), state=many_hosts)
+    title = shown(state, (120, 26)).splitlines()[0]
+    assert title.startswith(" openrtc top · 24 workers on 12 hosts, 1 unreached, 1 connecting ")
+
+
 @pytest.mark.parametrize("size", [(60, 15), (120, 26)])
 def test_hosts_that_cannot_be_listed(size: tuple[int, int], many_hosts: State) -> None:
     """One line says why; the hosts that were known stay."""
