@@ -22,8 +22,8 @@ from ._runner import BEFORE_VARIABLE, run_all
 
 NAMES = (
     "attribution", "mixed", "reaction", "blocks", "mixed_steps", "delays", "wall_time", "accounting", "memory", "cost",
-    "steps", "idle", "fifty", "snapshot", "waits", "blocked", "frame", "view", "footprint", "attach", "diagnosis",
-    "adversaries",
+    "steps", "idle", "fifty", "snapshot", "waits", "blocked", "frame", "view", "fleet", "footprint", "attach",
+    "diagnosis", "adversaries",
     "scale", "peers",
 )  # fmt: skip
 SLOW = ("instructions",)

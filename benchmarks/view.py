@@ -42,7 +42,7 @@ def measure_cpu(rate: str, seconds: float) -> Result:
 
 
 async def _measure_cpu(rate: str, seconds: float) -> Result:
-    async with _worker(SESSIONS), _view("--refresh-rate", rate) as view:
+    async with _worker(SESSIONS), running("--refresh-rate", rate) as view:
         await view.shows(b"call-")
         await asyncio.sleep(2.0)  # until the work at the start is over
         process = psutil.Process(view.pid)
@@ -65,7 +65,7 @@ async def _measure_start(starts: int) -> Result:
     async with _worker(SESSIONS):
         for _ in range(starts):
             began = time.perf_counter()
-            async with _view() as view:
+            async with running() as view:
                 await view.shows(b"call-")
                 times.append(time.perf_counter() - began)
     return {"first_frame_s": median(times), "min_s": min(times)}
@@ -91,12 +91,13 @@ async def _worker(sessions: int) -> AsyncIterator[None]:
     await subject.close()
 
 
-class _View:
+class View:
     """The command in its terminal, and its output."""
 
     def __init__(self, pid: int, terminal: int) -> None:
         self.pid = pid
         self.written = 0
+        self.patience_s = PATIENCE_S
         self._terminal = terminal
         self._seen = bytearray()
         self._new_output = asyncio.Event()
@@ -108,14 +109,14 @@ class _View:
         self._new_output.set()
 
     async def shows(self, text: bytes) -> None:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(self.patience_s):
             while text not in self._seen:
                 self._new_output.clear()
                 await self._new_output.wait()
 
 
 @asynccontextmanager
-async def _view(*options: str) -> AsyncIterator[_View]:
+async def running(*options: str) -> AsyncIterator[View]:
     terminal, other = os.openpty()
     fcntl.ioctl(other, termios.TIOCSWINSZ, struct.pack("HHHH", HEIGHT, WIDTH, 0, 0))
     command = [sys.executable, "-m", "openrtc_top", "top", *options]
@@ -123,7 +124,7 @@ async def _view(*options: str) -> AsyncIterator[_View]:
     process = await asyncio.create_subprocess_exec(
         *command, stdin=other, stdout=other, stderr=other, env=environment, start_new_session=True
     )
-    view = _View(process.pid, terminal)
+    view = View(process.pid, terminal)
     loop = asyncio.get_running_loop()
     loop.add_reader(terminal, view.read)
     try:

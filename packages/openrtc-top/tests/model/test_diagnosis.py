@@ -84,3 +84,11 @@ def test_a_worker_of_many_sessions_is_not_diagnosed(make_snapshot: MakeSnapshot,
     """The view would have to keep too much of it."""
     rows = [make_session(f"job-{number}") for number in range(MAX_SESSIONS + 1)]
     assert Diagnosis().after(make_snapshot(*rows), ()) == Diagnosis()
+
+
+def test_of_many_workers_each_is_diagnosed_less_often(make_snapshot: MakeSnapshot) -> None:
+    """So that all of them together cost as much as ten."""
+    diagnosis = Diagnosis()
+    for second in range(40):
+        diagnosis = diagnosis.after(make_snapshot(taken_at=1000.0 + second), (), workers=200)
+    assert [snapshot.taken_at for snapshot in diagnosis.snapshots] == [1000.0, 1018.0, 1036.0]

@@ -45,6 +45,7 @@ from openrtc_top._model.events import (
     Gone,
     Inspected,
     Key,
+    Listed,
     Shown,
     Surveyed,
     Tick,
@@ -254,6 +255,64 @@ def test_several_workers(
         Tick(103.0),
     )
     compare("several-{}x{}".format(*size), shown(state, size))
+
+
+@pytest.fixture
+def many_hosts(make_session: MakeSession, make_snapshot: MakeSnapshot, make_block: MakeBlock) -> State:
+    """Twelve hosts of two workers: the last one is blocked, one is slow, one cannot be reached, one is late."""
+    agents, events = ("restaurant", "dental", "support"), [Tick(100.0)]
+    for host in range(1, 13):
+        for number in (1, 2):
+            rows = [
+                make_session(f"job-{host:02}{number}{row}", agent_name=agents[row % 3], cpu_pct=host / 10 + row)
+                for row in range(4)
+            ]
+            blocks, lag = [], 14.0
+            if host == 12 and number == 2:
+                rows[0] = structs.replace(rows[0], status="blocked", blocks=3, worst_block_ms=3200.0)
+                blocks = [make_block(session_id=rows[0].session_id)]
+            if host == 7 and number == 1:
+                rows[2] = structs.replace(rows[2], status="slow", blocks=1, worst_block_ms=71.0)
+            if host == 5 and number == 2:
+                lag = 320.0
+            key, name = f"voice-{host}:/{number}", f"worker-{number}"
+            made = make_snapshot(
+                *rows,
+                name=name,
+                pid=host,
+                lag_p99_ms=lag,
+                blocks=blocks,
+                rss_mb=148.8,
+                memory_limit_mb=0,
+                max_sessions=0,
+            )
+            events += [Found(key, name, host, f"voice-{host}"), Frame(key, made)]
+    events += [Found("voice-13", "voice-13"), Gone("voice-13", "ssh: no route to host")]
+    return after(*events, Tick(101.0))
+
+
+@pytest.mark.parametrize("size", [(60, 15), (80, 20), (120, 26), (200, 50)])
+def test_a_fleet(size: tuple[int, int], many_hosts: State) -> None:
+    """Of many workers the header has the worst. By host and by agent there is a line each, the worst first."""
+    compare("fleet-{}x{}".format(*size), shown(many_hosts, size))
+    listed = after(Key("g"), Key("down"), state=many_hosts)
+    compare("hosts-{}x{}".format(*size), shown(listed, size))
+    compare("host-{}x{}".format(*size), shown(after(Key("enter"), state=listed), size))
+    compare("agents-{}x{}".format(*size), shown(after(Key("g"), state=listed), size))
+
+
+def test_hosts_without_workers_are_counted_apart(many_hosts: State) -> None:
+    """Those that cannot be reached, and those of which nothing is heard so far."""
+    state = after(Found("voice-14", "voice-14"), state=many_hosts)
+    title = shown(state, (120, 26)).splitlines()[0]
+    assert title.startswith(" openrtc top · 24 workers on 12 hosts, 1 unreached, 1 connecting ")
+
+
+@pytest.mark.parametrize("size", [(60, 15), (120, 26)])
+def test_hosts_that_cannot_be_listed(size: tuple[int, int], many_hosts: State) -> None:
+    """One line says why; the hosts that were known stay."""
+    problem = "kubectl: it ended with exit code 1: no route to host; the 13 hosts known before stay"
+    compare("unlisted-{}x{}".format(*size), shown(after(Listed(problem), state=many_hosts), size))
 
 
 @pytest.mark.parametrize(

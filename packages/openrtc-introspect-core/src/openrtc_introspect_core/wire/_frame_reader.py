@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from .._base.units import percent
-from ._messages import Frame, SessionRow, Snapshot
+from ._messages import Counts, Frame, SessionRow, Snapshot
 
 _NS = 1e-9
 
@@ -34,15 +34,11 @@ class FrameReader:
         for session_id in frame.gone:
             rows.pop(session_id, None)
             recent.pop(session_id, None)
-        for each in frame.counts:
-            if (row := rows.get(each.session_id)) is None:
-                raise OutOfStep(f"frame {frame.seq} has counts of session {each.session_id!r}, which has no row")
-            last_step_at = _NS * each.last_step_ns if each.last_step_ns is not None else None
-            rows[each.session_id] = replace(row, cpu_s=_NS * each.cpu_ns, steps=each.steps, last_step_at=last_step_at)
-            recent[each.session_id] = _NS * each.recent_ns
+        counts = {each.session_id: each for each in frame.counts}
+        if missing := next((session_id for session_id in counts if session_id not in rows), None):
+            raise OutOfStep(f"frame {frame.seq} has counts of session {missing!r}, which has no row")
         if frame.base is not None:
-            for session_id, row in rows.items():
-                rows[session_id] = advanced(row, frame, recent.get(session_id, 0.0))
+            _advance(rows, recent, frame, counts)
         for row in frame.rows:
             rows[row.session_id] = row
             recent[row.session_id] = _recent_s(row, frame)
@@ -57,20 +53,45 @@ class FrameReader:
         )
 
 
-def advanced(row: SessionRow, frame: Frame, recent_s: float) -> SessionRow:
-    """Return a row that a frame leaves out, as it is at that frame's moment."""
-    if row.status == "errored":
-        return row
-    duration_s = max(0.0, frame.taken_at - row.started_at)
-    cpu_pct, mem_mb, peak_mb = row.cpu_pct, row.mem_mb, row.peak_mb
-    if frame.window_s is not None and cpu_pct is not None:
-        highest = 100.0 * max(1, len(frame.worker.loops))
-        cpu_pct = percent(recent_s, min(frame.window_s, duration_s), highest) if recent_s else 0.0
-    if frame.share_mb is not None:
-        mem_mb = frame.share_mb
-    if frame.peak_share_mb is not None:
-        peak_mb = max(peak_mb, frame.peak_share_mb)
-    return replace(row, duration_s=duration_s, cpu_pct=cpu_pct, mem_mb=mem_mb, peak_mb=peak_mb)
+def _advance(rows: dict[str, SessionRow], recent: dict[str, float], frame: Frame, counts: dict[str, Counts]) -> None:
+    """Bring the rows that a frame leaves out to that frame's moment, and their seconds within the window.
+
+    One loop does it for all: a client of many workers has ten thousand rows each second.
+    """
+    anew = {row.session_id for row in frame.rows}
+    taken_at, window_s, share_mb, peak_share_mb = frame.taken_at, frame.window_s, frame.share_mb, frame.peak_share_mb
+    highest_pct = 100.0 * max(1, len(frame.worker.loops))
+    for session_id, row in rows.items():
+        if session_id in anew:
+            continue
+        cpu_s, steps, last_step_at = row.cpu_s, row.steps, row.last_step_at
+        if (each := counts.get(session_id)) is not None:
+            cpu_s, steps, recent_s = _NS * each.cpu_ns, each.steps, _NS * each.recent_ns
+            recent[session_id] = recent_s
+            last_step_at = None if each.last_step_ns is None else _NS * each.last_step_ns
+        elif row.status == "errored":
+            continue
+        else:
+            recent_s = recent.get(session_id, 0.0)
+        duration_s, cpu_pct, mem_mb, peak_mb = row.duration_s, row.cpu_pct, row.mem_mb, row.peak_mb
+        if row.status != "errored":
+            duration_s = max(0.0, taken_at - row.started_at)
+            if window_s is not None and cpu_pct is not None:
+                cpu_pct = percent(recent_s, min(window_s, duration_s), highest_pct) if recent_s else 0.0
+            if share_mb is not None:
+                mem_mb = share_mb
+            if peak_share_mb is not None and peak_share_mb > peak_mb:
+                peak_mb = peak_share_mb
+        rows[session_id] = replace(
+            row,
+            duration_s=duration_s,
+            cpu_pct=cpu_pct,
+            mem_mb=mem_mb,
+            peak_mb=peak_mb,
+            cpu_s=cpu_s,
+            steps=steps,
+            last_step_at=last_step_at,
+        )
 
 
 def _recent_s(row: SessionRow, frame: Frame) -> float:

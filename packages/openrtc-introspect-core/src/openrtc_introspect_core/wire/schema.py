@@ -13,11 +13,18 @@ import msgspec
 
 from ._messages import PROTOCOL_MAJOR, PROTOCOL_MINOR, Request, ServerMessage
 
+_HOST = {
+    "type": "string",
+    "description": "The host that the worker runs on, as it was called, or the worker's owner, or both as owner@host. "
+    "Absent: it is a worker of this user on this machine.",
+}
+
 
 def schema() -> dict[str, Any]:
     """Return one schema of all messages.
 
-    The messages of each direction stand under `anyOf`, everything else under `$defs`.
+    The messages of each direction stand under `anyOf`, and behind them the lines that `openrtc top --json` prints;
+    everything else is under `$defs`.
     """
     (requests, replies), components = msgspec.json.schema_components(
         [Request, ServerMessage], ref_template="#/$defs/{name}"
@@ -29,7 +36,11 @@ def schema() -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"OpenRTC introspection protocol {PROTOCOL_MAJOR}.{PROTOCOL_MINOR}",
-        "anyOf": [{"title": "client to server", **requests}, {"title": "server to client", **replies}],
+        "anyOf": [
+            {"title": "client to server", **requests},
+            {"title": "server to client", **replies},
+            {"title": "a line of openrtc top --json", "$ref": "#/$defs/Snapshot", "properties": {"host": _HOST}},
+        ],
         "$defs": components,
     }
 

@@ -24,6 +24,8 @@ from openrtc_top._cli.run import run
 from openrtc_top._cli.runbook import runbook
 from openrtc_top._cli.tasks import tasks
 from openrtc_top._cli.top import top
+from openrtc_top._cli.wait import EPILOG as WAIT_EPILOG
+from openrtc_top._cli.wait import wait
 from openrtc_top._cli.waits import waits
 
 # typer exports only this one of its usage errors; they all have its base class.
@@ -115,6 +117,7 @@ app.command("waits", rich_help_panel=_LOOK, epilog=EPILOG)(waits)
 app.command("diagnose", rich_help_panel=_LOOK, epilog=DIAGNOSE_EPILOG)(diagnose)
 app.command("ps", rich_help_panel=_LOOK, epilog=EPILOG)(ps)
 app.command("postmortem", rich_help_panel=_LOOK, epilog=POSTMORTEM_EPILOG)(postmortem)
+app.command("wait", rich_help_panel="Elsewhere, and later", epilog=WAIT_EPILOG)(wait)
 app.command("record", rich_help_panel="Elsewhere, and later", epilog=RECORD_EPILOG)(record)
 app.command("relay", rich_help_panel="Elsewhere, and later", epilog=EPILOG)(relay)
 app.command(

@@ -56,6 +56,7 @@ class _Feed:
                 wanted=self._target.wanted,
                 since=self._known,
                 relays=self._target.relays,
+                hosts=self._target.hosts,
             )
         return self._exit_code
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from openrtc_top._cli import complete
-from openrtc_top._cli.options import AllUsers, Sockets, Vias, Workers, parse_cause, parse_count
+from openrtc_top._cli.options import AllUsers, Sockets, ViaEach, Vias, Workers, parse_cause, parse_count
 from openrtc_top._cli.outcome import NO_WORKER, OK, USAGE, fail, put
 from openrtc_top._cli.target import parse_target, read_workers, say_frozen
 from openrtc_top._client.targets import shown_name
@@ -80,6 +80,7 @@ def blocks(
     sockets: Sockets = None,
     workers: Workers = None,
     vias: Vias = None,
+    via_each: ViaEach = None,
     all_users: AllUsers = False,
 ) -> None:
     """Print the blocks that the workers of this user remember: who held the event loop too long.
@@ -90,7 +91,7 @@ def blocks(
     """
     if as_json and (stacks or victims):
         raise fail("--json has stacks and delayed sessions in it; leave out --stacks and --victims", USAGE)
-    target = parse_target(sockets, workers, vias, all_users)
+    target = parse_target(sockets, workers, vias, all_users, via_each)
     choice = Choice(frozenset(sessions or ()), cause, include_delayed=victims)
     with target.reached() as found:
         histories = _read(found, since)

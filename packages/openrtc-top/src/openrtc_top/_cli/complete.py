@@ -5,6 +5,7 @@ No function may fail or keep the shell waiting: a worker that does not answer is
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,15 @@ def listed(accepted: Iterable[str]) -> Complete:
         return [head + word for word in accepted if word.startswith(last) and word not in before]
 
     return complete
+
+
+def condition(incomplete: str) -> list[str]:
+    """Offer the words that may stand at the end of a condition."""
+    from openrtc_top._model.condition_words import words as known
+
+    last = re.split(r"[^\w.]", incomplete)[-1]
+    head = incomplete[: len(incomplete) - len(last)]
+    return [head + word for word in known() if word.startswith(last) and last]
 
 
 def worker(incomplete: str) -> list[str]:

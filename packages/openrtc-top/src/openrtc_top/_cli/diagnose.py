@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from openrtc_top._cli.options import AllUsers, Sockets, Vias, Workers, parse_observation
+from openrtc_top._cli.options import AllUsers, Sockets, ViaEach, Vias, Workers, parse_observation
 from openrtc_top._cli.outcome import FOUND, NO_WORKER, OK, escaped, fail, is_terminal, put, say, wants_color, width
 from openrtc_top._cli.target import parse_target
 
@@ -40,6 +40,7 @@ def diagnose(
     sockets: Sockets = None,
     workers: Workers = None,
     vias: Vias = None,
+    via_each: ViaEach = None,
     all_users: AllUsers = False,
 ) -> None:
     """Watch the workers of this user for some seconds and say what is wrong with them, the worst first.
@@ -55,7 +56,7 @@ def diagnose(
     from openrtc_top._client.targets import shown_name
     from openrtc_top._view.unanswered import frozen_line
 
-    target = parse_target(sockets, workers, vias, all_users)
+    target = parse_target(sockets, workers, vias, all_users, via_each)
     with target.reached() as found:
         if sys.stderr is not None and sys.stderr.isatty():
             say(f"watching {'1 worker' if len(found) == 1 else f'{len(found)} workers'} for {seconds:g} s …")

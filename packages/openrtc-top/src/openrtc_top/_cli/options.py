@@ -123,6 +123,16 @@ def parse_cause(text: str) -> str:
     return text
 
 
+def check_condition(text: str) -> str:
+    """Check that the text is a condition on workers and sessions."""
+    from openrtc_top._model.condition import BadCondition, parse
+
+    try:
+        return parse(text).text
+    except BadCondition as error:
+        raise typer.BadParameter(str(error)) from None
+
+
 def parse_columns(text: str) -> str:
     """Parse names of columns, with commas between them; return their ids."""
     columns = []
@@ -155,6 +165,15 @@ Vias = Annotated[
         help="The workers of another host, instead of this one's: the command with `openrtc relay` behind it is run "
         'here, as in --via "ssh voice-3" or --via "kubectl exec -i POD --". NAME=COMMAND gives the host another '
         "name. Can be given several times.",
+    ),
+]
+ViaEach = Annotated[
+    str | None,
+    typer.Option(
+        "--via-each",
+        metavar="COMMAND",
+        help="Whatever hosts this command lists, a line each, run again every 15 s; {} in --via stands for each of "
+        'them, as in --via-each "cat hosts" --via "ssh {}".',
     ),
 ]
 AllUsers = Annotated[

@@ -17,6 +17,7 @@ NO_WORKER = 1
 FAILED = 1
 USAGE = 2
 FOUND = 3
+TIMED_OUT = 4
 
 HINT = """\
 No OpenRTC worker is running for this user.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from openrtc_top._cli import complete
-from openrtc_top._cli.options import AllUsers, Sockets, Vias
+from openrtc_top._cli.options import AllUsers, Sockets, ViaEach, Vias
 from openrtc_top._cli.outcome import NO_WORKER, OK, USAGE, escaped, fail, is_terminal, put, say, wants_color, width
 from openrtc_top._cli.target import CommandTarget, parse_target
 
@@ -61,6 +61,7 @@ def postmortem(
     ] = None,
     sockets: Sockets = None,
     vias: Vias = None,
+    via_each: ViaEach = None,
     all_users: AllUsers = False,
 ) -> None:
     """Say what workers died of: when, what held the loop at which line, their memory, their sessions.
@@ -68,13 +69,13 @@ def postmortem(
     A worker that is killed leaves its black box, for a day. It is removed once it was shown; boxes of other users and
     of other hosts are kept.
     """
-    if boxes and (workers or sockets or vias or all_users):
+    if boxes and (workers or sockets or vias or via_each or all_users):
         raise fail("--box names the black boxes itself; leave out WORKER, --socket, --via and --all-users", USAGE)
     if workers and sockets:
         raise fail("WORKER and --socket both say which workers; give one of them", USAGE)
-    target = parse_target(sockets, workers, vias, all_users)
+    target = parse_target(sockets, workers, vias, all_users, via_each)
     shown = 0
-    for found in _at(boxes) if boxes else _there(target) if target.relays else _here(target):
+    for found in _at(boxes) if boxes else _there(target) if target.remote else _here(target):
         if shown and not as_json:
             put("")
         _show(found, as_json=as_json)
@@ -124,15 +125,10 @@ def _here(target: CommandTarget) -> Iterator[_Found]:
 
 def _there(target: CommandTarget) -> Iterator[_Found]:
     """Yield the dead workers of other hosts, host by host. If a host cannot be reached, there is no other error."""
-    from openrtc_top._relay.near_side import running
-
-    reached = True
     found: list[_Found] = []
-    with running(target.relays):
-        for relay in target.relays:
-            if relay.problem is not None:
-                fail(f"{relay.label}: {relay.problem}", NO_WORKER)
-                reached = False
+    with target.connected():
+        reached = not target.unreached()
+        for relay in target.all_relays:
             for dead in sorted(relay.dead, key=lambda each: -each.age_s):
                 told = dead.error or relay.call(partial(relay.box, dead.box))
                 if isinstance(told, str):
@@ -180,7 +176,7 @@ def _nothing(target: CommandTarget, boxes: Sequence[Path] | None) -> typer.Exit:
     """Report that there is nothing to show. Return the exit to raise."""
     if boxes:
         return typer.Exit(NO_WORKER)
-    where = f" at {', '.join(relay.label for relay in target.relays)}" if target.relays else ""
+    where = f" at {', '.join(relay.label for relay in target.all_relays)}" if target.remote else ""
     wanted = f" of the name or process id {' or '.join(map(repr, target.names))}" if target.names else ""
     end = fail(f"no worker{wanted} has died{where} and left a black box", NO_WORKER)
     if not target.relays and not target.sockets:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from openrtc_top._cli.options import AllUsers, Sockets, Vias, Workers
+from openrtc_top._cli.options import AllUsers, Sockets, ViaEach, Vias, Workers
 from openrtc_top._cli.outcome import NO_WORKER, OK, escaped, fail, put, wants_color
 from openrtc_top._cli.target import parse_target
 from openrtc_top._client.targets import RemoteWorker, owner_name
@@ -33,13 +33,14 @@ def ps(
     sockets: Sockets = None,
     workers: Workers = None,
     vias: Vias = None,
+    via_each: ViaEach = None,
     all_users: AllUsers = False,
 ) -> None:
     """List the running workers: those of this user on this machine, unless an option names others.
 
     Below them are those that are frozen or have died, with what held their loop.
     """
-    target = parse_target(sockets, workers, vias, all_users)
+    target = parse_target(sockets, workers, vias, all_users, via_each)
     with target.reached() as found:
         answered = _print(found, as_json=as_json)
         if not as_json:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from openrtc_top._cli.options import AllUsers, Sockets, Vias, Workers, parse_interval, parse_seconds
+from openrtc_top._cli.options import AllUsers, Sockets, ViaEach, Vias, Workers, parse_interval, parse_seconds
 from openrtc_top._cli.outcome import FAILED, NO_WORKER, OK, USAGE, fail, say
 from openrtc_top._cli.target import parse_target
 
@@ -29,6 +29,7 @@ def record(
     sockets: Sockets = None,
     workers: Workers = None,
     vias: Vias = None,
+    via_each: ViaEach = None,
     all_users: AllUsers = False,
 ) -> None:
     """Record what the workers report, for `openrtc top --replay FILE`; those that start later too.
@@ -37,8 +38,8 @@ def record(
     """
     from openrtc_top._recording.recorder import Recorder, Sink
 
-    target = parse_target(sockets, workers, vias, all_users)
-    if not target.relays:
+    target = parse_target(sockets, workers, vias, all_users, via_each)
+    if not target.remote:
         target.must_find()
     try:
         sink = Sink(file, replace=force)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     Answers = Sequence[tuple[WorkerSocket, Snapshot | BoxReading]]
 
 DEFAULT_SORT = "cpu_pct"
+GC_THRESHOLD = 50_000
+"""Objects made before the live view looks for cycles."""
 
 
 def live_state(sort: str | None, chosen: Filter, columns: str | None, answers: Answers = ()) -> State:
@@ -101,10 +104,12 @@ def print_once(state: State, *, ascii: bool = False) -> None:
     put(encodable(text, "ascii") if ascii else text)
 
 
-def json_line(snapshot: Snapshot, chosen: Filter, sort: Sort | None, *, ascii: bool = False) -> str:
+def json_line(
+    snapshot: Snapshot, chosen: Filter, sort: Sort | None, host: str | None = None, *, ascii: bool = False
+) -> str:
     """Return a snapshot in the wire's form, with only the chosen sessions.
 
-    Without a sort they are in the worker's order.
+    Without a sort they are in the worker's order. A worker that is not this user's on this machine has its `host`.
     """
     from openrtc_introspect_core.wire import to_json
 
@@ -117,6 +122,8 @@ def json_line(snapshot: Snapshot, chosen: Filter, sort: Sort | None, *, ascii: b
         by_id = {session["session_id"]: session for session in document["sessions"]}
         document["sessions"] = [by_id[session_id] for session_id in kept]
         text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+    if host is not None:
+        text = f'{text[:-1]},"host":{json.dumps(host, ensure_ascii=False)}}}'
     return json.dumps(json.loads(text), separators=(",", ":")) if ascii else escaped(text)
 
 
@@ -135,6 +142,9 @@ def run_live(
 
     for worker in found:
         state = reduce(state, Found(str(worker.path), worker.name, worker.pid, host_of(worker)))
+    # A screen of many sessions makes as many rows, and next to no cycles: they are not worth a collection each time.
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD, 20, 20)
     return run(
         state,
         target.find,
@@ -142,5 +152,6 @@ def run_live(
         color=wants_color(),
         ascii=ascii,
         relays=target.relays,
+        hosts=target.hosts,
         find_dead=dead_finder(target),
     )

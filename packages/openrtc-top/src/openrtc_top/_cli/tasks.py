@@ -10,7 +10,7 @@ import typer
 
 from openrtc_top._cli import complete
 from openrtc_top._cli.frozen import frozen_reason, print_stacks
-from openrtc_top._cli.options import AllUsers, Sockets, Vias, Workers
+from openrtc_top._cli.options import AllUsers, Sockets, ViaEach, Vias, Workers
 from openrtc_top._cli.outcome import NO_WORKER, OK, escaped, fail, is_terminal, put, say, wants_color, width
 from openrtc_top._cli.target import parse_target, read_workers, snapshot_of
 
@@ -35,6 +35,7 @@ def tasks(
     sockets: Sockets = None,
     workers: Workers = None,
     vias: Vias = None,
+    via_each: ViaEach = None,
     all_users: AllUsers = False,
 ) -> None:
     """Print what a session's tasks wait for, each below the one that waits for it.
@@ -45,7 +46,7 @@ def tasks(
     A worker that is frozen cannot tell tasks: the stack of the session is printed if it holds the loop, and the exit
     code is 1.
     """
-    target = parse_target(sockets, workers, vias, all_users)
+    target = parse_target(sockets, workers, vias, all_users, via_each)
     with target.reached() as found:
         answers = read_workers(found)
         if not answers:

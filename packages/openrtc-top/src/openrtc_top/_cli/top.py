@@ -11,6 +11,7 @@ from openrtc_top._cli import complete
 from openrtc_top._cli.options import (
     AllUsers,
     Sockets,
+    ViaEach,
     Vias,
     Workers,
     parse_columns,
@@ -40,6 +41,7 @@ from openrtc_top._cli.show import (
     with_dead,
 )
 from openrtc_top._cli.target import line_text, parse_target, read_workers, say_frozen, snapshot_of
+from openrtc_top._client.targets import host_of
 from openrtc_top._model.columns import IDS, SORTS
 from openrtc_top._model.rows import STATUSES, Filter
 from openrtc_top._model.waits import KINDS
@@ -60,6 +62,10 @@ def top(
             help="Print one snapshot as JSON and exit: a line for each worker, as it sends it, "
             "but with only the sessions that the filters choose.",
         ),
+    ] = False,
+    follow: Annotated[
+        bool,
+        typer.Option("--follow", metavar="", help="With --json: go on, a line for each frame, until Ctrl-C."),
     ] = False,
     refresh_rate: Annotated[
         float | None,
@@ -127,6 +133,7 @@ def top(
     sockets: Sockets = None,
     workers: Workers = None,
     vias: Vias = None,
+    via_each: ViaEach = None,
     all_users: AllUsers = False,
     recording: Annotated[
         Path | None,
@@ -143,21 +150,27 @@ def top(
 
     Keys: q quit, s sort, / filter, Enter a session's page, ? the others, and what the columns mean.
     """
+    if follow and (once or not as_json):
+        raise fail("--follow goes with --json, and not with --once; the view itself goes on without it", USAGE)
     if columns and as_json:
         raise fail("--columns chooses what the table shows, and --json prints none; give one of them", USAGE)
     chosen = Filter(None if status == "all" else status, agent, tenant, waits=waits)
     live = is_terminal() and not once and not as_json
     if recording is not None:
-        if sockets or workers or vias or all_users or refresh_rate is not None:
-            problem = (
-                "--replay shows what was recorded, as it was recorded: --socket, --worker, --via, --all-users and "
-            )
-            raise fail(problem + "--refresh-rate do not go with it", USAGE)
+        if sockets or workers or vias or via_each or all_users or follow or refresh_rate is not None:
+            problem = "--replay shows what was recorded, as it was recorded: --socket, --worker, --via, --all-users, "
+            raise fail(problem + "--follow and --refresh-rate do not go with it", USAGE)
         raise typer.Exit(_replay(recording, live, as_json, sort, chosen, columns, ascii=ascii))
-    target = parse_target(sockets, workers, vias, all_users)
+    target = parse_target(sockets, workers, vias, all_users, via_each)
     rate = refresh_rate or DEFAULT_RATE
+    if follow:
+        from openrtc_top._cli.frame_feed import print_frames
+
+        if not target.named:
+            target.must_find()
+        raise typer.Exit(print_frames(target, rate, chosen, SORTS[sort] if sort else None, ascii=ascii))
     if live and not target.sockets:
-        found = [] if target.relays else target.must_find()
+        found = [] if target.remote else target.must_find()
         raise typer.Exit(run_live(live_state(sort, chosen, columns), found, target, rate, ascii=ascii))
     with target.reached() as found:
         answers = read_workers(found)
@@ -168,8 +181,9 @@ def top(
         if live and code == OK:
             raise typer.Exit(run_live(live_state(sort, chosen, columns, answers), found, target, rate, ascii=ascii))
         if as_json:
-            for _, answer in answers:
-                put(json_line(snapshot_of(answer), chosen, SORTS[sort] if sort else None, ascii=ascii))
+            for worker, answer in answers:
+                order = SORTS[sort] if sort else None
+                put(json_line(snapshot_of(answer), chosen, order, host_of(worker), ascii=ascii))
             say_frozen(answers)
         elif answers and not live:
             state = with_blocks(first_state(sort, chosen, columns, answers), answers)

@@ -10,7 +10,7 @@ import typer
 
 from openrtc_top._cli import complete
 from openrtc_top._cli.frozen import frozen_reason, print_stacks
-from openrtc_top._cli.options import AllUsers, Sockets, Vias, Workers, parse_count, parse_waits
+from openrtc_top._cli.options import AllUsers, Sockets, ViaEach, Vias, Workers, parse_count, parse_waits
 from openrtc_top._cli.outcome import NO_WORKER, escaped, fail, is_terminal, put, wants_color, width
 from openrtc_top._cli.target import parse_target
 from openrtc_top._model.waits import KINDS, Choice, Entry, entries
@@ -80,6 +80,7 @@ def waits(
     sockets: Sockets = None,
     workers: Workers = None,
     vias: Vias = None,
+    via_each: ViaEach = None,
     all_users: AllUsers = False,
 ) -> None:
     """Print what the sessions wait for: the same lock, pool, executor or line, those with the most sessions first.
@@ -101,7 +102,7 @@ def waits(
     from openrtc_top._client.targets import shown_name
     from openrtc_top._model.box_reading import BoxReading
 
-    target = parse_target(sockets, workers, vias, all_users)
+    target = parse_target(sockets, workers, vias, all_users, via_each)
     choice = Choice(kind, agent, tenant)
     answered = 0
     with target.reached() as found:

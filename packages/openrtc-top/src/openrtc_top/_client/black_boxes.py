@@ -116,7 +116,7 @@ def dead_finder(target: Target) -> FindDead:
 def find_dead(target: Target, live: Sequence[WorkerSocket]) -> list[tuple[str | None, DeadWorker]]:
     """Return the target's workers that died, on this machine and on others, each with its host; the last one first."""
     found: list[tuple[str | None, DeadWorker]] = [(None, each) for each in dead_finder(target)(live)]
-    found += [(relay.label, each) for relay in target.relays for each in relay.dead]
+    found += [(relay.label, each) for relay in target.all_relays for each in relay.dead]
     return sorted(found, key=lambda each: each[1].age_s)
 
 

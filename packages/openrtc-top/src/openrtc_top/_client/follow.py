@@ -30,19 +30,26 @@ from openrtc_top._model.events import (
     Frame,
     Gone,
     Inspected,
+    Listed,
     Surveyed,
     Unanswered,
 )
 
 if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
     from openrtc_introspect_core.wire import Client, Snapshot, WorkerSocket
     from openrtc_top._client.black_boxes import FindDead
-    from openrtc_top._client.targets import Find, Relay
+    from openrtc_top._client.targets import Find, Hosts, Relay
     from openrtc_top._model.box_reading import DeadWorker
 
 BACKOFF_S = 0.5
 MAX_BACKOFF_S = 5.0
 RESCAN_S = 2.0
+CONNECTING_S = 2.0
+"""A host of which nothing was heard for so long is shown: it may be a slow one."""
+TICK_S = 0.1
+"""Workers are asked at multiples of this time: of many, those that are asked at one moment cost less."""
 SURVEY_S = 2.0
 """A worker is asked no oftener than this what its tasks wait for: it looks at all of them."""
 
@@ -57,19 +64,25 @@ async def follow_all(
     wanted: Callable[[str], bool],
     since: Mapping[str, int] | None = None,
     relays: Sequence[Relay] = (),
+    hosts: Hosts | None = None,
     inspects: Callable[[str], str | None] = lambda key: None,
     surveys: Callable[[str], bool] = lambda key: False,
     find_dead: FindDead = lambda live: (),
 ) -> None:
-    """Follow each worker that `find` or a relay offers, now or later.
+    """Follow each worker that `find`, a relay, or a host that is listed offers, now or later.
 
     A Found is dispatched for each of them, and a Died for each machine where workers died. Never returns. `wanted`,
     `inspects` and `surveys` are called with a worker's key; `since` has the keys of workers whose blocks are known up
-    to a number. A host that offers no worker is dispatched as a worker that is Gone, and Dropped when it offers some.
+    to a number. A host that offers no worker is dispatched as a worker that is Gone, and Dropped when it offers some;
+    one of which nothing is heard for a moment, as a worker that was Found. The workers of a host that is not listed any
+    more are Dropped.
     """
     followed: set[str] = set()
     known = dict(since or {})
     dead: dict[str | None, tuple[DeadWorker, ...]] = {}
+    scopes: dict[Relay, anyio.CancelScope] = {}
+    shown: dict[Relay, set[str]] = {}
+    """The keys of what was dispatched of a host."""
 
     async def follow_one(worker: WorkerSocket, key: str) -> None:
         try:
@@ -86,7 +99,7 @@ async def follow_all(
         finally:
             followed.discard(key)
 
-    def follow_new(workers: Sequence[WorkerSocket]) -> None:
+    def follow_new(workers: Sequence[WorkerSocket], tasks: TaskGroup) -> None:
         for worker in workers:
             key = str(worker.path)
             if key not in followed:
@@ -99,22 +112,66 @@ async def follow_all(
             dead[host] = tuple(found)
             dispatch(Died(host, dead[host]))
 
-    def offered(relay: Relay) -> None:
-        died(relay.label, relay.dead)
-        if relay.problem is None and relay.workers:
-            dispatch(Dropped(relay.label))
-            follow_new(relay.workers)
-        elif not any(str(worker.path) in followed for worker in relay.workers):
-            dispatch(Found(relay.label, relay.label))
-            dispatch(Gone(relay.label, relay.problem or ": ".join(["no worker runs there", *relay.unseen[:1]])))
+    async def follow_host(relay: Relay, scope: anyio.CancelScope, keys: set[str]) -> None:
+        connected = heard = False
+
+        async def show_slow() -> None:
+            await anyio.sleep(CONNECTING_S)
+            if not heard:
+                keys.add(relay.label)
+                dispatch(Found(relay.label, relay.label))
+
+        def offered(tasks: TaskGroup) -> None:
+            nonlocal connected, heard
+            heard = True
+            died(relay.label, relay.dead)
+            if hosts is not None and connected and relay.problem is not None:
+                hosts.ask_soon()
+            connected = relay.problem is None
+            if connected and relay.workers:
+                dispatch(Dropped(relay.label))
+                keys.update(str(worker.path) for worker in relay.workers)
+                follow_new(relay.workers, tasks)
+            elif not any(str(worker.path) in followed for worker in relay.workers):
+                keys.add(relay.label)
+                dispatch(Found(relay.label, relay.label))
+                dispatch(Gone(relay.label, relay.problem or ": ".join(["no worker runs there", *relay.unseen[:1]])))
+
+        with scope:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(show_slow)
+                await relay.run(partial(offered, tasks))
+        drop(relay, keys)
+
+    def drop(relay: Relay, keys: set[str]) -> None:
+        for key in keys:
+            dispatch(Dropped(key))
+        died(relay.label, ())
+
+    def start(relay: Relay) -> None:
+        scopes[relay], shown[relay] = anyio.CancelScope(), set()
+        tasks.start_soon(follow_host, relay, scopes[relay], shown[relay])
+
+    def listed() -> None:
+        assert hosts is not None
+        dispatch(Listed(hosts.problem))
+        there = [*relays, *hosts.relays]
+        for relay in scopes.keys() - set(there):
+            scopes.pop(relay).cancel()
+            drop(relay, shown.pop(relay))  # at once, and again when the tasks have ended: one may be about to dispatch
+        for relay in there:
+            if relay not in scopes:
+                start(relay)
 
     async with anyio.create_task_group() as tasks:
         for relay in relays:
-            tasks.start_soon(relay.run, partial(offered, relay))
+            start(relay)
+        if hosts is not None:
+            tasks.start_soon(hosts.run, listed)
         while True:
             # Finding sockets asks the file system: not on the loop that reads the keys.
             found = await anyio.to_thread.run_sync(find, abandon_on_cancel=True)
-            follow_new(found)
+            follow_new(found, tasks)
             died(None, await anyio.to_thread.run_sync(find_dead, found, abandon_on_cancel=True))
             await anyio.sleep(RESCAN_S)
 
@@ -125,6 +182,14 @@ class _KnownBlocks:
 
     epoch: str | None = None
     seq: int = 0
+
+    def lack(self, client: Client, snapshot: Snapshot) -> bool:
+        """Return whether the snapshot counts blocks that are not known."""
+        info = snapshot.worker
+        if info.epoch != self.epoch:
+            self.seq = self.seq if self.epoch is None else 0
+            self.epoch = info.epoch
+        return info.blocks > self.seq and "blocks" in client.hello.capabilities
 
 
 async def follow(
@@ -147,10 +212,35 @@ async def follow(
     """
     key = str(worker.path)
     silence = Silence(worker, lambda reading: dispatch(Unanswered(key, reading)))
+    pause = _Pause(refreshed)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(silence.watch)
-        await _follow(worker, key, silence, interval_s, dispatch, refreshed, wanted, since, inspects, surveys)
+        tasks.start_soon(pause.watch)
+        await _follow(worker, key, silence, interval_s, dispatch, pause, wanted, since, inspects, surveys)
         tasks.cancel_scope.cancel()
+
+
+class _Pause:
+    """The time from one question to the next, which ends at once when `refreshed()` is set.
+
+    A timer alone ends it otherwise: of many workers, each second is full of such ends, and a cancellation costs more.
+    """
+
+    def __init__(self, refreshed: Callable[[], anyio.Event]) -> None:
+        self._refreshed = refreshed
+        self._scope = anyio.CancelScope()
+
+    async def until(self, due: float) -> bool:
+        """Wait for a moment. Return whether the pause ended before."""
+        with anyio.CancelScope() as self._scope:
+            await anyio.sleep(max(0.0, due - anyio.current_time()))
+        return self._scope.cancelled_caught
+
+    async def watch(self) -> None:
+        """End the pause whenever all is to be asked anew. Never returns."""
+        while True:
+            await self._refreshed().wait()
+            self._scope.cancel()
 
 
 async def _follow(
@@ -159,7 +249,7 @@ async def _follow(
     silence: Silence,
     interval_s: float,
     dispatch: Dispatch,
-    refreshed: Callable[[], anyio.Event],
+    pause: _Pause,
     wanted: Callable[[], bool],
     since: int,
     inspects: Callable[[], str | None],
@@ -173,24 +263,24 @@ async def _follow(
             async with AsyncExitStack() as stack:
                 with silence.awaiting(timeout_s(worker)):
                     client = await stack.enter_async_context(connect_to(worker))
-                due = anyio.current_time()
+                due = anyio.current_time() // TICK_S * TICK_S
                 while True:
                     with silence.awaiting(timeout_s(worker)):
                         snapshot = await client.snapshot()
                     dispatch(Frame(key, snapshot))
                     delay = BACKOFF_S
-                    with silence.awaiting(timeout_s(worker)):
-                        await _dispatch_new_blocks(client, key, snapshot, known, dispatch)
-                        if (session_id := inspects()) is not None:
+                    if known.lack(client, snapshot):
+                        with silence.awaiting(timeout_s(worker)):
+                            await _dispatch_new_blocks(client, key, snapshot, known, dispatch)
+                    if (session_id := inspects()) is not None:
+                        with silence.awaiting(timeout_s(worker)):
                             dispatch(Inspected(key, session_id, await inspect(client, session_id)))
                     if surveys() and anyio.current_time() >= surveyed + SURVEY_S:
                         surveyed = anyio.current_time()
                         with silence.awaiting(timeout_s(worker)):
                             dispatch(Surveyed(key, await survey(client)))
-                    now = anyio.current_time()
-                    due = max(due + interval_s, now)
-                    with anyio.move_on_after(due - now):
-                        await refreshed().wait()
+                    due = max(due + interval_s, anyio.current_time())
+                    if await pause.until(due):
                         due = anyio.current_time()
         except (IntrospectError, OSError) as error:
             if is_silence(error) and silence.frozen:
@@ -205,14 +295,8 @@ async def _follow(
 async def _dispatch_new_blocks(
     client: Client, key: str, snapshot: Snapshot, known: _KnownBlocks, dispatch: Dispatch
 ) -> None:
-    """Dispatch the blocks that are new, if the snapshot counts any."""
-    info = snapshot.worker
-    if info.epoch != known.epoch:
-        known.seq = known.seq if known.epoch is None else 0
-        known.epoch = info.epoch
-    if info.blocks <= known.seq or "blocks" not in client.hello.capabilities:
-        return
+    """Dispatch the blocks that are new."""
     reply = await client.blocks(known.seq)
-    known.seq = max(info.blocks, reply.last_seq)
+    known.seq = max(snapshot.worker.blocks, reply.last_seq)
     if reply.blocks:
         dispatch(Blocked(key, reply.blocks))

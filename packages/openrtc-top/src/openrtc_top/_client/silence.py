@@ -41,6 +41,7 @@ class Silence:
         self._scope: anyio.CancelScope | None = None
         self._patience_s = math.inf
         self._asked = anyio.Event()
+        self._asked_at = -math.inf
         self.frozen = False
         """The box says that the worker's loop is held, and there has been no answer since."""
         self.missing: str | None = None
@@ -52,7 +53,8 @@ class Silence:
 
         While the box says that the worker is frozen, there is no end to the wait.
         """
-        with anyio.CancelScope(deadline=anyio.current_time() + patience_s) as self._scope:
+        self._asked_at = anyio.current_time()
+        with anyio.CancelScope(deadline=self._asked_at + patience_s) as self._scope:
             self._patience_s = patience_s
             self._asked.set()
             try:
@@ -65,11 +67,16 @@ class Silence:
 
     async def watch(self) -> None:
         """Read the box whenever an answer is awaited for too long. Never returns."""
+        remote = isinstance(self._worker, RemoteWorker)
         while True:
+            if remote and anyio.current_time() < self._asked_at + REMOTE_SILENT_S:
+                # One timer serves the questions of a second: there may be hundreds of workers.
+                await anyio.sleep_until(self._asked_at + REMOTE_SILENT_S)
+                continue
             await self._asked.wait()
             asked = self._asked
-            if isinstance(self._worker, RemoteWorker):
-                await self._look(asked, REMOTE_SILENT_S)
+            if remote:
+                await self._look(asked, max(0.0, self._asked_at + REMOTE_SILENT_S - anyio.current_time()))
             else:
                 await self._look(asked, GLANCE_S, glance=True)
                 await self._look(asked, SILENT_S - GLANCE_S)

@@ -69,6 +69,27 @@ class Relay(Protocol):
         """Return the question's answer, for code without an event loop."""
 
 
+class Hosts(Protocol):
+    """The hosts that a command lists: they come and go; `_relay.hosts` implements it."""
+
+    @property
+    def relays(self) -> Sequence[Relay]:
+        """The relays of the hosts there are now."""
+
+    @property
+    def problem(self) -> str | None:
+        """The reason why these are not, or not all, the hosts of now. None: they are."""
+
+    async def run(self, changed: Callable[[], None]) -> None:
+        """List them again and again until cancelled.
+
+        Calls `changed` when the relays or the problem may have changed.
+        """
+
+    def ask_soon(self) -> None:
+        """List them as soon as may be: a connection was lost."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteWorker(WorkerSocket):
     """A worker on the other side of a relay.
@@ -92,18 +113,31 @@ class RemoteWorker(WorkerSocket):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The workers that the options --socket, --worker, --via and --all-users name together."""
+    """The workers that the options --socket, --worker, --via, --via-each and --all-users name together."""
 
     sockets: Sequence[Path] = ()
     names: Sequence[str] = ()
     relays: Sequence[Relay] = ()
+    """Those of hosts that were named."""
+    hosts: Hosts | None = None
+    """The hosts that a command lists."""
     all_users: bool = False
+
+    @property
+    def remote(self) -> bool:
+        """Whether the workers are those of other hosts."""
+        return bool(self.relays) or self.hosts is not None
+
+    @property
+    def all_relays(self) -> Sequence[Relay]:
+        """The relays of all hosts there are now."""
+        return [*self.relays, *(self.hosts.relays if self.hosts is not None else ())]
 
     def find(self) -> list[WorkerSocket]:
         """Return the workers of this machine that are there now."""
         if self.sockets:
             return [worker_at(path) for path in dict.fromkeys(self.sockets)]
-        return [] if self.relays else find(self.names, all_users=self.all_users)
+        return [] if self.remote else find(self.names, all_users=self.all_users)
 
     def boxes(self) -> list[BoxFile]:
         """Return the black boxes of this machine that may be those of such workers, dead or alive."""
@@ -112,12 +146,12 @@ class Target:
         if self.sockets:
             paths = [box_path(path) for path in dict.fromkeys(self.sockets)]
             return [BoxFile(path, path.stem, None) for path in paths if os.path.lexists(path)]
-        return [] if self.relays else choose(find_boxes(self.all_users), self.names)
+        return [] if self.remote else choose(find_boxes(self.all_users), self.names)
 
     def wanted(self, key: str) -> bool:
         """Return whether a worker's host still offers it, or its socket is still there."""
-        if self.relays:
-            return any(key == str(worker.path) for relay in self.relays for worker in relay.workers)
+        if self.remote:
+            return any(key == str(worker.path) for relay in self.all_relays for worker in relay.workers)
         return Path(key).exists()  # its worker removes it, or whoever finds it dead
 
 

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 MAX_SNAPSHOTS = 6
 MIN_APART_S = 0.9
 """Snapshots closer to one another add little, and ten a second would cost ten times as much."""
+MAX_A_SECOND = 10
+"""The most workers that are diagnosed in a second. Of more of them, each is diagnosed the less often."""
 MAX_SESSIONS = 1000
 """For a larger worker the view would have to keep too much: that is left to `openrtc diagnose`."""
 
@@ -23,12 +25,16 @@ class Diagnosis(NamedTuple):
     findings: tuple[Finding, ...] = ()
     """The worst first."""
 
-    def after(self, snapshot: Snapshot, blocks: Sequence[Block]) -> Diagnosis:
-        """Return the diagnosis with one more snapshot, unless it came too soon."""
+    def after(self, snapshot: Snapshot, blocks: Sequence[Block], workers: int = 1) -> Diagnosis:
+        """Return the diagnosis with one more snapshot, unless it came too soon.
+
+        workers: how many of them are followed.
+        """
+        apart_s = MIN_APART_S * max(1.0, workers / MAX_A_SECOND)
         last = self.snapshots[-1] if self.snapshots else None
         if len(snapshot.sessions) > MAX_SESSIONS:
             return Diagnosis()
-        if last is not None and 0.0 <= snapshot.taken_at - last.taken_at < MIN_APART_S:
+        if last is not None and 0.0 <= snapshot.taken_at - last.taken_at < apart_s:
             return self
         kept = tuple(each for each in self.snapshots if each.taken_at < snapshot.taken_at)
         series = (*kept[-MAX_SNAPSHOTS + 1 :], snapshot)

@@ -26,7 +26,10 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """A host's stand-in is no longer needed: the host offers workers now."""
+    """A worker is not to be shown any more.
+
+    Its host is not listed any more; or it is a host's stand-in, and the host offers workers now.
+    """
 
     worker: str
 
@@ -82,6 +85,14 @@ class Died:
 
 
 @dataclass(frozen=True, slots=True)
+class Listed:
+    """The hosts of `--via-each` were listed, or could not be."""
+
+    problem: str | None
+    """The reason why the hosts are those of an earlier list, or not all. None: they are all."""
+
+
+@dataclass(frozen=True, slots=True)
 class Gone:
     """The connection to a worker was lost, or could not be made."""
 
@@ -122,6 +133,5 @@ class Noticed:
     text: str
 
 
-Event = (
-    Found | Dropped | Frame | Blocked | Inspected | Surveyed | Unanswered | Died | Gone | Key | Tick | Shown | Noticed
-)
+News = Found | Dropped | Frame | Blocked | Inspected | Surveyed | Unanswered | Died | Listed | Gone
+Event = News | Key | Tick | Shown | Noticed

@@ -12,7 +12,8 @@ from dataclasses import replace
 from openrtc_top._model.block_list import BlockList
 from openrtc_top._model.chooser import open_chooser
 from openrtc_top._model.columns import CYCLE, SORTS
-from openrtc_top._model.cursor import Scroll
+from openrtc_top._model.cursor import Cursor, Scroll
+from openrtc_top._model.groups import GROUPINGS
 from openrtc_top._model.page import SessionPage
 from openrtc_top._model.rows import STATUSES
 from openrtc_top._model.state import State
@@ -60,6 +61,10 @@ def _topmost(state: State) -> Callable[[State, str], State | None]:
 
 
 def _table(state: State, key: str) -> State | None:
+    if state.lists_groups:
+        return _groups(state, key)
+    if key == "g":  # elsewhere it goes to the top
+        return _cycle_grouping(state)
     moved = state.table.handle_key(key, [row.identity for row in state.rows])
     if moved is not None:
         return replace(state, table=moved, sticky_selection=moved.chosen)
@@ -108,9 +113,11 @@ def _selecting(state: State) -> State:
 
 
 def _step_back(state: State) -> State:
-    """Undo one thing: the filter's text, the choice of one worker, or the selection."""
+    """Undo one thing: the filter's text, the choice of a group or a worker, or the selection."""
     if state.filter.text:
         return replace(state, filter=replace(state.filter, text="")).derived()
+    if state.group is not None:
+        return replace(state, group=None).derived()
     if state.only is not None:
         return replace(state, only=None).derived()
     return replace(state, table=replace(state.table, chosen=None), sticky_selection=None)
@@ -131,6 +138,29 @@ _TABLE: dict[str, Action] = {
 }
 
 
+def _cycle_grouping(state: State) -> State:
+    following = GROUPINGS[(GROUPINGS.index(state.grouping) + 1) % len(GROUPINGS)]
+    return replace(state, grouping=following, group=None, group_list=Cursor()).derived()
+
+
+def _groups(state: State, key: str) -> State | None:
+    """Take a key in the list of groups."""
+    if key == "g":
+        return _cycle_grouping(state)
+    names = [group.name for group in state.groups]
+    moved = state.group_list.handle_key(key, names)
+    if moved is not None:
+        return replace(state, group_list=moved)
+    if key == "enter":
+        index = state.group_list.index(names)
+        chosen = state.group_list.select(names, state.group_list.top if index is None else index)
+        opened = replace(state, group=chosen.chosen, group_list=chosen, table=Cursor(), sticky_selection=None)
+        return opened.derived()
+    if key == "escape" and not state.filter.text and state.only is None:
+        return replace(state, grouping=None).derived()
+    return _TABLE[key](state) if key in ("/", "f", "escape") else state if key in _TABLE else None
+
+
 def _edit(state: State, key: str) -> State:
     """Type the filter's text; the table follows each letter."""
     text = state.filter.text
@@ -147,6 +177,8 @@ def _edit(state: State, key: str) -> State:
         text = text[: text.rfind(" ") + 1]
     elif key == "space" or (len(key) == 1 and key.isprintable()):
         text = (text + (" " if key == "space" else key))[:MAX_FILTER_LENGTH]
+    elif len(key) > 1 and state.lists_groups:
+        return _groups(state, key) or state
     elif len(key) > 1 and (moved := state.table.handle_key(key, [row.identity for row in state.rows])):
         return replace(state, table=moved, sticky_selection=moved.chosen)
     if text == state.filter.text:

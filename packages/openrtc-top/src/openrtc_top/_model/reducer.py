@@ -21,6 +21,7 @@ from openrtc_top._model.events import (
     Gone,
     Inspected,
     Key,
+    Listed,
     Noticed,
     Shown,
     Surveyed,
@@ -36,12 +37,22 @@ if TYPE_CHECKING:
 
 
 def reduce(state: State, event: Event) -> State:
-    """Return the state after the event."""
+    """Return the state after the event, with all that follows from it."""
+    return take_in(state, event).derived_anew()
+
+
+def take_in(state: State, event: Event) -> State:
+    """Return the state after the event, whose rows may be stale after news of workers.
+
+    Of many workers, several send news between two screens. Rows are made once for all of it, by `derived_anew`.
+    """
     match event:
         case Key(name):
-            return handle_key(state, name)
+            return handle_key(state.derived_anew(), name)
         case Shown(top, page_rows):
             return _shown(state, top, page_rows)
+        case Listed(problem):
+            return replace(state, listing=problem)
         case Tick(now):
             state = replace(state, now=now)
         case Noticed(text):
@@ -60,7 +71,7 @@ def reduce(state: State, event: Event) -> State:
         return replace(state, live_workers=workers)
     if isinstance(event, (Blocked, Surveyed)):  # no row follows from these
         return replace(state, workers=workers)
-    return state.showing(workers)
+    return state.with_workers(workers)
 
 
 def update_workers(workers: Workers, event: Event, now: float) -> Workers:
@@ -112,6 +123,9 @@ def _shown(state: State, top: int, page_rows: int) -> State:
     if state.view == "workers":
         listed = _drawn(state.fleet, top, page_rows)
         return state if listed is state.fleet else replace(state, fleet=listed)
+    if state.lists_groups:
+        listed = _drawn(state.group_list, top, page_rows)
+        return state if listed is state.group_list else replace(state, group_list=listed)
     table = _drawn(state.table, top, page_rows)
     return state if table is state.table else replace(state, table=table)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -22,6 +23,18 @@ class Row(NamedTuple):
     def identity(self) -> tuple[str, str]:
         """The key by which a selection stays with its row while rows move."""
         return self.worker, self.session.session_id
+
+
+_ID = attrgetter("session.session_id")
+
+
+def rows_of(worker: str, sessions: Iterable[SessionRow]) -> list[Row]:
+    """Return the rows of one worker.
+
+    They are made anew for each screen: a named tuple's own constructor takes twice as long.
+    """
+    new = tuple.__new__
+    return [new(Row, (worker, session)) for session in sessions]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +93,9 @@ class Filter:
 
 def arrange(rows: Iterable[Row], sort: Sort, *, inverted: bool = False) -> list[Row]:
     """Return the rows in order; equal ones by session id, so that no row flickers."""
-    by_id = sorted(rows, key=lambda row: row.session.session_id)
-    values: list[Any] = [sort.value(row.session) for row in by_id]
+    by_id = sorted(rows, key=_ID)
+    value = sort.value
+    values: list[Any] = [value(session) for _, session in by_id]
     known = [index for index, value in enumerate(values) if value is not None]
     unknown = [index for index, value in enumerate(values) if value is None] if len(known) < len(values) else []
     # reverse=True keeps the order of equals, so ties stay by id both ways.
@@ -94,6 +108,8 @@ def pinned_first(rows: list[Row], pins: Collection[tuple[str, str]]) -> tuple[li
 
     Both groups keep their order.
     """
+    if not pins:
+        return rows, 0
     ids = {session_id for _, session_id in pins}
     pinned = [row for row in rows if row.session.session_id in ids and row.identity in pins]
     if not pinned:

@@ -14,8 +14,9 @@ from openrtc_top._model.blocks import Entry, entries, in_order
 from openrtc_top._model.chooser import Chooser
 from openrtc_top._model.columns import COLUMNS, DEFAULT, GROWING, SORTS
 from openrtc_top._model.cursor import Cursor, Scroll
+from openrtc_top._model.groups import Group, Grouping, groups, host_of
 from openrtc_top._model.page import SessionPage
-from openrtc_top._model.rows import Filter, Row, Sort, arrange, pinned_first
+from openrtc_top._model.rows import Filter, Row, Sort, arrange, pinned_first, rows_of
 from openrtc_top._model.wait_list import WaitList
 from openrtc_top._model.waits import Entry as WaitEntry
 from openrtc_top._model.waits import entries as wait_entries
@@ -23,6 +24,9 @@ from openrtc_top._model.waits import most_first
 from openrtc_top._model.workers import Worker, Workers, get_worker
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from openrtc_introspect_core.wire import SessionRow
     from openrtc_top._model.box_reading import DeadWorker
 
 Identity = tuple[str, str]
@@ -63,6 +67,10 @@ class State:
     """The filter's text is being typed."""
     only: str | None = None
     """The key of the worker whose sessions alone are shown."""
+    grouping: Grouping | None = None
+    """The table lists groups of sessions."""
+    group: str | None = None
+    """The name of the group whose sessions alone are shown, instead of the list of groups."""
     pins: frozenset[Identity] = frozenset()
     columns: tuple[str, ...] = DEFAULT
     """The ids of the wanted columns, left to right."""
@@ -75,6 +83,8 @@ class State:
     """The session selected by hand. It is selected again once no filter hides it."""
     blocks: BlockList = field(default_factory=BlockList)
     wait_list: WaitList = field(default_factory=WaitList)
+    group_list: Cursor[str] = field(default_factory=Cursor)
+    """The selection in the list of groups, by their names."""
     fleet: Cursor[str] = field(default_factory=Cursor)
     """The selection in the list of workers, by their keys."""
     page: SessionPage | None = None
@@ -84,14 +94,20 @@ class State:
     help: Scroll | None = None
     """The help that lies over everything."""
 
+    listing: str | None = None
+    """The reason why the hosts of `--via-each` are not, or not all, those of now. None: they are."""
     refreshes: int = 0
     """The number of refreshes that were asked for."""
     notice: str = ""
     done: bool = False
     now: float = 0.0
 
+    stale: bool = False
+    """What is derived is of earlier workers."""
     rows: tuple[Row, ...] = ()
     """Derived: the pinned sessions, then those that pass the filter, in order."""
+    groups: tuple[Group, ...] = ()
+    """Derived: the groups of these sessions, the worst first, if they are listed."""
     pinned: int = 0
     """Derived: how many of the rows are pinned."""
     longest: dict[str, int] = field(default_factory=dict)
@@ -117,7 +133,16 @@ class State:
     def scope(self) -> Workers:
         """The workers whose sessions are shown."""
         chosen = self.worker(self.only) if self.only is not None else None
-        return (chosen,) if chosen else self.workers
+        if chosen is not None:
+            return (chosen,)
+        if self.grouping == "host" and self.group is not None:
+            return tuple([worker for worker in self.workers if host_of(worker) == self.group])
+        return self.workers
+
+    @property
+    def lists_groups(self) -> bool:
+        """Whether the table lists groups of sessions."""
+        return self.grouping is not None and self.group is None
 
     def worker(self, key: str) -> Worker | None:
         """Return the worker of this key, as shown."""
@@ -171,20 +196,33 @@ class State:
 
     def showing(self, workers: Workers) -> State:
         """Return the state with these workers, and all that follows from them."""
+        return self.with_workers(workers).derived()
+
+    def with_workers(self, workers: Workers) -> State:
+        """Return the state with these workers. What follows from them is stale."""
         only = self.only
         if only is not None and get_worker(workers, only) is None:
             only = _successor(self.workers, workers, only)
-        return replace(self, workers=workers, only=only).derived()
+        return replace(self, workers=workers, only=only, stale=True)
+
+    def derived_anew(self) -> State:
+        """Return the state with what follows from the workers, if that is stale."""
+        return self.derived() if self.stale else self
 
     def derived(self) -> State:
         """Return the state with what follows from workers, filter and order."""
+        if self.grouping == "host" and self.group is not None and not self.scope:  # its host is not listed any more
+            return replace(self, group=None).derived()
         accepts = self.filter.test() if self.filter else None
+        if self.grouping == "agent" and self.group is not None:
+            accepts = _of_agent(self.group, accepts)
         pins: dict[str, set[str]] = {}
         for key, session_id in self.pins:
             pins.setdefault(key, set()).add(session_id)
         rows: list[Row] = []
         longest = dict(self.longest)
-        alone = self.only is not None and all(key == self.only for key, _ in self.pins)
+        shown = {worker.key for worker in self.scope}
+        alone = len(shown) == 1 and all(key in shown for key, _ in self.pins)
         extras = {"worker"} if len(self.workers) > 1 and not alone else set()
         for worker in self.workers:
             if worker.snapshot is None:
@@ -195,20 +233,22 @@ class State:
                 if column not in extras and list(map(value, sessions)).count(None) < len(sessions):
                     extras.add(column)
             pinned = pins.get(key, ())
-            if self.only not in (None, key):
-                rows += [Row(key, session) for session in sessions if session.session_id in pinned]
-            elif accepts is None:
-                rows += [Row(key, session) for session in sessions]
-            else:
-                rows += [Row(key, session) for session in sessions if accepts(session) or session.session_id in pinned]
-        arranged, count = pinned_first(arrange(rows, self.sort, inverted=self.inverted), self.pins)
-        if count:
-            extras.add("pin")
+            if key not in shown:
+                sessions = [session for session in sessions if session.session_id in pinned]
+            elif accepts is not None:
+                sessions = [session for session in sessions if accepts(session) or session.session_id in pinned]
+            rows += rows_of(key, sessions)
         page = self.page
         if page is not None and (worker_of := self.worker(page.worker)):
             page = page.after(worker_of.snapshot)
-        state = replace(self, rows=tuple(arranged), pinned=count, longest=longest, extras=frozenset(extras), page=page)
-        return state._with_selection_followed()
+        state = replace(self, longest=longest, extras=frozenset(extras), page=page, stale=False, groups=())
+        if self.grouping is not None and self.group is None:
+            found = groups(self.scope, rows, self.grouping, chosen=bool(self.filter))
+            return replace(state, rows=tuple(rows), pinned=0, groups=found)
+        arranged, count = pinned_first(arrange(rows, self.sort, inverted=self.inverted), self.pins)
+        if count:
+            state = replace(state, extras=state.extras | {"pin"})
+        return replace(state, rows=tuple(arranged), pinned=count)._with_selection_followed()
 
     def _with_selection_followed(self) -> State:
         """Return the state with the selection at its session's new place.
@@ -250,6 +290,11 @@ def _successor(before: Workers, after: Workers, key: str) -> str | None:
     return next((key for key in new if key not in known), new[0] if new else None)
 
 
+def _of_agent(agent: str, accepts: Callable[[SessionRow], bool] | None) -> Callable[[SessionRow], bool]:
+    """Return the test with one agent's sessions alone."""
+    return lambda session: session.agent_name == agent and (accepts is None or accepts(session))
+
+
 def _widen(longest: dict[str, int], worker: Worker) -> None:
     assert worker.snapshot is not None
     sessions = worker.snapshot.sessions
@@ -264,4 +309,6 @@ def _widest(texts: set[str]) -> int:
 
     For a text that is not ASCII, it is the most that it can need.
     """
-    return max((len(text) if text.isascii() else 2 * len(text) for text in texts), default=0)
+    if "".join(texts).isascii():
+        return max(map(len, texts), default=0)
+    return max(len(text) if text.isascii() else 2 * len(text) for text in texts)

@@ -1,11 +1,13 @@
 """The workers as the view knows them: found, heard, lost, forgotten.
 
-All functions take and return tuples of workers, ordered by name and then process id: while the view is paused,
-the tuple that is shown stands still and another one goes on.
+All functions take and return tuples of workers, ordered by name (w2 before w10) and then process id: while the view is
+paused, the tuple that is shown stands still and another one goes on.
 """
 
 from __future__ import annotations
 
+import re
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 FORGET_GONE_S = 600.0
 """A worker that is gone disappears after so many seconds, if others are there."""
+_NUMBERS = re.compile(r"([0-9]{1,18})")
+Natural = list[tuple[int, str]]
 _NEWER_S = 2.0
 """A snapshot in a black box is shown if it is so much newer than the one that is shown."""
 
@@ -68,7 +72,10 @@ def worker_label(host: str | None, name: str) -> str:
 
 def get_worker(workers: Workers, key: str) -> Worker | None:
     """Return the worker of this key. None: there is none."""
-    return next((worker for worker in workers if worker.key == key), None)
+    for worker in workers:  # of many workers it is asked all the time, and this is the fastest
+        if worker.key == key:
+            return worker
+    return None
 
 
 def with_found(workers: Workers, key: str, name: str, pid: int | None, host: str | None) -> Workers:
@@ -105,7 +112,7 @@ def with_snapshot(workers: Workers, key: str, snapshot: Snapshot, now: float) ->
     if before is None or before.snapshot is None:
         workers = _without_predecessor(workers, key, name, info)
     trail = extended(trail, snapshot)
-    diagnosis = diagnosis.after(snapshot, blocks)
+    diagnosis = diagnosis.after(snapshot, blocks, len(workers))
     after = Worker(key, name, info.pid, host, snapshot, history, trail, blocks, diagnosis, survey, heard_at=now)
     return _with(workers, after)
 
@@ -186,8 +193,25 @@ def _without_predecessor(workers: Workers, key: str, name: str, info: WorkerInfo
 
 
 def _with(workers: Workers, worker: Worker) -> Workers:
-    others = [other for other in workers if other.key != worker.key]
-    return tuple(sorted([*others, worker], key=lambda worker: (worker.name, worker.pid or 0, worker.key)))
+    for index, other in enumerate(workers):
+        if other.key == worker.key:
+            rest = (*workers[:index], *workers[index + 1 :])
+            if (other.name, other.pid) != (worker.name, worker.pid):
+                workers = rest
+                break
+            return (*rest[:index], worker, *rest[index:])
+    index = bisect_right(workers, _place(worker), key=_place)
+    return (*workers[:index], worker, *workers[index:])
+
+
+def _place(worker: Worker) -> tuple[Natural, int, str]:
+    """Return the worker's place: by name, then process id."""
+    return natural(worker.name), worker.pid or 0, worker.key
+
+
+def natural(name: str) -> Natural:
+    """Return what names are ordered by if numbers in them count as such: w2 before w10."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in _NUMBERS.split(name) if part]
 
 
 def busy_pct(worker: WorkerInfo) -> float | None:

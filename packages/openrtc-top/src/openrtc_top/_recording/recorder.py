@@ -80,6 +80,7 @@ class Recorder:
                     refreshed=lambda: never,
                     wanted=self._target.wanted,
                     relays=self._target.relays,
+                    hosts=self._target.hosts,
                 )
         self._write(self.scribe.end(time.time()))
 

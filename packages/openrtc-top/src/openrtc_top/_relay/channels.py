@@ -34,7 +34,7 @@ class Link:
         self._boxes: dict[int, BoxRequest] = {}
         self._numbers = itertools.count(1)
         self._channels: dict[int, Channel] = {}
-        self._turn = anyio.Lock()
+        self._turn = anyio.Lock(fast_acquire=True)
 
     async def open(self, socket: str) -> Channel:
         """Open a channel to the worker of this socket."""

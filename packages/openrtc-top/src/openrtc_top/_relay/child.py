@@ -1,4 +1,4 @@
-"""The command of `--via` as a child process: its stderr, and its end."""
+"""The command of `--via` or `--via-each` as a child process: its stderr, and its end."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ async def wait_for_end(process: Process, tail: StderrTail, *, patient: bool) -> 
 
 async def end_process(process: Process) -> None:
     """End the command and what it started: by the end of its input, then by force."""
-    assert process.stdin is not None
-    with contextlib.suppress(OSError, anyio.BrokenResourceError, anyio.ClosedResourceError):
-        await process.stdin.aclose()
+    if process.stdin is not None:
+        with contextlib.suppress(OSError, anyio.BrokenResourceError, anyio.ClosedResourceError):
+            await process.stdin.aclose()
     for number in (None, signal.SIGTERM, signal.SIGKILL):
         if number is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -8,7 +8,9 @@ import shlex
 from collections.abc import Sequence
 
 RELAY = ("openrtc", "relay")
-_NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)=(.*)", re.DOTALL)
+PLACE = "{}"
+"""It stands for each host of `--via-each`."""
+NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)=(.*)", re.DOTALL)
 _NAME = re.compile(r"[A-Za-z0-9._/@][A-Za-z0-9._/@:+-]*")
 _RUNNER = re.compile(r"(.*/)?(env|exec|nice|sudo|uvx|python[0-9.]*)")
 """Words that may stand between the host and the relay."""
@@ -29,7 +31,7 @@ def parse(text: str) -> tuple[str, list[str]]:
     The words are split as a shell would, but no shell runs them. If the command does not name a relay itself,
     `openrtc relay` is put behind it.
     """
-    named = _NAMED.fullmatch(text.strip())
+    named = NAMED.fullmatch(text.strip())
     name, command = (named[1], named[2]) if named else (None, text)
     try:
         words = shlex.split(command)
@@ -41,14 +43,14 @@ def parse(text: str) -> tuple[str, list[str]]:
     return name or label(words), words if own else [*words, *RELAY]
 
 
-def label(words: Sequence[str]) -> str:
-    """Return what can be the name of a host or a pod, without a user's.
+def label(words: Sequence[str], longest: int = _MAX_LABEL_LENGTH) -> str:
+    """Return what can be the name of a host or a pod, without a user's, in so many characters.
 
     It is the last such word before the relay's own.
     """
     before = itertools.takewhile(lambda word: not (_OWN_RELAY.search(word) or _OPENRTC.search(word)), words)
     plain = [word for word in before if _NAME.fullmatch(word) and not _RUNNER.fullmatch(word)]
-    return (plain or words)[-1 if plain else 0].rpartition("@")[2].rpartition("/")[2][:_MAX_LABEL_LENGTH] or "remote"
+    return (plain or words)[-1 if plain else 0].rpartition("@")[2].rpartition("/")[2][:longest] or "remote"
 
 
 def distinct(labels: Sequence[str]) -> list[str]:

@@ -8,8 +8,10 @@ asking in the middle of a screen.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
+from functools import partial
 from pathlib import Path
 from subprocess import PIPE
 from typing import TYPE_CHECKING, TypeVar
@@ -49,6 +51,8 @@ HELLO_S = 30.0
 """A connection may have to be made first, through a proxy perhaps."""
 SILENCE_S = 15.0
 """A relay that is silent for so long is out of reach: it gives a sign of life every two seconds."""
+_DEADLINE_STEP_S = 0.5
+"""The end of the patience is put off in steps of this length, not with each message."""
 _READ_BYTES = 256 * 1024
 _NOT_THERE = "openrtc-top must be installed there: "
 """Shells and engines of containers end with 126 or 127 if there is no such command."""
@@ -80,33 +84,22 @@ class RelayClient:
         self._link: Link | None = None
         self._portal: BlockingPortal | None = None
 
-    async def run(
-        self, changed: Callable[[], None], *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
-    ) -> None:
+    async def run(self, changed: Callable[[], None]) -> None:
         """Keep the command running until cancelled.
 
-        Calls `changed` when `workers` or `problem` may have changed. The task has started once the workers are
-        known, or the first try has failed.
+        Calls `changed` when `workers` or `problem` may have changed: first once the workers are known, or the first
+        try has failed.
         """
-        first = True
-
-        def news() -> None:
-            nonlocal first
-            if first:
-                first = False
-                task_status.started()
-            changed()
-
         delay = BACKOFF_S
         try:
             while True:
-                problem = await self._run_command(news)
+                problem = await self._run_command(changed)
                 if self._link is not None:
                     delay = BACKOFF_S
                     self._link.close(problem)
                     self._link = None
                 self.problem = problem
-                news()
+                changed()
                 await anyio.sleep(delay)
                 delay = min(delay * 2, MAX_BACKOFF_S)
         finally:
@@ -178,22 +171,24 @@ class RelayClient:
         assert process.stdout is not None
         buffer = LineBuffer(MAX_FROM_RELAY)
         patience_s = HELLO_S
-        while True:
-            with anyio.move_on_after(patience_s) as waited:
+        with anyio.CancelScope(deadline=anyio.current_time() + patience_s) as heard:
+            while True:
                 try:
                     data = await process.stdout.receive(_READ_BYTES)
                 except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
                     return
-            if waited.cancelled_caught:
-                raise TimeoutError(f"nothing heard for {patience_s:g} s")
-            for line in buffer.feed(data):
-                if self._link is None:
-                    hello = decode_relay_hello(line)
-                    self._link = Link(process, minor_of(hello))
-                    self.problem = None
-                    patience_s = SILENCE_S
-                else:
-                    self._handle(self._link, line, changed)
+                for line in buffer.feed(data):
+                    if self._link is None:
+                        hello = decode_relay_hello(line)
+                        self._link = Link(process, minor_of(hello))
+                        self.problem = None
+                        patience_s = SILENCE_S
+                    else:
+                        self._handle(self._link, line, changed)
+                deadline = anyio.current_time() + patience_s
+                if heard.deadline + _DEADLINE_STEP_S < deadline:
+                    heard.deadline = deadline
+        raise TimeoutError(f"nothing heard for {patience_s:g} s")
 
     def _handle(self, link: Link, line: bytes, changed: Callable[[], None]) -> None:
         match decode_from_relay(line):
@@ -224,10 +219,11 @@ class RelayClient:
 
 
 @contextlib.contextmanager
-def running(relays: Sequence[RelayClient]) -> Iterator[None]:
+def running(relays: Sequence[RelayClient], patience_s: float = math.inf) -> Iterator[None]:
     """Keep the commands running in a thread, while the `with` block lasts.
 
-    The block begins once each relay has offered its workers or failed; `RelayClient.problem` says why.
+    The block begins once each relay has offered its workers or failed, or after so many seconds;
+    `RelayClient.problem` says why.
     """
     if not relays:
         yield
@@ -235,7 +231,7 @@ def running(relays: Sequence[RelayClient]) -> Iterator[None]:
     from anyio.from_thread import start_blocking_portal
 
     with start_blocking_portal() as portal:
-        running, _ = portal.start_task(_run_all, relays)
+        running, _ = portal.start_task(_run_all, relays, patience_s)
         for relay in relays:
             relay._portal = portal
         try:
@@ -248,9 +244,20 @@ def running(relays: Sequence[RelayClient]) -> Iterator[None]:
                 running.result()
 
 
-async def _run_all(relays: Sequence[RelayClient], *, task_status: TaskStatus[None]) -> None:
+async def _run_all(relays: Sequence[RelayClient], patience_s: float, *, task_status: TaskStatus[None]) -> None:
+    awaited = set(relays)
+    none_left = anyio.Event()
+
+    def heard(relay: RelayClient) -> None:
+        awaited.discard(relay)
+        if not awaited:
+            none_left.set()
+
     async with anyio.create_task_group() as tasks:
-        async with anyio.create_task_group() as starting:
-            for relay in relays:
-                starting.start_soon(tasks.start, relay.run, lambda: None)
+        for relay in relays:
+            tasks.start_soon(relay.run, partial(heard, relay))
+        with anyio.move_on_after(patience_s):
+            await none_left.wait()
+        for relay in awaited:
+            relay.problem = f"nothing heard for {patience_s:g} s"
         task_status.started()

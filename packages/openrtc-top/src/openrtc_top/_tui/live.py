@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 import anyio
 
 from openrtc_top._client.follow import follow_all
-from openrtc_top._client.targets import Find, Relay
+from openrtc_top._client.targets import Find, Hosts, Relay
 from openrtc_top._model.events import Event, Frame, Gone, Key, Noticed, Shown, Tick, Unanswered
-from openrtc_top._model.reducer import reduce
+from openrtc_top._model.reducer import reduce, take_in
 from openrtc_top._model.state import State
 from openrtc_top._tui.config import ConfigError, write_columns
 from openrtc_top._tui.keys import KeyDecoder
@@ -37,6 +37,11 @@ ESCAPE_S = 0.05
 """A lone ESC that nothing follows for this long was the Escape key."""
 REDRAW_S = 0.04
 """Frames that come closer together than this are drawn as one."""
+CLOCK_S = 0.02
+"""News that come within this time of each other come at the same moment."""
+REST = 40.0
+"""After each second of drawing, so many without, but no more than two periods, unless a key is pressed: of many workers
+some frame comes always."""
 
 
 Remember = Callable[[tuple[str, ...]], None]
@@ -53,14 +58,15 @@ def run(
     seconds: float | None = None,
     remember: Remember = write_columns,
     relays: Sequence[Relay] = (),
+    hosts: Hosts | None = None,
     find_dead: FindDead = lambda live: (),
 ) -> int:
-    """Show the workers that `find` and the `relays` offer until the user quits.
+    """Show the workers that `find`, the `relays` and the `hosts` offer until the user quits.
 
     Return the exit code.
     """
     with Terminal(sys.stdout, keyboard(), color=color, ascii=ascii) as terminal:
-        return anyio.run(Live(state, find, terminal, rate, remember, relays, find_dead).run, seconds)
+        return anyio.run(Live(state, find, terminal, rate, remember, relays, hosts, find_dead).run, seconds)
 
 
 def keyboard() -> int | None:
@@ -81,13 +87,15 @@ class Live:
         terminal: Terminal,
         rate: float,
         remember: Remember,
-        relays: Sequence[Relay],
-        find_dead: FindDead = lambda live: (),
+        relays: Sequence[Relay] = (),
+        hosts: Hosts | None = None,
+        find_dead: FindDead | None = None,
     ) -> None:
         self._state = reduce(replace(state, period_s=1 / rate), Tick(time.monotonic()))
-        self._find_dead = find_dead
+        self._find_dead = find_dead or (lambda live: ())
         self._find = find
         self._relays = relays
+        self._hosts = hosts
         self._terminal = terminal
         self._interval_s = 1 / rate
         self._exit_code = 0
@@ -97,6 +105,7 @@ class Live:
     async def run(self, seconds: float | None) -> int:
         """Run until the user quits, or for so many seconds. Return the exit code."""
         self._changed = anyio.Event()
+        self._pressed = anyio.Event()
         self._refreshed = anyio.Event()
         with anyio.move_on_after(seconds):
             async with anyio.create_task_group() as tasks:
@@ -120,6 +129,7 @@ class Live:
                 inspects=lambda key: self._state.inspects(key),
                 surveys=lambda key: self._state.surveys(key),
                 relays=self._relays,
+                hosts=self._hosts,
                 find_dead=self._find_dead,
             )
         )
@@ -130,12 +140,13 @@ class Live:
 
     def _handle_key(self, name: str) -> None:
         self._dispatch(Key(name))
+        self._pressed.set()
 
     def _dispatch(self, event: Event) -> None:
         before = self._state
         # The age of what is shown counts from the moment at which it came.
-        timed = reduce(before, Tick(time.monotonic())) if isinstance(event, (Frame, Unanswered, Gone)) else before
-        self._state = reduce(timed, event)
+        late = isinstance(event, (Frame, Unanswered, Gone)) and time.monotonic() - before.now > CLOCK_S
+        self._state = take_in(take_in(before, Tick(time.monotonic())) if late else before, event)
         if self._state.refreshes != before.refreshes:
             self._refreshed.set()
             self._refreshed = anyio.Event()
@@ -153,14 +164,20 @@ class Live:
 
     async def _draw(self) -> None:
         while not self._state.done:
-            self._changed = anyio.Event()
+            self._changed, self._pressed = anyio.Event(), anyio.Event()
+            began = time.monotonic()
+            self._state = self._state.derived_anew()
             screen = self._screen(*self._terminal.size())
             self._state = reduce(self._state, Shown(screen.top, screen.page_rows))
             try:
                 self._terminal.draw(screen)
             except OSError:  # the terminal is gone
                 return
+            took_s = time.monotonic() - began
             await anyio.sleep(REDRAW_S)
+            rest_s = min(2 * self._interval_s, REST * took_s)
+            with anyio.move_on_after(max(0.0, rest_s - REDRAW_S)):
+                await self._pressed.wait()
             await self._changed.wait()
 
     async def _tick(self) -> None:

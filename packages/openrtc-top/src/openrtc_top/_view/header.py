@@ -8,8 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from openrtc_introspect_core._diagnosis.memory_limits import POOL, own_limit
+from openrtc_top._model.groups import host_of, stands_for_host
 from openrtc_top._model.history import HISTORY_S
 from openrtc_top._model.state import State
+from openrtc_top._model.trouble import worst_first
 from openrtc_top._model.workers import Worker, busy_pct
 from openrtc_top._view import quantity
 from openrtc_top._view.alert import alert
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 WIDE = 100
 TALL = 24
 NARROW = 50
+NARROW_TITLE = 70
 _OUTLIVED_PCT = 5.0
 """Tasks of a session that has ended are worth a line if they take so much of the loop."""
 MAX_DEAD = 3
@@ -46,6 +49,8 @@ def header(state: State, width: int, *, tall: bool) -> list[Line]:
 def alerts(state: State, width: int, *, tall: bool) -> list[Line]:
     """Return what the reader must know, and what is wrong now."""
     notes = [Line(clip(f" {visible(state.notice)}", width), WARN)] if state.notice else []
+    if state.listing is not None:
+        notes.append(Line(clip(f" hosts: {visible(state.listing)}", width), WARN))
     notes += [line for worker in state.workers for line in _notes(state, worker, width)]
     dead = dead_lines(state.dead, MAX_DEAD if tall else 1, max(0, width - 1))
     notes += [line for worker in state.workers for line in _outlived(state, worker, width)]
@@ -237,20 +242,31 @@ def _history(worker: Worker, width: int) -> str:
 
 
 def _several(state: State, width: int, mark: Line, limit: int) -> list[Line]:
-    infos = [worker.snapshot.worker for worker in state.workers if worker.snapshot and worker.gone is None]
+    workers = state.scope
+    infos = [worker.snapshot.worker for worker in workers if worker.snapshot and worker.gone is None]
     sessions = sum(info.sessions for info in infos)
-    title = Line(" openrtc top", BOLD).add(" · ", DIM).add(f"{len(state.workers)} workers")
-    gone = sum(worker.gone is not None for worker in state.workers)
+    title = Line(" openrtc top", BOLD).add(" · ", DIM)
+    if state.grouping == "host" and state.group:
+        title.add(clip(visible(state.group), MAX_NAME_WIDTH), BOLD).add(" · ", DIM)
+    lost = [worker for worker in workers if stands_for_host(worker)]
+    title.add(f"{len(workers) - len(lost)} workers")
+    hosts = len({host_of(worker) for worker in workers} - {worker.name for worker in lost})
+    title.add(f" on {hosts} hosts" if hosts > 1 and width > NARROW_TITLE else "")
+    gone = sum(worker.gone is not None and worker not in lost for worker in workers)
     title.add(f", {gone} gone" if gone else "", BAD)
+    unreached = sum(worker.gone is not None for worker in lost)
+    title.add(f", {unreached} unreached" if unreached else "", BAD)
+    title.add(f", {len(lost) - unreached} connecting" if len(lost) > unreached else "", DIM)
     errored = sum(info.errored for info in infos)
     right = Line(f"{sessions} session{'' if sessions == 1 else 's'}").add(" · ", DIM)
     right.add(f"{errored} errored ", BAD if errored else PLAIN)
     lines = [mark.join(spread(title, right, max(0, width - mark.width))).cropped(width)]
-    shown = state.workers if len(state.workers) <= limit else state.workers[: limit - 1]
+    shown = workers if len(workers) <= limit else worst_first(workers)[: limit - 1]
     longest = min(MAX_NAME_WIDTH, max(cells(visible(worker.name)) for worker in shown))
     lines += [_one_of(state, worker, width, longest) for worker in shown]
-    if len(shown) < len(state.workers):
-        lines.append(Line(f" … and {len(state.workers) - len(shown)} more: w lists them", DIM).cropped(width))
+    if len(shown) < len(workers):
+        more = len(workers) - len(shown)
+        lines.append(Line(f" … and {more} more, these are the worst: w lists them", DIM).cropped(width))
     return lines
 
 

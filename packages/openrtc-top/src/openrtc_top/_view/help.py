@@ -10,9 +10,15 @@ from openrtc_top._view.style import BOLD, DIM
 
 KEYS = (
     ("q  Ctrl-C", "quit; on a session's page and in the list of columns q goes back"),
-    ("↑ ↓ PgUp PgDn Home End", "select or scroll; j k Ctrl-F Ctrl-B g G too. The selection follows its session"),
+    (
+        "↑ ↓ PgUp PgDn Home End",
+        "select or scroll; j k Ctrl-F Ctrl-B G too. The selection follows its session",
+    ),
     ("Enter", "the selected session's page: its last minute, where it runs, its tasks, its blocks"),
-    ("Esc  Backspace", "back to the table; there Esc clears the filter, the choice of a worker, the selection"),
+    (
+        "Esc  Backspace",
+        "back to the table; there Esc clears the filter, the group or worker chosen, the selection",
+    ),
     ("/", "filter as you type, by id, agent, tenant and kind of wait; Enter keeps it, Esc clears it"),
     ("f", "show all, active, slow, blocked, draining, errored in turn"),
     ("s", f"sort by {', '.join(BY_ID[name].title for name in CYCLE)} in turn; P M T: by cpu%, mem(MB), dur"),
@@ -21,6 +27,10 @@ KEYS = (
     ("c", "choose the columns: Space switches one, J K move it, d brings back the defaults; remembered"),
     ("b", "the blocks, newest first; there Enter or t shows the selected one's stack"),
     ("w", "the workers; there Enter shows only the selected one's sessions, x takes one that is gone off"),
+    (
+        "g",
+        "a line for each host, each agent, and back, the worst first; there Enter shows its sessions",
+    ),
     ("W", "what sessions wait for, most first; there Enter shows who holds it and who waits, then their pages"),
     ("Space", "pause: this view stands still, the workers do not notice"),
     ("r", "ask the workers for a snapshot now"),

@@ -17,6 +17,7 @@ from openrtc_top._view import table
 from openrtc_top._view.block_screen import block_page
 from openrtc_top._view.body import Body, filled, scrolled
 from openrtc_top._view.chooser import chooser_page
+from openrtc_top._view.group_screen import HERE, group_page
 from openrtc_top._view.header import TALL, alerts, badge, header
 from openrtc_top._view.help import help_page
 from openrtc_top._view.line import Line, clip, fit, spread, visible
@@ -43,6 +44,18 @@ _HINTS: _Hints = (
     ("c", "columns"),
     ("i", "invert"),
     ("r", "refresh"),
+)
+_FLEET_HINTS: _Hints = (*_HINTS[:8], ("g", "group"), *_HINTS[8:])
+_GROUP_HINTS: _Hints = (
+    ("q", "quit"),
+    ("g", "other groups"),
+    ("⏎", "its sessions"),
+    ("/", "filter"),
+    ("f", "status"),
+    ("b", "blocks"),
+    ("w", "workers"),
+    ("?", "help"),
+    _MOVE,
 )
 _BLOCK_HINTS: _Hints = (("q", "quit"), ("b", "sessions"), ("⏎", "stack"), ("w", "workers"), ("?", "help"), _MOVE)
 _WAIT_HINTS: _Hints = (("q", "quit"), ("W", "sessions"), ("⏎", "who"), ("b", "blocks"), ("?", "help"), _MOVE)
@@ -136,7 +149,7 @@ def _body(state: State, width: int, room: int) -> Body:
         return wait_page(state, width, room)
     if state.view == "workers":
         return worker_page(state, width, room)
-    return _sessions(state, width, room)
+    return group_page(state, width, room) if state.lists_groups else _sessions(state, width, room)
 
 
 def _sessions(state: State, width: int, room: int) -> Body:
@@ -197,14 +210,28 @@ def _about(state: State) -> tuple[Line, _Hints]:
         return Line(" workers", DIM), _WORKER_HINTS
     if state.editing:
         return Line(" filter ", DIM).add(visible(state.filter.text), BOLD).add("█"), _EDIT_HINTS
-    return _sorting(state), _HINTS
+    if state.lists_groups:
+        return _grouping(state), _GROUP_HINTS
+    return _sorting(state), _HINTS if len(state.workers) < 2 else _FLEET_HINTS
 
 
 def _sorting(state: State) -> Line:
     order = " inverted" if state.inverted else ""
     line = Line(" sort ", DIM).add(BY_ID[state.sort.name].title + order, BOLD).add(" · status ", DIM)
     line.add(state.filter.status or "all", BOLD)
+    return _chosen(state, line)
+
+
+def _grouping(state: State) -> Line:
+    line = Line(" by ", DIM).add(f"{state.grouping}", BOLD).add(", the worst first · status ", DIM)
+    return _chosen(state, line.add(state.filter.status or "all", BOLD))
+
+
+def _chosen(state: State, line: Line) -> Line:
+    """Add what restricts the sessions that are shown."""
     chosen = state.filter
+    if state.grouping is not None and state.group is not None:
+        _named(line, state.grouping, state.group or HERE)
     for name, value in (("agent", chosen.agent), ("tenant", chosen.tenant), ("waits", chosen.waits)):
         if value is not None:
             _named(line, name, value)

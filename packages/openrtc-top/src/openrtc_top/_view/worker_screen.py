@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.style import Style
 
 from openrtc_introspect_core._diagnosis.memory_limits import own_limit
+from openrtc_top._model.groups import host_of, stands_for_host
 from openrtc_top._model.state import State
 from openrtc_top._model.workers import Worker, busy_pct
 from openrtc_top._view import quantity
@@ -37,7 +38,7 @@ def worker_page(state: State, width: int, room: int) -> Body:
     page_rows = max(1, room - 1)
     index = state.fleet.index([worker.key for worker in state.workers])
     top = state.fleet.window(index, len(state.workers), page_rows)
-    hosts = any(worker.host for worker in state.workers)
+    hosts = any(worker.host or stands_for_host(worker) for worker in state.workers)
     shown = [title for title in _TITLES if hosts or title.text != "host"]
     rows = [_cells(state, worker, hosts) for worker in state.workers]
     heading, lines = grid(shown, rows, width)
@@ -53,9 +54,9 @@ def _cells(state: State, worker: Worker, hosts: bool) -> _Cells:
     pid = quantity.UNKNOWN if worker.pid is None else str(worker.pid)
     # The host has a column of its own here.
     name = worker.name.removeprefix(f"{worker.host}:") if worker.host else worker.name
-    first = [(visible(name), BOLD), plain(pid)]
+    first = [("-", DIM) if stands_for_host(worker) else (visible(name), BOLD), plain(pid)]
     if hosts:
-        first.append(plain(visible(worker.host or "this one")))
+        first.append(plain(visible(host_of(worker) or "this one")))
     if worker.snapshot is None:
         return [*first, *[(quantity.UNKNOWN, DIM)] * 9, connection(state, worker)]
     info = worker.snapshot.worker
