@@ -12,15 +12,18 @@ from weakref import WeakSet
 
 from .._introspector import Introspector
 from .._loops.running_loop import Loop, loop_to_attach
+from .._service.late_imports import load_late_imports
 
 
 class ProcessIntrospector:
     """The introspector of a process, attached to each loop that uses it.
 
     It can be pickled; the copy starts anew in the process that unpickles it. Raises ArgumentError for a wrong option.
+    It is made before sessions run, so what attaching would import is imported then.
     """
 
     def __init__(self, options: Mapping[str, Any]) -> None:
+        load_late_imports()
         self._options = dict(options)
         self.name = Introspector(**options).name
         """The worker's name. The introspector behind it only checks the options, and is never started."""
