@@ -243,8 +243,9 @@ def test_each_worker_process_serves_its_own_sessions() -> None:
         server.until(lambda: len(server.workers()) == 2)
 
         def sessions() -> list[set[str]]:
-            callers.append(f"call-{len(callers)}")
-            stack.enter_context(server.call(callers[-1]))
+            caller = f"call-{len(callers)}"
+            stack.enter_context(server.call(caller))
+            callers.append(caller)  # once it is connected: the server may refuse it so far
             return [{row.session_id for row in read_snapshot(path).sessions} for path in server.workers()]
 
         callers: list[str] = []

@@ -99,6 +99,22 @@ class Bench:
             assert time.monotonic() < deadline
             keep_gil(0.3)
 
+    def record_when(
+        self, right: Callable[[dict[str, Any]], bool], wait: Callable[[Callable[[], bool]], None] | None = None
+    ) -> dict[str, Any]:
+        """Return the first record that is right. By default the GIL is kept until there is one.
+
+        Not read again: a moment later another one may be there.
+        """
+        records: list[dict[str, Any]] = []
+
+        def written() -> bool:
+            records.append(self.record())
+            return right(records[-1])
+
+        (wait or self.keep_gil_until)(written)
+        return records[-1]
+
     @contextlib.contextmanager
     def step(self, session: Session | None = None) -> Iterator[float]:
         """Hold the loop as a step of the session does. Yield when it began."""
@@ -248,13 +264,16 @@ def test_another_thread_that_keeps_the_gil(bench: Bench) -> None:
 def test_another_thread_s_victim_is_not_named(bench: Bench) -> None:
     """The box and the log say no session, as the detector does."""
     bench.start()
-    other = threading.Thread(target=bench.keep_gil_until, args=[lambda: bool(bench.logged())])
+    records: list[dict[str, Any]] = []
+
+    def keep() -> None:
+        records.append(bench.record_when(lambda record: record.get("keeper") == 2 and bool(bench.logged())))
+
+    other = threading.Thread(target=keep)
     with bench.step(SESSION):
         other.start()
         other.join()
-        record = bench.record()
-    assert record["keeper"] == 2
-    assert "session_id" not in record
+    assert "session_id" not in records[0]
     assert bench.logged().startswith("[blocked-now] no session has been holding the loop for ")
 
 
@@ -336,8 +355,7 @@ def test_the_box_tells_while_it_lasts(bench: Bench) -> None:
     bench.start()
     with bench.step(SESSION) as since:
         wall = time.time() - (time.perf_counter() - since)
-        bench.keep_gil_until(lambda: bench.record().get("keeper") == 1)
-        record = bench.record()
+        record = bench.record_when(lambda record: record.get("keeper") == 1)
     assert record["state"] == "held"
     assert (record["session_id"], record["agent_name"], record["tenant"]) == ("job-1", "restaurant", "acme")
     assert record["since"] == pytest.approx(wall, abs=0.05)
@@ -350,8 +368,7 @@ def test_the_box_tells_of_what_leaves_the_gil_too(bench: Bench) -> None:
     bench.start()
     with bench.step(SESSION):
         time.sleep(0.2)
-        until(lambda: bench.record().get("state") == "held")
-        record = bench.record()
+        record = bench.record_when(lambda record: record.get("state") == "held", until)
     assert record["keeper"] == 0
     assert record["session_id"] == "job-1"
 
@@ -361,8 +378,7 @@ def test_the_box_tells_when_it_is_over(bench: Bench) -> None:
     bench.start()
     with bench.step():
         keep_gil(0.2)
-    until(lambda: bench.record().get("state") == "free")
-    assert "since" not in bench.record()
+    assert "since" not in bench.record_when(lambda record: record.get("state") == "free", until)
 
 
 def test_the_box_tells_that_the_loop_waits(bench: Bench) -> None:
@@ -378,8 +394,7 @@ def test_an_untagged_step_names_no_session(bench: Bench) -> None:
     """A member that is not known is left out."""
     bench.start()
     with bench.step():
-        bench.keep_gil_until(lambda: bench.record().get("state") == "held")
-        record = bench.record()
+        record = bench.record_when(lambda record: record.get("state") == "held")
     assert "session_id" not in record
 
 
@@ -388,8 +403,7 @@ def test_names_are_written_as_json(bench: Bench, name: str) -> None:
     """Whatever letters they have."""
     bench.start()
     with bench.step(Session(name, "agent", {"tenant": name}, 0.0)):
-        bench.keep_gil_until(lambda: bench.record().get("state") == "held")
-        record = bench.record()
+        record = bench.record_when(lambda record: record.get("state") == "held")
     assert record["session_id"] == record["tenant"] == name
 
 

@@ -236,7 +236,6 @@ async def test_hosts_come_and_go(often: None, worker: FakeWorker, tmp_path: Path
         await followed.until(lambda event: isinstance(event, Frame) and event.worker == second)
         file.write_text("b\n")
         await followed.until(lambda event: event == Dropped(first))
-        await followed.until(lambda event: isinstance(event, Frame) and event.worker == second)
         await followed.until(lambda event: event == Dropped(first))  # again, once its tasks have ended
         for _ in range(5):
             frame = await followed.until(lambda event: isinstance(event, (Frame, Gone)))

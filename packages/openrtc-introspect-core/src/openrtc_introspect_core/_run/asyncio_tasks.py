@@ -27,7 +27,7 @@ from .top_level import Begun, TopLevelSessions, is_top_level
 SERVES = ("create_server", "create_unix_server")
 
 _NAMED_LATER = (asyncio.create_task.__code__, asyncio.TaskGroup.create_task.__code__)
-"""What gives a task its name after its creation, before Python 3.12."""
+"""What gives a task its name after its creation, before Python 3.13."""
 
 
 class TopLevelTasks:
@@ -98,7 +98,7 @@ class TopLevelTasks:
         if not is_top_level(creator) or not asyncio.iscoroutine(coro):
             return None
         name = kwargs.get("name")
-        if name is None and sys.version_info < (3, 12) and frame.f_code in _NAMED_LATER:
+        if name is None and sys.version_info < (3, 13) and frame.f_code in _NAMED_LATER:
             name = frame.f_locals.get("name")
         root = not self._loop.is_running()
         begun = self._sessions.begin(
