@@ -19,8 +19,9 @@ CROWDED = "descheduled"
 pytestmark = [pytest.mark.slow, pytest.mark.gil]
 
 
-RUNS = {"C": 1, "Python": 3}
-"""The meter in Python sees by lateness: one of so many runs shows that it does. On a busy machine, not each one."""
+RUNS = {"C": 6, "Python": 6}
+"""One of so many runs shows that a call is seen; mostly the first. The meter in Python sees by lateness. With the meter
+in C the stall sampler may get no processor, or the watchdog the GIL between a step's end and its record."""
 
 
 @functools.cache
@@ -58,8 +59,8 @@ def test_the_line_is_that_of_the_call_that_took_the_time(step: str, meter: str) 
         found = found_by("steps", meter, number)
         block = longest(found, session=step)
         unseen = found["blind"] and "C code kept the GIL, at or after this line" in (block["detail"] or "")
-        if block["cause"] == CROWDED or unseen or block["line"] == found["lines"]["long_call"]:
-            assert block["cause"] in ("native", CROWDED), block
+        right = unseen or block["line"] == found["lines"]["long_call"]
+        if block["cause"] == CROWDED or (block["cause"] == "native" and right):
             return
         blocks.append(block)
     raise AssertionError(blocks)
@@ -72,7 +73,8 @@ def test_c_code_that_waits_while_it_keeps_the_gil(meter: str) -> None:
         found = found_by("steps", meter, number)
         sure = not found["blind"] and meter == "C"
         session = "C that waits" if sure else None
-        if any(block["session"] == session for block in found["blocks"]):
+        causes = {block["cause"] for block in found["blocks"] if block["session"] == session}
+        if not causes.isdisjoint({CROWDED, "native" if sure else "gil-contention"}):
             break
     block = longest(found, session=session)
     if block["cause"] != CROWDED:
