@@ -6,12 +6,13 @@ import contextlib
 import signal
 import socket
 import subprocess
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from followed import Followed, running
 
 from openrtc_introspect_core.wire import Block, Snapshot, WorkerInfo, WorkerSocket
 from openrtc_introspect_testing import FakeWorker
@@ -66,37 +67,19 @@ async def test_follow(start_worker: StartWorker, anyio_backend: str) -> None:
             wanted = False
 
 
-class Followed:
-    """The events of a worker that `follow` dispatches, asked again and again."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-        self._came = anyio.Event()
-
-    def dispatch(self, event: Event) -> None:
-        self.events.append(event)
-        self._came.set()
-        self._came = anyio.Event()
-
-    async def until(self, kind: type[Event], why: str | None = None) -> Any:
-        """The next event of this kind, for this reason."""
-        while True:
-            while self.events:
-                event = self.events.pop(0)
-                if isinstance(event, kind) and (why is None or getattr(event, "reason", None) == why):
-                    return event
-            await self._came.wait()
+def of(kind: type[Event], why: str | None = None) -> Callable[[Event], bool]:
+    """Return whether an event is of this kind, for this reason."""
+    return lambda event: isinstance(event, kind) and (why is None or getattr(event, "reason", None) == why)
 
 
-@contextlib.asynccontextmanager
-async def following(worker: WorkerSocket) -> AsyncIterator[Followed]:
-    followed = Followed()
+def following(worker: WorkerSocket) -> contextlib.AbstractAsyncContextManager[Followed]:
+    """A worker, asked again and again."""
     never = anyio.Event()
-    with anyio.fail_after(30):
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(follow, worker, 0.02, followed.dispatch, lambda: never, lambda: True)
-            yield followed
-            tasks.cancel_scope.cancel()
+
+    async def follow_one(followed: Followed) -> None:
+        await follow(worker, 0.02, followed.dispatch, lambda: never, lambda: True)
+
+    return running(follow_one, 30)
 
 
 @pytest.fixture
@@ -112,16 +95,16 @@ async def test_a_killed_worker_and_its_successor(impatient: None, anyio_backend:
         assert fake.path is not None
         path = fake.path
         async with following(worker_at(path)) as followed:
-            await followed.until(Frame)
+            await followed.until(of(Frame))
             path.unlink()
             with socket.socket(socket.AF_UNIX) as dead:
                 dead.bind(str(path))
                 fake.then(OSError("the next request fails, and so another connection is made"))
-                await followed.until(Gone, "nothing serves its socket any more")
+                await followed.until(of(Gone, "nothing serves its socket any more"))
             path.unlink()
-            await followed.until(Gone, "its socket is gone")
+            await followed.until(of(Gone, "its socket is gone"))
             with FakeWorker([counting(0, "second")], path=path):
-                frame = await followed.until(Frame)
+                frame = await followed.until(of(Frame))
                 assert frame.snapshot.worker.epoch == "second"
 
 
@@ -131,14 +114,14 @@ async def test_a_stopped_worker(impatient: None, start_worker: StartWorker, anyi
     process = start_worker("stopped", 1)
     (found,) = find(["stopped"])
     async with following(found) as followed:
-        await followed.until(Frame)
+        await followed.until(of(Frame))
         process.send_signal(signal.SIGSTOP)
         try:
-            event = await followed.until(Gone)
+            event = await followed.until(of(Gone))
             assert event.reason in ("it does not answer", "nothing heard within 5 s")
         finally:
             process.send_signal(signal.SIGCONT)
-        await followed.until(Frame)
+        await followed.until(of(Frame))
 
 
 @pytest.mark.anyio
@@ -154,9 +137,9 @@ async def test_a_server_of_another_protocol(impatient: None, runtime_dir: Path, 
     async with server, anyio.create_task_group() as tasks:
         tasks.start_soon(server.serve, greet)
         async with following(worker_at(path)) as followed:
-            event = await followed.until(Gone)
+            event = await followed.until(of(Gone))
             assert event.reason.startswith("the worker speaks protocol 2.0, this client 1.3: use")
-            await followed.until(Gone)
+            await followed.until(of(Gone))
         tasks.cancel_scope.cancel()
 
 
@@ -170,14 +153,14 @@ async def test_a_worker_that_freezes_and_thaws(frozen: Callable[..., Any], anyio
     async with following(worker_at(worker.path)) as followed:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(query, "READ_TIMEOUT_S", 0.5)
-            first = await followed.until(Unanswered)
+            first = await followed.until(of(Unanswered))
             assert first.reading.held.session_id == "job-c1d550"
             for _ in range(3):
-                later = await followed.until(Unanswered)
+                later = await followed.until(of(Unanswered))
                 assert later.reading.held.duration_ms > first.reading.held.duration_ms
                 assert not [event for event in followed.events if isinstance(event, Gone)]
             worker.thawed.set()
-            await followed.until(Frame)
+            await followed.until(of(Frame))
 
 
 @pytest.mark.anyio
@@ -186,9 +169,9 @@ async def test_a_slow_worker_is_not_frozen(frozen: Callable[..., Any], anyio_bac
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(query, "READ_TIMEOUT_S", 0.5)
         async with following(worker_at(frozen(held_s=None).path)) as followed:
-            told = await followed.until(Unanswered)
+            told = await followed.until(of(Unanswered))
             assert told.reading.held is None
-            await followed.until(Gone, "it does not answer")
+            await followed.until(of(Gone, "it does not answer"))
 
 
 @pytest.mark.anyio
@@ -203,12 +186,12 @@ async def test_a_worker_that_dies_while_it_is_frozen(
         server.bind(str(path))
         server.listen()
         async with following(worker_at(path)) as followed:
-            await followed.until(Gone, "it does not answer, it may be frozen: it has no black box")
+            await followed.until(of(Gone, "it does not answer, it may be frozen: it has no black box"))
             frozen_box = frozen("w", held_s=8.0).path.with_suffix(".box")
             frozen_box.rename(path.with_suffix(".box"))
-            await followed.until(Unanswered)
+            await followed.until(of(Unanswered))
             server.close()
-            await followed.until(Gone, "nothing serves its socket any more")
+            await followed.until(of(Gone, "nothing serves its socket any more"))
 
 
 @pytest.mark.anyio

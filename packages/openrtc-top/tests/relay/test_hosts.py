@@ -11,16 +11,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import anyio
 import pytest
+from followed import Followed, following_all
 from typer.testing import CliRunner
 
 from openrtc_introspect_core.wire import Snapshot
 from openrtc_introspect_testing import FakeWorker
 from openrtc_top._cli.app import app
 from openrtc_top._client import follow
-from openrtc_top._client.follow import follow_all
-from openrtc_top._model.events import Died, Dropped, Event, Found, Frame, Gone, Listed
+from openrtc_top._model.events import Died, Dropped, Found, Frame, Gone, Listed
 from openrtc_top._relay import child, hosts, near_side
 from openrtc_top._relay.command import BadCommand
 from openrtc_top._relay.hosts import HostList, parse_list, parse_template
@@ -177,42 +176,8 @@ def test_a_command_that_is_none(text: str) -> None:
 # --- following -----------------------------------------------------------------------------------
 
 
-class Followed:
-    """The events of a view, and a way to wait for it."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-        self._came = anyio.Event()
-
-    def dispatch(self, event: Event) -> None:
-        self.events.append(event)
-        self._came.set()
-        self._came = anyio.Event()
-
-    async def until(self, wanted: Callable[[Event], bool]) -> Event:
-        """The first event that is wanted among those that are not waited for so far."""
-        while True:
-            for index, event in enumerate(self.events):
-                if wanted(event):
-                    del self.events[: index + 1]
-                    return event
-            await self._came.wait()
-
-
-@contextlib.asynccontextmanager
-async def following(found: HostList) -> Any:
-    """A view of these hosts, ten times a second."""
-    followed = Followed()
-    never = anyio.Event()
-    with anyio.fail_after(60):
-        async with anyio.create_task_group() as tasks:
-
-            async def follow_hosts() -> None:
-                await follow_all(list, 0.1, followed.dispatch, lambda: never, lambda key: True, hosts=found)
-
-            tasks.start_soon(follow_hosts)
-            yield followed
-            tasks.cancel_scope.cancel()
+def following(found: HostList) -> contextlib.AbstractAsyncContextManager[Followed]:
+    return following_all(60, hosts=found)
 
 
 @pytest.fixture

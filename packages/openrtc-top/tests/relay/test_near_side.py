@@ -18,13 +18,13 @@ from typing import Any
 
 import anyio
 import pytest
+from followed import Followed, following_all
 from typer.testing import CliRunner
 
 from openrtc_introspect_core.wire import Block, Snapshot, WorkerSocket
 from openrtc_introspect_testing import FakeWorker
 from openrtc_top._cli.app import app
 from openrtc_top._client import targets
-from openrtc_top._client.follow import follow_all
 from openrtc_top._model.events import Blocked, Died, Dropped, Event, Found, Frame, Gone, Unanswered
 from openrtc_top._relay import channels, child, near_side
 from openrtc_top._relay.near_side import RelayClient
@@ -162,46 +162,12 @@ def test_all_users(worker: FakeWorker, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "4000000000:voice-a" in table.stdout
 
 
-class Followed:
-    """The events of a view, and a way to wait for it."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-        self._came = anyio.Event()
-
-    def dispatch(self, event: Event) -> None:
-        self.events.append(event)
-        self._came.set()
-        self._came = anyio.Event()
-
-    async def until(self, wanted: Callable[[Event], bool]) -> Event:
-        """The first event that is wanted among those that are not waited for so far."""
-        while True:
-            for index, event in enumerate(self.events):
-                if wanted(event):
-                    del self.events[: index + 1]
-                    return event
-            await self._came.wait()
-
-
 def gone(event: Event, worker: str, why: str) -> bool:
     return isinstance(event, Gone) and (event.worker, event.reason) == (worker, why)
 
 
-@contextlib.asynccontextmanager
-async def following(*vias: RelayClient) -> Any:
-    """A view of these hosts, ten times a second."""
-    followed = Followed()
-    never = anyio.Event()
-    with anyio.fail_after(30):
-        async with anyio.create_task_group() as tasks:
-
-            async def follow() -> None:
-                await follow_all(list, 0.1, followed.dispatch, lambda: never, lambda key: True, relays=vias)
-
-            tasks.start_soon(follow)
-            yield followed
-            tasks.cancel_scope.cancel()
+def following(*vias: RelayClient) -> contextlib.AbstractAsyncContextManager[Followed]:
+    return following_all(30, relays=vias)
 
 
 @pytest.mark.anyio

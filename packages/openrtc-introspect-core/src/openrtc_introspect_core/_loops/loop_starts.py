@@ -83,8 +83,8 @@ class LoopStarts:
             self._replaced += see_runs(self._starts)
 
     def _report(self, loop: Any) -> bool:
-        """Report a loop, unless it is introspection's own."""
-        return not isinstance(loop, OwnLoop) and self._starts(loop)
+        """Report a loop, unless it is introspection's own, or cannot begin to run."""
+        return not (isinstance(loop, OwnLoop) or loop.is_closed() or loop.is_running()) and self._starts(loop)
 
     # --- replacements ------------------------------------------------------------------------------
 

@@ -14,7 +14,6 @@ from contextvars import Context
 from types import FrameType
 from typing import Any
 
-from .._base.interrupts import is_interrupt
 from .._base.replaced_method import Replaced
 from .._loops.asyncio_names import context_of
 from .._loops.hook import LoopHook
@@ -45,7 +44,7 @@ class TopLevelTasks:
             for task in asyncio.all_tasks(loop):
                 self._adopt(task)
         except Exception as error:
-            self._failed(error)
+            self._sessions.failed(error)
         self._replaced = Replaced(loop, "create_task", self._creating)
 
     def detach(self) -> None:
@@ -65,7 +64,7 @@ class TopLevelTasks:
                     token = binding.set(begun.session)
                     rebound()
             except Exception as error:
-                self._failed(error)
+                self._sessions.failed(error)
             try:
                 task = below(coro, **kwargs)
             except BaseException as error:
@@ -83,7 +82,7 @@ class TopLevelTasks:
                 if frames := getattr(task, "_source_traceback", None):  # of debug mode
                     frames[:] = self._without_ours(frames)
             except Exception as error:
-                self._failed(error)
+                self._sessions.failed(error)
             return task
 
         return create_task
@@ -129,11 +128,6 @@ class TopLevelTasks:
         """Return where a task was created, the innermost frame last, from the program's first frame on."""
         at = next((at for at, each in enumerate(frames, start=1) if each.filename == program.__file__), 0)
         return [each for each in frames[at:] if not self._sessions.places.is_own(each.filename)]
-
-    def _failed(self, error: Exception) -> None:
-        if is_interrupt(error):
-            raise error
-        self._sessions.sessions.notes.add("top-level tasks", f"a task's session could not be begun: {error!r}", error)
 
 
 def name_given(task: Any) -> str | None:

@@ -97,25 +97,15 @@ class ProcessIntrospection:
 
     def _attach(self, loop: Loop) -> bool:
         """Attach to a loop that is new; return whether this call did. Raise nothing but interrupts."""
-        if self.gave_way:
-            return False
-        if isinstance(loop, asyncio.AbstractEventLoop) and (loop.is_closed() or loop.is_running()):
-            return False
-        try:
-            with self._lock:
-                if self.gave_way:  # meanwhile, in another thread
-                    return False
-                introspector = self._introspector or self._made()
-                loops = parts_of(introspector).loops
-                if any(each.hook.is_loop(loop) for each in loops):
-                    return False
-                self._attach_new(loop, introspector)
-        except Exception as error:
-            if is_interrupt(error):
-                raise
-            self._failed(type(loop).__qualname__, error)
-            return False
-        return True
+        with self._guarded(type(loop).__qualname__), self._lock:
+            if self.gave_way:
+                return False
+            introspector = self._introspector or self._made()
+            if any(each.hook.is_loop(loop) for each in parts_of(introspector).loops):
+                return False
+            self._attach_new(loop, introspector)
+            return True
+        return False
 
     def _made(self) -> Introspector:
         introspector = Introspector(**self.options)

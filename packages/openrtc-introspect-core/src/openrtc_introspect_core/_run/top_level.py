@@ -20,6 +20,7 @@ from types import CodeType, CoroutineType, FrameType, MappingProxyType
 from typing import Any
 
 from .._base.clock import Clock
+from .._base.interrupts import is_interrupt
 from .._base.validation import MAX_NAME
 from .._loops.coroutine_kinds import name_in
 from .._loops.hook import LoopHook
@@ -187,6 +188,12 @@ class TopLevelSessions:
                     self._followed.append((task_ref, begun))
                 else:  # not by `exception()`, after which asyncio would no longer log that nobody has retrieved it
                     begun.end(None if task is None or task.cancelled() else getattr(task, "_exception", None))
+
+    def failed(self, error: Exception) -> None:
+        """Note that a session could not be begun or ended. Raise the error if it is an interrupt."""
+        if is_interrupt(error):
+            raise error
+        self.sessions.notes.add("top-level tasks", f"a task's session could not be begun: {error!r}", error)
 
     def _scope(self, origin: Origin, name: str, loop_name: str, *, root: bool) -> SessionScope:
         """Return the scope of a new session, begun: it is named after its task, with a number if that is not new."""

@@ -11,7 +11,6 @@ from contextvars import Context
 
 import trio
 
-from .._base.interrupts import is_interrupt
 from .._loops.hook import LoopHook
 from .._native import rebound
 from .top_level import Begun, TopLevelSessions, is_top_level
@@ -45,7 +44,7 @@ class TopLevelTrioTasks(trio.abc.Instrument):
                 rebound()
                 self._begun[task] = begun
         except Exception as error:
-            self._failed(error)
+            self._sessions.failed(error)
 
     def task_exited(self, task: Task) -> None:
         """End a task's session."""
@@ -54,12 +53,7 @@ class TopLevelTrioTasks(trio.abc.Instrument):
             if begun is not None:
                 Context().run(begun.end, None)
         except Exception as error:
-            self._failed(error)
-
-    def _failed(self, error: Exception) -> None:
-        if is_interrupt(error):
-            raise error
-        self._sessions.sessions.notes.add("top-level tasks", f"a task's session could not be begun: {error!r}", error)
+            self._sessions.failed(error)
 
 
 _TRIOS = frozenset({"EntryQueue.task", "Runner.init"})

@@ -90,5 +90,9 @@ def _temporary() -> list[str]:
 
 def _takes_files(directory: str | Path) -> bool:
     """Return whether this user may make files there: it exists, is open to them, and is not read-only."""
-    effective = os.access in os.supports_effective_ids
-    return os.access(directory, os.W_OK | os.X_OK, effective_ids=effective)
+    return may_access(directory, os.W_OK | os.X_OK)
+
+
+def may_access(path: str | Path, mode: int) -> bool:
+    """Return what `os.access` says of the user that the process acts as, if the platform can tell."""
+    return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)

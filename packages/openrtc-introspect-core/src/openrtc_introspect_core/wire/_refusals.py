@@ -13,7 +13,7 @@ from typing import NamedTuple
 from .._base.errors import ConnectionFailed, EndpointError
 from ._endpoint import check_directory, sockets_available
 from ._peer import own_uid, peer_uid
-from ._places import chosen_dir, dirs_of_all, search_dirs
+from ._places import chosen_dir, dirs_of_all, may_access, search_dirs
 
 
 class Refused(NamedTuple):
@@ -90,8 +90,7 @@ def failed(path: Path, error: Exception) -> ConnectionFailed:
 def why_denied(path: Path) -> str:
     """Return whose the first thing on the way to a socket is that this user may not pass, in words for an error."""
     for place in [*reversed(path.parents), path]:
-        wanted = os.W_OK if place == path else os.X_OK
-        if os.access(place, wanted, effective_ids=os.access in os.supports_effective_ids):
+        if may_access(place, os.W_OK if place == path else os.X_OK):
             continue
         if place.parts[1:2] == ("proc",) and place.name == "root":
             return f"{str(place)!r} is open to the same user with the same capabilities, and to CAP_SYS_PTRACE"

@@ -104,8 +104,6 @@ class LoopAttacher:
             # A replaced method may be called after the test is over: the next turn of a guest run does that.
             if self._over or is_ours(threading.current_thread()):
                 return False
-            if isinstance(loop, asyncio.AbstractEventLoop) and (loop.is_closed() or loop.is_running()):
-                return False
             self._attach(waits or LoopMonitor(self.threshold_ms), loop)
         except Exception as error:  # the test goes on without a monitor
             self.faults.append(f"{type(loop).__module__}.{type(loop).__qualname__}: {error!r}")

@@ -87,12 +87,12 @@ class Live:
         terminal: Terminal,
         rate: float,
         remember: Remember,
-        relays: Sequence[Relay] = (),
-        hosts: Hosts | None = None,
-        find_dead: FindDead | None = None,
+        relays: Sequence[Relay],
+        hosts: Hosts | None,
+        find_dead: FindDead,
     ) -> None:
         self._state = reduce(replace(state, period_s=1 / rate), Tick(time.monotonic()))
-        self._find_dead = find_dead or (lambda live: ())
+        self._find_dead = find_dead
         self._find = find
         self._relays = relays
         self._hosts = hosts

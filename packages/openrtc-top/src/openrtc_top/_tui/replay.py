@@ -43,7 +43,7 @@ def run(state: State, tape: Tape, *, color: bool, ascii: bool, remember: Remembe
 
 class _Replay(Live):
     def __init__(self, state: State, tape: Tape, terminal: Terminal, remember: Remember) -> None:
-        super().__init__(state, list, terminal, 1.0, remember, ())
+        super().__init__(state, list, terminal, 1.0, remember, (), None, lambda live: ())
         self._tape = tape
         self._playback = Playback(tape.times, cut_off=tape.cut_off)
         self._steered = anyio.Event()
