@@ -178,6 +178,7 @@ def run_tests(
 ) -> None:
     """Run pytest with arguments. Its report, in which the suite is called after the meter, is for tests/ci/run.py."""
     report = [f"--junitxml={ROOT / '.nox/reports' / session.name}.xml", "-o", f"junit_suite_name={meter}"]
+    report += ["-o", "junit_logging=log", "-o", "junit_log_passing_tests=false"]
     session.run(*runner.split(), *report, *arguments, env=env)
 
 

@@ -203,7 +203,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     core(
         "waiting in a call is classified as computing",
         "_blocks/classification.py",
-        "computing = cpu is not None and cpu + (run_delay or 0.0) >= MAJORITY",
+        "computing = cpu is not None and cpu >= MAJORITY * (1.0 - (run_delay or 0.0))",
         "computing = cpu is not None",
         "blocks/test_classification.py::test_a_call_that_waits_is_a_sync_call",
         f"{_KNOWS}[http]",

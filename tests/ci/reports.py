@@ -30,6 +30,8 @@ class Report:
     """Tests that were skipped, by the reason."""
     failed: dict[str, str] = field(default_factory=dict)
     """By the name of each test that failed, what pytest says of it."""
+    logged: dict[str, str] = field(default_factory=dict)
+    """By the name of a test that failed, what it logged, if anything."""
     durations: dict[str, float] = field(default_factory=dict)
     """Seconds, by the name of the test."""
 
@@ -46,6 +48,8 @@ def read_report(file: Path, session: str) -> Report:
         skip = case.find("skipped")
         if wrong is not None:
             report.failed[name] = wrong.text or ""
+            if logged := case.findtext("system-out"):
+                report.logged[name] = logged
         elif skip is not None:
             report.skipped[reason_of(skip)] += 1
         else:

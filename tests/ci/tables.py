@@ -91,13 +91,15 @@ def table_of_slowest(reports: list[Report]) -> list[str]:
 
 
 def details(results: list[Result]) -> Iterator[str]:
-    """Yield the end of what each failed test, or each session that failed without one, has to say."""
+    """Yield the end of what each failed test logged and says, or each session that failed without one."""
     for result in results:
-        failed = result.report.failed if result.report is not None else {}
-        texts = {f"{result.session}, {name}": text for name, text in failed.items()}
-        for title, text in (texts or {result.session: result.log}).items() if not result.ended_well else ():
+        report = result.report or Report(result.session, "")
+        texts = {
+            f"{result.session}, {name}": [report.logged.get(name, ""), text] for name, text in report.failed.items()
+        }
+        for title, ends in (texts or {result.session: [result.log]}).items() if not result.ended_well else ():
             yield title
-            yield from (f"    {line}" for line in text.splitlines()[-SHOWN_LINES:])
+            yield from (f"    {line}" for text in ends for line in text.splitlines()[-SHOWN_LINES:])
 
 
 def faults(results: list[Result]) -> Iterator[str]:

@@ -10,6 +10,7 @@ import pytest
 from ci.reports import NO_LOOP, Report, loop_of, read_report, unexpected_skips
 
 TESTS = """
+import logging
 import pytest
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop", "virtual trio"])
@@ -18,6 +19,7 @@ def test_on_loops(loop): ...
 def test_on_no_loop(): ...
 
 def test_that_fails():
+    logging.warning("switched off")
     assert "one" == "other"
 
 @pytest.fixture
@@ -37,7 +39,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
     folder = tmp_path_factory.mktemp("reported")
     (folder / "test_it.py").write_text(TESTS, encoding="utf-8")
     (folder / "test_other.py").write_text("import pytest; pytest.importorskip('absent')", encoding="utf-8")
-    options = ["-p", "no:cacheprovider", "--junitxml=report.xml", "-o", "junit_suite_name=C"]
+    options = ["-p", "no:cacheprovider", "--junitxml=report.xml", "-o", "junit_suite_name=C", "-o", "junit_logging=log"]
     subprocess.run([sys.executable, "-m", "pytest", *options], cwd=folder, capture_output=True, check=False)
     return read_report(folder / "report.xml", "tests-3.13")
 
@@ -57,6 +59,12 @@ def test_tests_that_failed_are_there_with_what_pytest_says(report: Report) -> No
     assert report.failed.keys() == {"test_it::test_that_fails", "test_it::test_without_its_fixture"}
     assert "AssertionError" in report.failed["test_it::test_that_fails"]
     assert "no fixture" in report.failed["test_it::test_without_its_fixture"]
+
+
+def test_what_a_test_that_failed_logged_is_kept(report: Report) -> None:
+    """A probe that failed may be the reason."""
+    assert report.logged.keys() <= report.failed.keys()
+    assert "switched off" in report.logged["test_it::test_that_fails"]
 
 
 def test_tests_that_were_skipped_are_counted_by_reason(report: Report) -> None:

@@ -87,6 +87,8 @@ def test_a_failed_test_is_shown_with_the_end_of_what_pytest_says() -> None:
     assert title == "tests-3.13, test_it::test"
     assert lines[-1] == "    E  the last"
     assert "    first" not in lines
+    report.logged["test_it::test"] = "a warning"
+    assert list(details([failed]))[1] == "    a warning"
 
 
 @pytest.mark.parametrize("report", [None, passed("tests-3.13")])

@@ -139,6 +139,13 @@ def test_on_a_crowded_machine_computing_is_still_computing() -> None:
     assert classify(facts(stall(cpu=0.35, run_delay=0.35, late=(0.15,)), cpu=0.35, run_delay=0.35)).cause == "native"
 
 
+def test_on_a_crowded_machine_a_wait_is_still_a_wait() -> None:
+    """It waited for 80 ms, then 120 ms for its processor, and computed nothing."""
+    assert classify(facts(stall(cpu=0.0, run_delay=0.6), run_delay=0.6)) == Classification(
+        "sync-call", "run delay 120 ms"
+    )
+
+
 def test_a_sample_that_never_came_is_evidence_too() -> None:
     """A sample was due and never came: the GIL was kept, by the thread itself if it computed."""
 
@@ -175,6 +182,18 @@ def test_what_the_loop_was_idle_for_is_not_counted_as_work_ahead() -> None:
     assert classify(expected).cause == "cpu"
     seen.idle_before = expected.idle_after = None
     assert classify(expected).cause == "sync-call"
+
+
+def test_a_late_wake_up_of_an_idle_loop_is_no_run_delay_of_the_block_after_it() -> None:
+    """The thread was ready to run for 0.3 s before the block, in the loop's idle time, and the watchdog was, too."""
+    seen = StallSamples(START, Usage(START - 0.4, 0.0, 0.0), idle_before=1.0)
+    seen.add(CALLS, NOBODY, START + 0.36, START + 0.36)
+    seen.usage_after_first = Usage(START + 0.36, 0.0, 0.3)
+    after = Usage(START + 0.4, 0.0, 0.3)
+    block = Facts(START, START + 0.4, in_step=True, limit=LIMIT, stall=seen, after=after, idle_after=1.4)
+    assert classify(block).cause == "sync-call"
+    seen.usage_before = Usage(START - 0.02, 0.0, 0.0)
+    assert classify(block) == Classification("sync-call", "run delay 284 ms")
 
 
 def test_a_collection_that_took_most_of_it_leaves_the_block_unattributed() -> None:

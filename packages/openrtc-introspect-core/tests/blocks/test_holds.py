@@ -12,6 +12,7 @@ import pytest
 from openrtc_introspect_core import Block, Introspector
 from openrtc_introspect_core._base.log import flush
 from openrtc_introspect_core._blocks import without_gil
+from openrtc_introspect_core._blocks.stall_samples import StallSamples
 from openrtc_introspect_core._blocks.watchdog import Watchdog
 from openrtc_introspect_core._introspector import parts_of
 from openrtc_introspect_testing._loops.backends import Backend, in_task
@@ -220,3 +221,71 @@ def test_where_nobody_could_see_it_a_block_says_what_was_seen(on_any_loop: Backe
     assert block.detail == "seen for 55 ms of 2.0 s; then C code kept the GIL, at or after this line"
     assert block.location is not None
     assert block.location.function == "elsewhere"
+
+
+@pytest.mark.gil
+def test_a_late_sample_that_loses_the_gil_again_has_seen_the_line(
+    on_any_loop: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On an idle machine a sample takes longer than the 5 ms after which the loop's thread wants the GIL back."""
+    monkeypatch.setattr(Watchdog, "is_alive", lambda self: True)
+    has_looked, step_is_over = threading.Event(), threading.Event()
+
+    def add(*arguments: Any) -> None:
+        has_looked.set()
+        step_is_over.wait(60.0)
+
+    monkeypatch.setattr(StallSamples, "add", add)
+
+    async def main() -> list[Block]:
+        clock = FakeClock()
+        async with Introspector(socket_path=False, clock=clock) as introspector:
+            sampler = parts_of(introspector).loops[0].stall_sampler
+            assert sampler is not None
+            thread = threading.Thread(target=sampler.sample, args=(1.9,))
+
+            async def entrypoint() -> None:
+                usage = parts_of(introspector).loops[0].detector._probes.usage
+                read = usage.read
+                clock.advance(2.0)
+                thread.start()
+                has_looked.wait(60.0)
+                clock.advance(0.002)
+                usage.read = lambda: read()._replace(cpu_s=1e6)  # type: ignore[method-assign]
+
+            with introspector.session("job-1", agent_name="a"):
+                await in_task(entrypoint)
+            step_is_over.set()
+            thread.join()
+            return introspector.blocks()
+
+    (block,) = on_any_loop(main())
+    assert (block.session_id, block.cause, block.detail) == ("job-1", "native", None)
+    assert block.location is not None
+    assert block.location.function.endswith("entrypoint")
+
+
+@pytest.mark.gil
+def test_where_nobody_could_see_any_of_it_the_detail_says_so(
+    on_any_loop: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The watchdog got the GIL after the step."""
+    monkeypatch.setattr(Watchdog, "is_alive", lambda self: True)
+
+    async def main() -> list[Block]:
+        clock = FakeClock()
+        async with Introspector(socket_path=False, clock=clock) as introspector:
+
+            async def entrypoint() -> None:
+                clock.advance(2.0)
+                usage = parts_of(introspector).loops[0].detector._probes.usage
+                read = usage.read
+                usage.read = lambda: read()._replace(cpu_s=1e6)  # type: ignore[method-assign]
+
+            with introspector.session("job-1", agent_name="a"):
+                await in_task(entrypoint)
+            return introspector.blocks()
+
+    (block,) = on_any_loop(main())
+    assert (block.session_id, block.cause, block.location) == ("job-1", "native", None)
+    assert block.detail == "C code kept the GIL until the line could no longer be seen"

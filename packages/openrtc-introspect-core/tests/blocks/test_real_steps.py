@@ -58,7 +58,7 @@ def test_the_line_is_that_of_the_call_that_took_the_time(step: str, meter: str) 
     for number in range(RUNS[meter]):
         found = found_by("steps", meter, number)
         block = longest(found, session=step)
-        unseen = found["blind"] and "C code kept the GIL, at or after this line" in (block["detail"] or "")
+        unseen = found["blind"] and "C code kept the GIL" in (block["detail"] or "")
         right = unseen or block["line"] == found["lines"]["long_call"]
         if block["cause"] == CROWDED or (block["cause"] == "native" and right):
             return

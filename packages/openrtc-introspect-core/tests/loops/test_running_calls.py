@@ -10,7 +10,7 @@ import pytest
 from hooks import hook_on
 
 from openrtc_introspect_core._loops.asyncio_hook import AsyncioHook
-from openrtc_introspect_core._loops.running_calls import NO_FRAME, running_calls, within
+from openrtc_introspect_core._loops.running_calls import NO_FRAME, running_calls, walk_on, within
 from openrtc_introspect_core._os.stacks import Call, CompiledCall
 
 Loop = asyncio.AbstractEventLoop
@@ -34,7 +34,7 @@ def run_it(loop: Loop, main: Coroutine[Any, Any, Any]) -> Any:
 
 
 def functions(hook: AsyncioHook, frame: FrameType) -> list[str]:
-    calls, _ = running_calls(hook, frame, hook.running_coroutine())
+    calls = running_calls(hook, walk_on(hook, frame), hook.running_coroutine())
     return [call.function.rpartition(".")[2] for call in calls]
 
 

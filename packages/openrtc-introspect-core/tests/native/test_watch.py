@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
 import threading
 import time
@@ -173,3 +174,22 @@ def test_c_takes_for_held_parked_and_late_what_python_does(name: str) -> None:
 def test_what_is_no_reference_has_no_ticks() -> None:
     """As if the sampler were gone."""
     assert native.quiet_ticks(object(), None, 1) is None
+
+
+def test_the_last_wait_for_the_gil_counts_until_the_next_one() -> None:
+    """While its sample is taken, nobody else says that the GIL was kept. After the wait nothing counts."""
+    began = ended = wanted_s = 0.0
+    for _ in range(50):  # the other thread may get no processor in time
+        go = threading.Event()
+        thread = threading.Thread(target=lambda go=go: (go.wait(), ctypes.PyDLL(None).usleep(50_000)))  # type: ignore[misc]
+        thread.start()
+        go.set()
+        began = time.perf_counter()
+        native.pause_watchdog(0.01, None)
+        ended = time.perf_counter()
+        wanted_s = native.gil_wanted_s(began)
+        thread.join()
+        if wanted_s >= 0.02:
+            break
+    assert 0.02 <= wanted_s <= ended - began
+    assert native.gil_wanted_s(ended) == 0.0

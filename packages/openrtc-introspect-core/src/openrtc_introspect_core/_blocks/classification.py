@@ -121,8 +121,8 @@ def _without_host(facts: Facts, run_delay: float | None) -> Classification:
     starved = facts.gil and stall.starved
     if _handles_signal(stall.places):
         return Classification("signal")
-    # On a crowded machine a thread that computes waits for its processor in between.
-    computing = cpu is not None and cpu + (run_delay or 0.0) >= MAJORITY
+    # On a crowded machine a thread waits for its processor in between: what counts is what it did in the rest.
+    computing = cpu is not None and cpu >= MAJORITY * (1.0 - (run_delay or 0.0))
     if starved and cpu is not None and not computing and not stall.kept_by_loop:
         whose = "another thread's collection" if facts.gc_elsewhere_s >= MAJORITY * duration else "another thread"
         detail = f"{whose} kept the GIL"
@@ -177,9 +177,9 @@ def _share(facts: Facts, field: Literal["cpu_s", "run_delay_s", "process_s"]) ->
 
     None: it is not known.
 
-    The usage up to the first stall sample counts from the tick before it, a little ahead of the block. While the loop
-    was idle in that interval it did not compute; of the rest, the block is charged the same fraction as it has of the
-    interval.
+    The usage up to the first stall sample counts from the tick before it, a little ahead of the block. The block is
+    charged the same fraction as it has of the interval, or more, if there was less time for it ahead. While the loop
+    was idle it did not compute. But the end of its idle time may be a run delay: of the thread that was to wake up.
     """
     stall = facts.stall
     if stall is None or facts.after is None:
@@ -192,8 +192,9 @@ def _share(facts: Facts, field: Literal["cpu_s", "run_delay_s", "process_s"]) ->
     span, inside = first.when - before.when, max(0.0, first.when - facts.start)
     used = until_first * min(1.0, inside / span) if span > 0.0 else 0.0
     if facts.idle_after is not None and stall.idle_before is not None:
-        busy_ahead = max(0.0, span - inside - (facts.idle_after - stall.idle_before))
-        used = min(inside, max(used, until_first - busy_ahead))
+        idle_s = facts.idle_after - stall.idle_before if field != "run_delay_s" else 0.0
+        ahead_s = max(0.0, span - inside - idle_s)
+        used = min(inside, max(used, until_first - ahead_s))
     return float((used + since_first) / facts.duration)
 
 

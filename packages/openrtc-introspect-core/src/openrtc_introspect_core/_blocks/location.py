@@ -68,8 +68,10 @@ def _of_compiled(calls: Calls, shown: Call | None, places: Places, awaiting: Col
 
 def describe_unseen(stall: StallSamples | None) -> str | None:
     """Return for how long a block was seen, if its line was not seen for most of it; else None."""
-    if stall is None or stall.latest is None or not _mostly_unseen(stall):
+    if stall is None or not _mostly_unseen(stall):
         return None
+    if stall.latest is None:
+        return "C code kept the GIL until the line could no longer be seen"
     duration = stall.until - stall.since
     seen = f"seen for {_span(duration - stall.unseen_s)} of {_span(duration)}"
     return f"{seen}; then C code kept the GIL, at or after this line"

@@ -6,9 +6,10 @@ still on that line, or at the beginning of a function called next. How late a sa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal, Protocol
+from types import FrameType
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from .._accounting.account import Account
 from .._accounting.ledger import Ledger
@@ -16,17 +17,17 @@ from .._base.clock import Clock, perf_counter
 from .._loops.coroutine_kinds import compiled_calls
 from .._loops.hook import LoopHook, Running
 from .._loops.iterations import Iterations
-from .._loops.running_calls import running_calls
+from .._loops.running_calls import running_calls, walk_on
 from .._native import native
 from .._os.signal_handlers import signal_handler_in
-from .._os.stacks import Call, Calls, CompiledCall, frames_now
+from .._os.stacks import Call, Calls, CompiledCall, Walk, frames_now
 from .._os.thread_usage import ThreadUsage, Usage
 from .._sessions.session import session_of
 from .hold_marks import HoldMarks
 from .rival_threads import RivalThreads
 from .rival_threads import Sample as RivalSample
 from .stall_samples import STARVED_S, Look, StallSamples
-from .without_gil import WithoutGil, samples_without_gil
+from .without_gil import UNKNOWN_KEEPER, WithoutGil, samples_without_gil
 
 CLOSE_SAMPLE_S = 0.005
 """Seconds between samples while something is held."""
@@ -55,7 +56,20 @@ class Waker(Protocol):
 
     def is_alive(self) -> bool: ...
 
-    def gil_wanted_s(self) -> float | None: ...
+    def gil_wanted_s(self, since: float) -> float | None: ...
+
+
+class Stack(NamedTuple):
+    """What the loop's thread runs at one moment."""
+
+    frames: Mapping[int, FrameType]
+    """The innermost frame of each thread."""
+    calls: Calls
+    compiled: Sequence[Call]
+    """The outermost call of the task, if it is compiled."""
+    running: Running
+    in_handler: bool
+    """Whether a signal handler runs."""
 
 
 if TYPE_CHECKING:
@@ -102,6 +116,8 @@ class StallSampler(SamplerFields):
         self._asleep_since: float | None = self._clock()
         self._woken_rarely = False
         """Whether the next tick is the first one after a long wait of the loop."""
+        self._seen_late: tuple[float, Walk] | None = None
+        """When the late sample under way has seen the loop's thread, and where."""
         self._starved: StallSamples | None = None
         """The latest tick that came late and found nothing held: what had kept the GIL had just ended."""
         self._rivals = RivalThreads()
@@ -153,45 +169,48 @@ class StallSampler(SamplerFields):
         run_delay: returns how many of these seconds were a run delay of this thread, which is no wait for the GIL.
         passed: whether other threads have passed the GIL around meanwhile.
         """
+        try:
+            return self._sample(late, run_delay, passed=passed)
+        finally:
+            self._seen_late = None  # it has frames
+
+    def _sample(self, late: float, run_delay: Callable[[], float], *, passed: bool) -> float:
         late, self._waited_s = max(late, self._waited_s), 0.0
+        # First of all the stack: the loop's thread gets the GIL back within 5 ms, and on an idle machine, whose caches
+        # are cold, a sample takes as long. What is read later gives it away.
+        stack = self._stack_now(gil_kept=True) if late >= STARVED_S else None
         reading = self._ledger.read()
         now = reading.now
         stuck = self._hook.iterations.stuck_since(now)
         held = now - reading.holder_since if reading.holder is not None else 0.0
         iterating = now - stuck if stuck is not None else 0.0
         if max(held, iterating) < MIN_HELD_S:
-            if late >= STARVED_S:
-                self._rivals.sample_after_hold(frames_now(), self.usage.read_clocks(), self.thread_id)
+            if stack is not None:
+                self._rivals.sample_after_hold(stack.frames, self.usage.read_clocks(), self.thread_id)
+                del stack  # it has frames
                 self._note_kept(now, late - run_delay())
             self._park_if_quiet(now, stuck)
             usage = self._read_usage()
             self._rivals.mark(usage, self.thread_id)
             return self.interval
-        # First of all the stack: whatever gives the GIL away, as reading a file does, loses a starved
-        # watchdog its one chance.
         hook = self._hook
-        frames = frames_now()
-        frame = frames.get(hook.thread_id)
-        coro = hook.running_coroutine()
-        calls, end = running_calls(hook, frame, coro, gil_kept=late >= STARVED_S)
-        compiled = compiled_calls(coro)[:1]
-        handler = signal_handler_in(hook.thread_id, frame, end, gil_kept=late >= STARVED_S)
-        running = hook.seen_running(frame, end) if handler is None else Running(signal=handler)
-        rivals = self._rivals.sample(frames, self.usage.read_clocks(), hook.thread_id) if late >= STARVED_S else None
-        del frames, frame, end, coro
+        late_stack, stack = stack is not None, stack or self._stack_now(gil_kept=False)
+        rivals = self._rivals.sample(stack.frames, self.usage.read_clocks(), hook.thread_id) if late_stack else None
+        _, calls, compiled, running, in_handler = stack
+        del stack  # it has frames
         spans: list[StallSamples] = []
         if reading.holder is not None and self._ledger.read().holder_since == reading.holder_since:
-            self.step = self._of(self.step, reading.holder_since)
+            self.step = self._of(self.step, reading.holder_since, now - late)
             spans.append(self.step)
         if stuck is not None and hook.iterations.stuck_since(now) == stuck:
-            self.iteration = self._of(self.iteration, stuck)
+            self.iteration = self._of(self.iteration, stuck, now - late)
             spans.append(self.iteration)
         pause = min(self.interval, max(CLOSE_SAMPLE_S, RARER_SHARE * max(held, iterating)))
         for span in spans:
             # Where an iteration is in a metered step is that step's to say.
             shows = span is spans[0]
             ran = running
-            if span is self.step and handler is None and reading.holder is not None:
+            if span is self.step and not in_handler and reading.holder is not None:
                 ran = Running(session_of(reading.holder.session), hook.task_name())
             span.add(calls if shows else (), ran, now - late, now, self.look(calls, compiled, shows=shows))
             span.next_due = now + pause
@@ -213,6 +232,21 @@ class StallSampler(SamplerFields):
         if spans and self.take_mark(spans[0].since, now):
             self.on_mark()
         return pause
+
+    def _stack_now(self, *, gil_kept: bool) -> Stack:
+        """Return the stack of the loop's thread. gil_kept: as for `running_calls`; then `read` can use it at once."""
+        hook = self._hook
+        frames = frames_now()
+        frame = frames.get(hook.thread_id)
+        walked = walk_on(hook, frame)
+        if gil_kept:
+            self._seen_late = self._clock(), walked
+        coro = hook.running_coroutine()
+        calls = running_calls(hook, walked, coro, gil_kept=gil_kept)
+        compiled = compiled_calls(coro)[:1]
+        handler = signal_handler_in(hook.thread_id, frame, walked.end, gil_kept=gil_kept)
+        running = hook.seen_running(frame, walked.end) if handler is None else Running(signal=handler)
+        return Stack(frames, calls, compiled, running, handler is not None)
 
     def _read_usage(self) -> Usage:
         """Read the usage of the loop's thread, and remember it."""
@@ -244,6 +278,19 @@ class StallSampler(SamplerFields):
 
         return look
 
+    def _look_back(self, calls: Calls, compiled: Sequence[Call]) -> Look:
+        """Return `look`, and what a sample under way has seen by now, if nothing else did."""
+
+        def look(since: float, until: float) -> Sequence[WithoutGil]:
+            seen, late = self.look(calls, compiled)(since, until), self._seen_late
+            if seen or late is None or not since < late[0] <= until:
+                return seen
+            came, walked = late
+            late_calls = running_calls(self._hook, walked, self._hook.running_coroutine(), gil_kept=True)
+            return [WithoutGil(came, came, UNKNOWN_KEEPER, late_calls)]
+
+        return look
+
     def rivals_at_end(self, since: float) -> list[RivalSample]:
         """Return what the other threads have used that no span has, in a block that ends now. From any thread."""
         return self._rivals.at_end(since, frames_now(), self.usage.read_clocks(), self._hook.thread_id)
@@ -262,7 +309,7 @@ class StallSampler(SamplerFields):
             if late and not self._watchdog.is_alive():
                 return samples
             not_run_s = self._not_run_s(samples.next_due, end) if late else 0.0
-            return samples.up_to(end, self.look(calls, compiled), not_run_s, tuple(compiled))
+            return samples.up_to(end, self._look_back(calls, compiled), not_run_s, tuple(compiled))
         return self._overdue(since, end, compiled)
 
     def _not_run_s(self, due: float, end: float) -> float:
@@ -270,7 +317,7 @@ class StallSampler(SamplerFields):
 
         0 with the meter in Python: reading gives the GIL away, and the sample would come, and find this code.
         """
-        wanted_s = self._watchdog.gil_wanted_s()
+        wanted_s = self._watchdog.gil_wanted_s(due)
         if wanted_s is None:
             return 0.0
         return max(0.0, end - due - wanted_s) + self._loop_delayed_s(self.run_delay_s, self.usage.run_delay_s())
@@ -298,7 +345,7 @@ class StallSampler(SamplerFields):
             return None
         due = max(due, since)
         not_run_s = self._not_run_s(due, end)
-        return self._nothing_seen(since, due).up_to(end, self.look((), compiled), not_run_s, tuple(compiled))
+        return self._nothing_seen(since, due).up_to(end, self._look_back((), compiled), not_run_s, tuple(compiled))
 
     def _nothing_seen(self, since: float, due: float) -> StallSamples:
         """Return the samples of a span in which one is due, and none has come."""
@@ -309,11 +356,11 @@ class StallSampler(SamplerFields):
         if kept_s >= STARVED_S:
             self._starved = self._nothing_seen(now - kept_s, now - kept_s).up_to(now)
 
-    def _of(self, samples: StallSamples | None, since: float) -> StallSamples:
-        """Return the samples of the span that began at `since`: these, if they are."""
+    def _of(self, samples: StallSamples | None, since: float, due: float) -> StallSamples:
+        """Return the samples of the span that began at `since`: these, if they are. due: when the next one was."""
         if samples is not None and samples.since == since:
             return samples
-        return StallSamples(since, self._last, self.idle)
+        return self._nothing_seen(since, max(since, due))
 
     def _park_if_quiet(self, now: float, stuck: float | None) -> None:
         hook = self._hook

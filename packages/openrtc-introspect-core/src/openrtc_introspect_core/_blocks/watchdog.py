@@ -120,10 +120,13 @@ class Watchdog:
                 self._thread.discard(self)
                 self.failed(error)
 
-    def gil_wanted_s(self) -> float | None:
-        """Return for how many seconds the thread has waited for the GIL by now. None: not known. From any thread."""
+    def gil_wanted_s(self, since: float) -> float | None:
+        """Return for how many seconds since a clock reading the thread has waited for the GIL. None: not known.
+
+        Of the waits that are over, only the last one counts. From any thread.
+        """
         known = native is not None and self._clock is perf_counter and self._thread.has(self)
-        return native.gil_wanted_s() if native is not None and known else None
+        return native.gil_wanted_s(since) if native is not None and known else None
 
     def failed(self, error: Exception) -> None:
         """Report why the thread samples for it no more."""
@@ -181,10 +184,10 @@ class WatchdogThread(SharedThread[Watchdog]):
                     awaited = ref(sampler)
                     del sampler  # a loop that ends meanwhile is not kept alive by this thread
                     noticed = native.quiet_ticks(awaited, own.schedstat, TICKS)
-                    self._read_cpu()
                     if noticed is not None and (sampler := awaited()) is not None:
                         wait.noticed(*noticed)
                         watchdog.sample(sampler, noticed[0], wait)
+                    self._read_cpu()
                     in_c = noticed is not None  # now and then in Python: its fault is to show before a block does
                     continue
                 in_c = True
@@ -192,12 +195,12 @@ class WatchdogThread(SharedThread[Watchdog]):
                 del sampler
                 waited = wait.sleep_until(due)
                 sampler = awaited()
-                ticks += 1
-                if ticks % TICKS == 0:
-                    self._read_cpu()
-                    wait.count_from_now()  # else, of a long wait, the delays of many others would count as its own
                 if sampler is not None:
                     watchdog.sample(sampler, waited, wait)
+                ticks += 1
+                if ticks % TICKS == 0:  # after the sample: it gives the GIL away
+                    self._read_cpu()
+                    wait.count_from_now()  # else, of a long wait, the delays of many others would count as its own
         finally:
             own.close()
 

@@ -13,8 +13,9 @@ from .._loops.running_calls import within
 from .._native import native
 from .._os.stacks import Call, Calls, task_part
 
+UNKNOWN_KEEPER = 0
 OWN_THREAD = 1
-"""The keeper of the GIL is the loop's own thread; 2: another thread is; 0: it is unknown."""
+"""The keeper of the GIL is the loop's own thread; 2: another thread is."""
 
 Frames = tuple[tuple[str, int, str], ...]
 """(file, line, function), innermost first."""

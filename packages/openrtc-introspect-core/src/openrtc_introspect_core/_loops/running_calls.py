@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from types import CoroutineType, FrameType
 from typing import Any
 
-from .._os.stacks import Call, Calls, CompiledCall, frames_now, take
+from .._os.stacks import Call, Calls, CompiledCall, Walk, calls_of, frames_now, own_part, walk
 from .coroutine_kinds import compiled_calls
 from .hook import LoopHook
 
@@ -14,25 +14,19 @@ NO_FRAME = CompiledCall("", 0, "")
 """The call of code without a frame that shows nothing of itself."""
 
 
-def running_calls(
-    hook: LoopHook, frame: FrameType | None, coro: Any, *, gil_kept: bool = False
-) -> tuple[Calls, FrameType | None]:
-    """Return the calls of a task's step, or of a callback, innermost first, and the frame that they end at.
+def walk_on(hook: LoopHook, frame: FrameType | None) -> Walk:
+    """Return the frames of a task's step, or of a callback, on a loop's thread. frame: the innermost one."""
+    return walk(frame, hook.ends.codes, in_c=hook.ends.in_c, beyond=hook.greenlets.beyond())
 
-    frame: the innermost one of the loop's thread. coro: the task's coroutine. None: a callback runs. gil_kept: as for
-    `take`.
+
+def running_calls(hook: LoopHook, walked: Walk, coro: Any, *, gil_kept: bool = False) -> Calls:
+    """Return the calls of a task's step, or of a callback, innermost first.
+
+    coro: the task's coroutine. None: a callback runs. gil_kept: as for `take`.
     """
     of_python = type(coro) is CoroutineType
-    calls, end = take(
-        frame,
-        hook.ends.codes,
-        in_c=hook.ends.in_c,
-        gil_kept=gil_kept,
-        called_from_c=not of_python,
-        outermost=coro.cr_frame if of_python else None,
-        beyond=hook.greenlets.beyond(),
-    )
-    return within(calls, compiled_calls(coro)), end
+    own = own_part(walked, in_c=hook.ends.in_c, outermost=coro.cr_frame if of_python else None)
+    return within(calls_of(own, gil_kept=gil_kept, called_from_c=not of_python), compiled_calls(coro))
 
 
 def within(calls: Sequence[Call], compiled: Sequence[Call]) -> Calls:
@@ -48,5 +42,5 @@ def within(calls: Sequence[Call], compiled: Sequence[Call]) -> Calls:
 def calls_now(hook: LoopHook) -> list[Call]:
     """Return the calls of the task that holds a loop, outermost first, as far as they are in files."""
     frames = frames_now()
-    calls, _ = running_calls(hook, frames.get(hook.thread_id), hook.running_coroutine())
+    calls = running_calls(hook, walk_on(hook, frames.get(hook.thread_id)), hook.running_coroutine())
     return [call for call in reversed(calls) if call.file]

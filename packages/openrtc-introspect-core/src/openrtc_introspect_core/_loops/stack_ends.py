@@ -41,7 +41,7 @@ class StackEnds:
     def look(self) -> None:
         """Look for the frame that runs the loop, outside of the coroutine that calls this."""
         if self.in_c:
-            frames, end = step_frames(sys._getframe(), self.codes, in_c=True)
+            frames, end = step_frames(sys._getframe(), self.codes)
             self.see_runner(end or (frames[-1].f_back if frames else None))
 
     def see_runner(self, frame: FrameType | None) -> None:

@@ -232,9 +232,14 @@ static PyObject *watchdog_awake(PyObject *module, PyObject *none)
     Py_RETURN_NONE;
 }
 
-static PyObject *gil_wanted_s(PyObject *module, PyObject *none)
+static PyObject *gil_wanted_s(PyObject *module, PyObject *clock_reading)
 {
-    return PyFloat_FromDouble(fmax(0.0, monotonic_s() - stalls.wants_gil_since));
+    double since = PyFloat_AsDouble(clock_reading);
+    if (PyErr_Occurred())
+        return NULL;
+    double now_s = monotonic_s() - fmax(since, stalls.wants_gil_since);
+    double before_s = stalls.last_wait_ended - fmax(since, stalls.last_wait);
+    return PyFloat_FromDouble(fmax(0.0, now_s) + fmax(0.0, before_s));
 }
 
 static PyObject *watchdog_resting(PyObject *module, PyObject *none)
@@ -250,8 +255,8 @@ static PyMethodDef functions[] = {
     {"watchdog_woken", watchdog_woken, METH_NOARGS, "Take note that the watchdog was woken, and wants the GIL from now on."},
     {"watchdog_awake", watchdog_awake, METH_NOARGS, "Take note that the watchdog has the GIL."},
     {"watchdog_resting", watchdog_resting, METH_NOARGS, "Take note that the watchdog sleeps until it is woken."},
-    {"gil_wanted_s", gil_wanted_s, METH_NOARGS,
-     "Return for how many seconds the watchdog has waited for the GIL by now; 0: it does not."},
+    {"gil_wanted_s", gil_wanted_s, METH_O,
+     "Return for how many seconds since a clock reading the watchdog waited for the GIL, in its last wait and in this one."},
     {NULL},
 };
 

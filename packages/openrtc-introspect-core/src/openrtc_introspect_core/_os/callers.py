@@ -40,7 +40,7 @@ def _frames(
     frame: FrameType | None, ends: Collection[CodeType], *, in_c: bool, beyond: Iterable[FrameType]
 ) -> Iterator[FrameType]:
     if in_c:
-        yield from step_frames(frame, ends, in_c=True, beyond=beyond)[0]
+        yield from step_frames(frame, ends, beyond=beyond)[0]
         return
     parents = iter(beyond)
     for _ in range(MAX_FRAMES):  # mostly only few of them are needed

@@ -11,7 +11,7 @@ import site
 import sys
 import sysconfig
 import threading
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import lru_cache
 from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR, CO_ITERABLE_COROUTINE
 from opcode import opmap
@@ -80,11 +80,32 @@ Calls = tuple[Call, ...]
 """A stack, innermost call first."""
 
 
+class Seen(NamedTuple):
+    """A frame as it was at one moment: it goes on as soon as its thread has the GIL."""
+
+    frame: FrameType
+    line: int | None
+    instruction: int
+    """The index of the one that it was at; -1: it has not begun."""
+
+
+class Walk(NamedTuple):
+    """The frames of a thread from the innermost outwards, as they were at one moment."""
+
+    frames: Sequence[Seen]
+    end: FrameType | None
+    """The frame at which they end. None: it was not found."""
+
+
 def call_of(frame: FrameType) -> Call:
     """Return the call that a frame stands for."""
-    code = frame.f_code
+    return _call_of(Seen(frame, frame.f_lineno, frame.f_lasti))
+
+
+def _call_of(seen: Seen) -> Call:
+    frame, code = seen.frame, seen.frame.f_code
     module = frame.f_locals.get("name") if code.co_filename == _IMPORT[0] and code.co_name == _IMPORT[1] else None
-    return Call(code.co_filename, frame.f_lineno or code.co_firstlineno, code.co_qualname, module)
+    return Call(code.co_filename, seen.line or code.co_firstlineno, code.co_qualname, module)
 
 
 def frames_now() -> dict[int, FrameType]:
@@ -95,34 +116,65 @@ def frames_now() -> dict[int, FrameType]:
     return sys._current_frames() if has_gil() else {threading.get_ident(): sys._getframe(1)}
 
 
+def walk(
+    frame: FrameType | None, ends: Collection[CodeType], *, in_c: bool = False, beyond: Iterable[FrameType] = ()
+) -> Walk:
+    """Return the frames from `frame` outwards, up to one of `ends`.
+
+    It does as little as it can: another thread may take the GIL at any moment, and go on.
+
+    ends, in_c, beyond: as for `take`.
+    """
+    found: list[Seen] = []
+    for each in _outwards(frame, beyond):
+        if each.f_code in ends:
+            return Walk(found, each)
+        if not in_c and len(found) == MAX_FRAMES:
+            break
+        found.append(Seen(each, each.f_lineno, each.f_lasti))
+    return Walk(found, None)
+
+
+def _outwards(frame: FrameType | None, beyond: Iterable[FrameType]) -> Iterator[FrameType]:
+    parents = iter(beyond)
+    while frame is not None:
+        yield frame
+        frame = frame.f_back or next(parents, None)
+
+
+def own_part(walked: Walk, *, in_c: bool, outermost: FrameType | None = None) -> Sequence[Seen]:
+    """Return the frames that are a task's or a callback's own. in_c, outermost: as for `take`."""
+    frames = [seen.frame for seen in walked.frames]
+    return walked.frames[: _number_of_own(frames, in_c=in_c and walked.end is None, outermost=outermost)]
+
+
+def _number_of_own(frames: Sequence[FrameType], *, in_c: bool, outermost: FrameType | None = None) -> int:
+    """Return how many frames are a task's own. in_c: others may be further out."""
+    own = MAX_FRAMES
+    unawaited = flags = 0
+    for number, frame in enumerate(frames):
+        code = frame.f_code
+        if not unawaited and flags & CO_COROUTINE and not code.co_flags & AWAITING:
+            unawaited = number
+        flags = code.co_flags
+        if frame is outermost:
+            own = unawaited = min(number + 1, MAX_FRAMES)
+    return min(unawaited, own) if in_c else own
+
+
 def step_frames(
-    frame: FrameType | None,
-    ends: Collection[CodeType],
-    *,
-    in_c: bool = False,
-    outermost: FrameType | None = None,
-    beyond: Iterable[FrameType] = (),
+    frame: FrameType | None, ends: Collection[CodeType], *, beyond: Iterable[FrameType] = ()
 ) -> tuple[list[FrameType], FrameType | None]:
     """Return the frames of a task's or a callback's own from `frame` outwards, and the frame that they end at.
 
-    ends, in_c, outermost, beyond: as for `take`.
+    The code that drives tasks may be C. ends, beyond: as for `take`.
     """
-    found: list[FrameType] = []
-    own = MAX_FRAMES
-    unawaited = flags = 0
-    parents = iter(beyond)
-    while frame is not None and (in_c or len(found) < MAX_FRAMES):
-        code = frame.f_code
-        if code in ends:
-            return found[:own], frame
-        if not unawaited and flags & CO_COROUTINE and not code.co_flags & AWAITING:
-            unawaited = len(found)
-        flags = code.co_flags
-        found.append(frame)
-        if frame is outermost:
-            own = unawaited = min(len(found), MAX_FRAMES)
-        frame = frame.f_back or next(parents, None)
-    return found[: min(unawaited, own) if in_c else own], None
+    frames: list[FrameType] = []
+    for each in _outwards(frame, beyond):
+        if each.f_code in ends:
+            return frames[:MAX_FRAMES], each
+        frames.append(each)
+    return frames[: _number_of_own(frames, in_c=True)], None
 
 
 def take(
@@ -150,25 +202,31 @@ def take(
     outermost: the frame of the task's own coroutine: the calls end with it. None: it is not known, or there is none.
     beyond: the frames at which the calls go on where there is no frame further out: those of a greenlet's parents.
     """
-    frames, end = step_frames(frame, ends, in_c=in_c, outermost=outermost, beyond=beyond)
+    walked = walk(frame, ends, in_c=in_c, beyond=beyond)
+    own = own_part(walked, in_c=in_c, outermost=outermost)
+    return calls_of(own, gil_kept=gil_kept, called_from_c=called_from_c), walked.end
+
+
+def calls_of(own: Sequence[Seen], *, gil_kept: bool = False, called_from_c: bool = False) -> list[Call]:
+    """Return the calls of a task's or a callback's own frames. gil_kept, called_from_c: as for `take`."""
     untouched = 0
-    while gil_kept and untouched < len(frames) and is_at_resume(frames[untouched]):
+    while gil_kept and untouched < len(own) and _is_at(own[untouched], _RESUME):
         untouched += 1
-    if untouched == len(frames) and not called_from_c:
+    if untouched == len(own) and not called_from_c:
         untouched = max(0, untouched - 1)
-    calls = [call_of(each) for each in frames[untouched:]]
-    if calls and _is_at(frames[untouched], _SEND):
+    calls = [_call_of(each) for each in own[untouched:]]
+    if calls and _is_at(own[untouched], _SEND):
         calls[0] = AwaitingCall(*calls[0])
-    return calls, end
+    return calls
 
 
 def is_at_resume(frame: FrameType) -> bool:
     """Return whether a frame is at the instruction with which a function begins, or a generator goes on."""
-    return _is_at(frame, _RESUME)
+    return _is_at(Seen(frame, None, frame.f_lasti), _RESUME)
 
 
-def _is_at(frame: FrameType, instruction: int) -> bool:
-    at, code = frame.f_lasti, frame.f_code.co_code  # compiled code that has frames may have no instructions
+def _is_at(seen: Seen, instruction: int) -> bool:
+    at, code = seen.instruction, seen.frame.f_code.co_code  # compiled code that has frames may have no instructions
     return 0 <= at < len(code) and code[at] == instruction
 
 
