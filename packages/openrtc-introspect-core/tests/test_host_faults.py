@@ -828,6 +828,31 @@ def test_file_descriptors_that_run_out_pass(runtime_dir: Path) -> None:
 
 
 @posix_only
+def test_a_host_that_closes_all_files_goes_on(runtime_dir: Path) -> None:
+    """As programs do that become daemons: introspection ends, which is logged, and no thread of ours raises."""
+    done = run_script(
+        """
+        import asyncio, os
+        from openrtc_introspect_core import Introspector
+
+        introspector = Introspector(name="daemon")
+
+        async def main():
+            introspector.attach()
+            await asyncio.sleep(0.05)
+
+        asyncio.run(main())
+        os.closerange(3, 4096)
+        introspector.close()
+        print("goes on")
+        """
+    )
+    assert (done.returncode, done.stdout) == (0, "goes on\n"), done.stderr
+    assert "Exception in thread" not in done.stderr
+    assert "could not be released" not in done.stderr
+
+
+@posix_only
 @pytest.mark.parametrize("spare", [0, 2, 3, 5, 6])
 def test_a_start_without_file_descriptors_works_or_leaves_nothing(runtime_dir: Path, spare: int) -> None:
     """It never starts without its service."""

@@ -554,6 +554,26 @@ def test_two_loops_have_one_introspector(run_on_asyncio: Backend, made: list[Int
     assert len(set(map(id, made))) == 1
 
 
+def test_of_two_around_one_app_the_outer_one_counts(on_any_loop: Backend, made: list[Introspector]) -> None:
+    """A connection is one session of one worker, also if a mounted app has the middleware as well."""
+    app = App()
+    inner = measured(app, identify=lambda scope: Identity("inner"))
+    outer = measured(inner, identify=lambda scope: Identity("outer"))
+    server = Server(outer)
+    scope = {"type": "websocket", "path": "/calls/42"}
+
+    async def main() -> None:
+        async with server.lifespan():
+            for _ in range(2):  # the same scope may be served again
+                await outer(scope, server.receive, server.send)
+
+    on_any_loop(main())
+    assert [seen and seen[0] for seen in app.seen] == ["outer", "outer"]
+    assert scope == {"type": "websocket", "path": "/calls/42"}
+    assert inner.sessions.process.introspector is None
+    assert len(made) == 1
+
+
 # --- names ---------------------------------------------------------------------------------------
 
 

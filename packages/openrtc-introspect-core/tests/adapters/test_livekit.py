@@ -156,6 +156,17 @@ def test_a_wrong_option_is_told_where_it_is_given() -> None:
         introspected(slow_session_threshold_ms=-1)
 
 
+def test_a_decorator_without_its_parentheses_is_reported_with_what_to_write() -> None:
+    """Not when the first job comes."""
+
+    async def entrypoint(ctx: Any) -> None: ...
+
+    with pytest.raises(ArgumentError, match=r"takes its options by name, got <function .*: write @introspected\(\)"):
+        introspected(entrypoint)  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="an entrypoint must be a function, got 7"):
+        introspected(socket_path=False)(7)  # type: ignore[arg-type]
+
+
 def test_a_job_that_cannot_be_measured_runs(run_on_asyncio: Run, caplog: pytest.LogCaptureFixture) -> None:
     """It is logged once for each job, with the traceback."""
 

@@ -201,3 +201,16 @@ def test_a_wrong_option_is_reported_where_it_is_given(introspect: introspected) 
         introspected(identify=7)  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="session_id must be a str or None, got 7"):
         introspect.bind(Runner(), session_id=7)  # type: ignore[arg-type]
+
+
+def test_a_wrong_use_is_reported_where_it_is_made(introspect: introspected) -> None:
+    """With what to write instead: a decorator without parentheses or on no function, and what cannot run."""
+
+    async def bot() -> None: ...
+
+    with pytest.raises(ArgumentError, match=r"takes its options by name, got <function .*: write @introspected\(\)"):
+        introspected(bot)  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="a bot must be a function, got 7"):
+        introspect(7)  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="bind takes a PipelineWorker or WorkerRunner, got 7"):
+        introspect.bind(7)  # type: ignore[type-var]

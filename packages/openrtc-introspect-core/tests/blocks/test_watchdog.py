@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
@@ -52,6 +54,46 @@ def test_a_block_has_the_line_of_the_user_s_own_frame(on_any_loop: Backend, monk
     begin = functions.index("entrypoint")  # before it are anyio's, which runs the task
     assert functions[begin : begin + 3] == ["entrypoint", "lookup_menu", "take_sample"]
     assert block.session_id == "culprit"
+
+
+@pytest.mark.gil
+def test_a_sample_keeps_nothing_of_what_threads_work_with(run_on_asyncio: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a thread's variables hold is freed as soon as its function returns, and not at the next collection."""
+    asleep(monkeypatch)
+
+    class Held:
+        pass
+
+    def work() -> None:
+        held = Held()
+        refs.append(weakref.ref(held))
+        begun.set()
+        ends.wait()
+
+    async def main() -> None:
+        clock = FakeClock()
+        async with Introspector(socket_path=False, clock=clock) as introspector:
+            with introspector.session("culprit", agent_name="a"):
+                thread.start()
+                begun.wait()
+                for _ in range(3):
+                    clock.advance(0.1)
+                    take_sample(introspector)
+                ends.set()
+                thread.join()
+                kept.append(refs[0]())
+
+    refs: list[weakref.ref[Held]] = []
+    kept: list[Held | None] = []
+    begun, ends = threading.Event(), threading.Event()
+    thread = threading.Thread(target=work, daemon=True)
+    gc.disable()
+    try:
+        run_on_asyncio(main())
+    finally:
+        ends.set()
+        gc.enable()
+    assert kept == [None]
 
 
 @pytest.mark.gil

@@ -361,6 +361,21 @@ def test_lines_of_one_function_are_one_finding_and_two_functions_two() -> None:
     assert len(diagnose(*series(blocks=lines + several("sync-call", 3)))) == 2
 
 
+def test_the_line_is_one_of_the_cause_that_decides_the_fix_and_other_calls_of_the_function_are_named() -> None:
+    """Who mends the line by the fix has mended that cause, and knows of the others."""
+    blocks = [
+        block(cause, ms, n, location=Location("a.py", line, "serve"))
+        for n, (cause, line, ms) in enumerate(
+            [("sync-call", 6, 200.0)] * 4 + [("native", 8, 300.0)] * 2 + [("cpu", 9, 400.0)]
+        )
+    ]
+    (found,) = diagnose(*series(blocks=blocks))
+    assert found.fix == ADVICE["slow-session/sync-call"].fix
+    assert found.location == Location("a.py", 6, "serve")
+    assert found.seen.startswith("sync-call at a.py:6 in serve, ")
+    assert found.seen.endswith(", the longest 400 ms, also native at a.py:8")
+
+
 def test_a_block_now_has_the_cause_that_it_has_by_now() -> None:
     """And the fix of that cause."""
     (found,) = diagnose(*held(900.0, cause="native"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Callable, Coroutine
 from typing import Any
 from unittest.mock import Mock
@@ -178,3 +179,37 @@ def test_a_debug_log_names_the_task(run_virtually: Run) -> None:
 
     owner = Owner()
     assert AdoptedStep(owner.method, None).__self__ is owner  # type: ignore[arg-type]
+
+
+def test_callbacks_that_other_threads_add_meanwhile_are_no_fault(run_on_asyncio: Backend) -> None:
+    """`call_soon_threadsafe` adds to the queue at any moment: here, while it is gone through."""
+
+    async def main() -> list[str]:
+        loop: Any = asyncio.get_running_loop()
+
+        class Cancelled(asyncio.Handle):
+            def cancelled(self) -> bool:
+                loop.call_soon(str)
+                return super().cancelled()
+
+        class Callback:
+            @property
+            def __self__(self) -> None:
+                loop.call_soon(str)
+
+            def __call__(self) -> None:
+                pass
+
+        async with Introspector(socket_path=False) as introspector:
+            cancelled = Cancelled(str, (), loop, contextvars.copy_context())
+            cancelled.cancel()
+            loop._ready.extendleft([cancelled])
+            with introspector.session("job-1", agent_name="test") as session:
+                loop.call_soon(Callback())
+                loop.call_soon(str)
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+                metered = session.steps
+            return [*introspector.snapshot().worker.notes, *(["unmetered"] if not metered else [])]
+
+    assert run_on_asyncio(main()) == []

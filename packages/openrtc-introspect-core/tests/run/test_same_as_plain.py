@@ -220,6 +220,36 @@ PROGRAMS = {
         asyncio.run(main())
         raise LookupError("no menu")
     """,
+    "logs the numbers of its tasks": """
+        import asyncio, time
+        async def main():
+            time.sleep(0.1)  # meanwhile introspection serves its socket
+            print(asyncio.create_task(asyncio.sleep(0)).get_name())
+        asyncio.run(main())
+    """,
+    "runs a loop as it ends": """
+        import atexit, asyncio
+        async def main():
+            print("main")
+        atexit.register(lambda: asyncio.run(main()))
+        asyncio.run(main())
+    """,
+    "ends from a task": """
+        import asyncio, sys
+        async def call():
+            sys.exit(6)
+        async def main():
+            task = asyncio.create_task(call(), name="call")
+            await asyncio.sleep(9)
+        asyncio.run(main())
+    """,
+    "has a hook that fails": """
+        import sys
+        def excepthook(*error):
+            raise RuntimeError("no hook")
+        sys.excepthook = excepthook
+        raise LookupError("no menu")
+    """,
     "has nothing to do with loops": "print(sum(range(10)))",
     "sees no session": """
         import asyncio, contextvars

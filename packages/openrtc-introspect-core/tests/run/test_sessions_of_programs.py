@@ -64,6 +64,14 @@ class Running:
         (socket,) = self.sockets()
         return read_blocks(socket).blocks
 
+    def goes_on(self) -> None:
+        """Let it go on until it is ready once more."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        assert self._process.stdout.readline() == "ready\n"
+
     def end(self) -> str:
         """Let it go on. Return its errors; it has to end well, and leave no socket."""
         _, errors = self._process.communicate("\n", timeout=WITHIN_S)
@@ -247,6 +255,38 @@ def test_loops_in_several_threads_are_one_worker(folder: Path) -> None:
         assert {"call", "call-2", "call-3"} == {row.session_id for row in snapshot.sessions}
         assert len({row.loop for row in snapshot.sessions}) == 3
         program.end()
+
+
+def test_loops_that_are_never_closed_are_not_kept(folder: Path) -> None:
+    """Python frees them, and their files. One that has a task is kept while that may go on, and seen as before."""
+    program = """
+        async def call():
+            while True:
+                time.sleep(0.1)
+                await asyncio.sleep(0)
+
+        async def main():
+            pass
+
+        busy = asyncio.new_event_loop()
+        calling = busy.create_task(call(), name="call")
+        busy.run_until_complete(asyncio.sleep(0))
+        for _ in range(20):
+            asyncio.new_event_loop().run_until_complete(main())
+        asyncio.new_event_loop().run_until_complete(wait())
+        busy.run_until_complete(asyncio.sleep(0.01))
+        wait_here()
+        calling.cancel()
+        busy.run_until_complete(asyncio.wait([calling]))
+        busy.close()
+    """
+    with running(folder, program) as seen:
+        loops = seen.snapshot().worker.loops
+        seen.goes_on()
+        blocked = {block.session_id for block in seen.blocks()}
+        seen.end()
+    assert len(loops) <= 2
+    assert blocked == {"call"}
 
 
 def test_on_trio_each_task_that_the_main_task_spawns_is_a_session(folder: Path) -> None:

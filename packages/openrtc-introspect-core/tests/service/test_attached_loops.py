@@ -18,6 +18,7 @@ import pytest
 from openrtc_introspect_core import Introspector, Session, SessionRow, Snapshot, StateError, current_session
 from openrtc_introspect_core._introspector import parts_of
 from openrtc_introspect_core._loops.asyncio_hook import AsyncioHook
+from openrtc_introspect_core._service.attached_loops import MAX_DETACHED
 from openrtc_introspect_core.wire import LoopInfo
 from openrtc_introspect_testing._loops.fake_clock import FakeClock
 from openrtc_introspect_testing._loops.introspection_threads import ours_end
@@ -338,6 +339,51 @@ def test_nothing_is_kept_of_a_loop_that_was_detached(run_on_asyncio: Run) -> Non
             return before, closed == [gone], len(parts_of(introspector).loops.detached)
 
     assert run_on_asyncio(main()) == ([], True, 0)
+
+
+def test_a_task_of_a_detached_loop_causes_no_block_and_one_if_it_is_attached_again(run_on_asyncio: Run) -> None:
+    """Its steps are still metered, for the loop that was detached."""
+
+    async def main() -> tuple[list[float], list[float]]:
+        clock = FakeClock()
+        async with Introspector(socket_path=False, clock=clock) as introspector:
+            steps = asyncio.Queue[float]()
+
+            async def agent() -> None:
+                with introspector.session("job-1", agent_name="test"):
+                    while seconds := await steps.get():
+                        clock.advance(seconds)
+
+            async def blocks_of(seconds: float) -> list[float]:
+                steps.put_nowait(seconds)
+                for _ in range(5):
+                    await asyncio.sleep(0)
+                return [block.duration_ms for block in introspector.blocks()]
+
+            task = asyncio.create_task(agent())
+            await asyncio.sleep(0)
+            introspector.detach()
+            detached = await blocks_of(1.0)
+            introspector.attach()
+            again = await blocks_of(2.0)
+            steps.put_nowait(0.0)
+            await task
+            return detached, again
+
+    assert run_on_asyncio(main()) == ([], [2000.0])
+
+
+def test_of_loops_that_come_and_go_faster_than_it_ticks_few_are_kept() -> None:
+    """Each that is kept has open files, and a program that runs a loop for each request would run out of them."""
+    introspector = Introspector(socket_path=False, black_box=False, clock=FakeClock())
+    try:
+        for _ in range(2 * MAX_DETACHED):
+            asyncio.run(attach(introspector))
+        parts = parts_of(introspector)
+        kept = [loop.hook for loop in parts.loops] + [loop.hook for _, loop in parts.loops.detached]
+    finally:
+        introspector.close()
+    assert len(kept) == 1 + MAX_DETACHED
 
 
 @pytest.mark.parametrize("cpu", ["exact", "sampled"])

@@ -37,6 +37,8 @@ class OwnLoop(asyncio.SelectorEventLoop):
         return Future(loop=self)
 
     def create_task(self, coro: Any, **options: Any) -> Any:
+        if options.get("name") is None:
+            options["name"] = "openrtc-introspect"  # asyncio numbers tasks without a name: those numbers are the host's
         return Task(coro, loop=self, **options)
 
     def __del__(self, *_: Any) -> None:

@@ -20,7 +20,7 @@ from .._loops.iterations import Iterations
 from .._loops.running_calls import running_calls, walk_on
 from .._native import native
 from .._os.signal_handlers import signal_handler_in
-from .._os.stacks import Call, Calls, CompiledCall, Walk, frames_now
+from .._os.stacks import Call, Calls, CompiledCall, Walk, frames_of_others
 from .._os.thread_usage import ThreadUsage, Usage
 from .._sessions.session import session_of
 from .hold_marks import HoldMarks
@@ -63,7 +63,7 @@ class Stack(NamedTuple):
     """What the loop's thread runs at one moment."""
 
     frames: Mapping[int, FrameType]
-    """The innermost frame of each thread."""
+    """The innermost frame of each other thread."""
     calls: Calls
     compiled: Sequence[Call]
     """The outermost call of the task, if it is compiled."""
@@ -236,7 +236,7 @@ class StallSampler(SamplerFields):
     def _stack_now(self, *, gil_kept: bool) -> Stack:
         """Return the stack of the loop's thread. gil_kept: as for `running_calls`; then `read` can use it at once."""
         hook = self._hook
-        frames = frames_now()
+        frames = frames_of_others()
         frame = frames.get(hook.thread_id)
         walked = walk_on(hook, frame)
         if gil_kept:
@@ -293,7 +293,7 @@ class StallSampler(SamplerFields):
 
     def rivals_at_end(self, since: float) -> list[RivalSample]:
         """Return what the other threads have used that no span has, in a block that ends now. From any thread."""
-        return self._rivals.at_end(since, frames_now(), self.usage.read_clocks(), self._hook.thread_id)
+        return self._rivals.at_end(since, frames_of_others(), self.usage.read_clocks(), self._hook.thread_id)
 
     def read(self, kind: Literal["step", "iteration"], since: float, end: float) -> StallSamples | None:
         """Return what the samples say of the span that began at `since`, up to `end`. From any thread.

@@ -24,6 +24,7 @@ from weakref import ref
 from .._accounting.account import Account
 from .._accounting.ledger import Ledger
 from .._accounting.suspended_step import SuspendedStep
+from .._base.gil import copied
 from .._base.replaced_method import Replaced
 
 
@@ -95,13 +96,13 @@ class AdoptedTasks:
             self._loop.call_soon(FollowingCallback(None, self, step), context=Context())
             return
         # One more callback in the queue would delay the last one of this iteration: so the next callback is wrapped.
-        following = next((handle for handle in self._ready if not handle.cancelled()), None)
+        following = next((handle for handle in copied(self._ready) if not handle.cancelled()), None)
         if following is not None:
             following._callback = FollowingCallback(following._callback, self, step)
 
     def see_ready(self) -> None:
         """Wrap the steps of adopted tasks among the callbacks that are ready."""
-        for handle in self._ready or ():
+        for handle in copied(self._ready) if self._ready else ():  # other threads may add to it meanwhile
             callback = handle._callback
             if id(getattr(callback, "__self__", None)) in self.tasks and not self._has_wrapped(callback):
                 handle._callback = AdoptedStep(callback, self)

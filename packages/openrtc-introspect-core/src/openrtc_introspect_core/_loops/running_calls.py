@@ -43,4 +43,5 @@ def calls_now(hook: LoopHook) -> list[Call]:
     """Return the calls of the task that holds a loop, outermost first, as far as they are in files."""
     frames = frames_now()
     calls = running_calls(hook, walk_on(hook, frames.get(hook.thread_id)), hook.running_coroutine())
+    del frames
     return [call for call in reversed(calls) if call.file]

@@ -111,9 +111,17 @@ def _call_of(seen: Seen) -> Call:
 def frames_now() -> dict[int, FrameType]:
     """Return the innermost frame of each thread by its id.
 
-    Without a GIL it has the calling thread alone.
+    Without a GIL it has the calling thread alone. Who keeps this in a variable deletes that before returning: it has
+    the caller's own frame, which would keep it, and all that any thread's variables hold, until a collection.
     """
     return sys._current_frames() if has_gil() else {threading.get_ident(): sys._getframe(1)}
+
+
+def frames_of_others() -> dict[int, FrameType]:
+    """Return the innermost frame of each thread but the calling one, by its id. Without a GIL there are none."""
+    frames = frames_now()
+    del frames[threading.get_ident()]
+    return frames
 
 
 def walk(

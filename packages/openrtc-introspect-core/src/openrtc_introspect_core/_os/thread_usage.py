@@ -83,7 +83,8 @@ class ThreadUsage:
         """Close the file; later readings have no run delay."""
         schedstat, self.schedstat = self.schedstat, None
         if schedstat is not None:
-            os.close(schedstat)
+            with suppress(OSError):  # the host may have closed all files
+                os.close(schedstat)
 
 
 class HostPressure:

@@ -36,7 +36,7 @@ class TopLevelTasks:
         self, loop: asyncio.AbstractEventLoop, hook: LoopHook, loop_name: str, sessions: TopLevelSessions
     ) -> None:
         self._loop = loop
-        self._hook = hook
+        self.hook = hook
         self._loop_name = loop_name
         self._sessions = sessions
         self._binding = sessions.sessions.binding
@@ -101,7 +101,7 @@ class TopLevelTasks:
             name = frame.f_locals.get("name")
         root = not self._loop.is_running()
         begun = self._sessions.begin(
-            coro, str(name) if name is not None else None, frame, self._hook, self._loop_name, root=root
+            coro, str(name) if name is not None else None, frame, self.hook, self._loop_name, root=root
         )
         if begun is not None and context is not None:
             try:
@@ -117,11 +117,11 @@ class TopLevelTasks:
         context = context_of(task)
         if context is None or not is_top_level(context.get(self._binding)):
             return
-        begun = self._sessions.begin(task.get_coro(), name_given(task), None, self._hook, self._loop_name, root=True)
+        begun = self._sessions.begin(task.get_coro(), name_given(task), None, self.hook, self._loop_name, root=True)
         if begun is not None:
             context.run(self._binding.set, begun.session)
             rebound()
-            self._hook.adopt_task(task, begun.session)
+            self.hook.adopt_task(task, begun.session)
             self._sessions.follow(begun, task)
 
     def _without_ours(self, frames: list[Any]) -> list[Any]:

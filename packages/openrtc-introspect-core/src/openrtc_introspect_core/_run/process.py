@@ -8,7 +8,7 @@ import contextlib
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 from .._base import fork
 from .._base.errors import StateError
@@ -103,6 +103,7 @@ class ProcessIntrospection:
             introspector = self._introspector or self._made()
             if any(each.hook.is_loop(loop) for each in parts_of(introspector).loops):
                 return False
+            self._leave_idle()
             self._attach_new(loop, introspector)
             return True
         return False
@@ -115,9 +116,9 @@ class ProcessIntrospection:
         self._introspector = introspector
         self._sessions = TopLevelSessions(parts.shared.sessions, parts.shared.places, parts.shared.clock)
         parts.each_tick = self._sessions.end_of_tasks
-        atexit.register(introspector.close)
+        atexit.register(self.give_way)  # what runs later, in another handler of the end, is not introspected
         if (util := sys.modules.get("multiprocessing.util")) is not None:  # whose children may end without `atexit`
-            util.Finalize(None, introspector.close, exitpriority=0)
+            util.Finalize(None, self.give_way, exitpriority=0)
         return introspector
 
     def _attach_new(self, loop: Loop, introspector: Introspector) -> None:
@@ -137,12 +138,22 @@ class ProcessIntrospection:
         if type(loop) not in self._serving:
             self._serving[type(loop)] = serve_outside_of_sessions(type(loop), self._registry)
 
+    def _leave_idle(self) -> None:
+        """Detach from this thread's loops that do not run and have no task: they may never be closed.
+
+        One that runs again is attached to again. Its tasks would still be metered as those of the first time.
+        """
+        for loop, tasks in list(self._tasks.items()):
+            here = tasks.hook.thread_id == threading.get_ident()
+            if here and not tasks.hook.runs() and not asyncio.all_tasks(cast("asyncio.AbstractEventLoop", loop)):
+                self._detach(loop)
+
     def _registry(self) -> SessionRegistry | None:
         sessions = self._sessions
         return sessions.sessions if sessions is not None else None
 
     def _detach(self, loop: Loop) -> None:
-        """Detach from a loop that is closed."""
+        """Detach from a loop that does not run."""
         with self._lock:
             tasks = self._tasks.pop(loop, None)
             introspector, sessions = self._introspector, self._sessions

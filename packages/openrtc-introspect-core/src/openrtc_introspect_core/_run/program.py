@@ -7,6 +7,7 @@ traceback that is shown is cut: without the frames that are not the program's.
 
 from __future__ import annotations
 
+import atexit
 import builtins
 import importlib.util
 import io
@@ -52,8 +53,10 @@ class Program(NamedTuple):
         sys.modules["__main__"] = main
         try:
             self._execute(main)
-        except BaseException:
+        except BaseException as error:
             show_without_our_frames()
+            if isinstance(error, SystemExit):  # asyncio may log it later, as the exception of a task
+                atexit.register(cut, error)
             raise
 
     def _execute(self, main: ModuleType) -> None:
@@ -98,18 +101,32 @@ _LAST_OF_OURS = {run_code.__code__, run_module.__code__}
 
 def show_without_our_frames() -> None:
     """Have the interpreter show the next traceback from the program's first frame on, by the program's own hook."""
-    shown = sys.excepthook
+    shown = getattr(sys, "excepthook", None)
+    if shown is None:  # the program has deleted it
+        return
 
     def excepthook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
         sys.excepthook = shown
-        theirs = traceback
-        while theirs is not None and theirs.tb_frame.f_code not in _LAST_OF_OURS:
-            theirs = theirs.tb_next
-        # None: its code cannot be compiled, and has no frame.
-        sys.last_traceback = error.__traceback__ = traceback = theirs.tb_next if theirs is not None else None
-        shown(kind, error, traceback)
+        sys.last_traceback = cut(error, traceback)
+        try:
+            shown(kind, error, sys.last_traceback)
+        except BaseException as fault:
+            fault.__traceback__ = fault.__traceback__.tb_next  # type: ignore[union-attr]  # this frame is not theirs
+            raise
 
     sys.excepthook = excepthook
+
+
+def cut(error: BaseException, traceback: TracebackType | None = None) -> TracebackType | None:
+    """Leave in an exception's traceback what comes after our frames, and return that.
+
+    None: the program's code cannot be compiled, and has no frame.
+    """
+    theirs = traceback or error.__traceback__
+    while theirs is not None and theirs.tb_frame.f_code not in _LAST_OF_OURS:
+        theirs = theirs.tb_next
+    error.__traceback__ = theirs.tb_next if theirs is not None else None
+    return error.__traceback__
 
 
 def _set_first_path(path: str) -> None:

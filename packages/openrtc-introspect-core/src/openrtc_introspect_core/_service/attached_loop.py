@@ -53,6 +53,7 @@ class AttachedLoop:
             on_fault=lambda problem, error: shared.notes.add("tagging", problem, error),
         )
         self._shared = shared
+        self._detached = False
         self._reader: HeapReader | None = None
         self._unsee_threads: Callable[[], None] | None = None
         self.name = f"{self.hook.kind}-{number}"
@@ -171,6 +172,7 @@ class AttachedLoop:
 
         From any thread. Idempotent. Raises nothing.
         """
+        self._detached = True
         shared = self._shared
         with shared.notes.releasing(self.name) as parts:
             parts.callback(self._give_section_back)
@@ -231,7 +233,8 @@ class AttachedLoop:
         self._record(lambda: self.detector.loop_stalled(start, end))
 
     def _record(self, record: Callable[[], None]) -> None:
-        if "blocks" not in self._shared.notes:
+        # The steps of tasks that are metered end here all their lives, beside those of whoever attaches next.
+        if not self._detached and "blocks" not in self._shared.notes:
             try:
                 record()
             except Exception as error:

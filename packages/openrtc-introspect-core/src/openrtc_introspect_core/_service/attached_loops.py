@@ -18,6 +18,9 @@ from .attached_loop import AttachedLoop
 from .loop_statistics import MARK_INTERVAL_S
 from .shared import Shared
 
+MAX_DETACHED = 32
+"""The loops detached lately that are kept. A program may run hundreds a second, and each kept one has open files."""
+
 
 class AttachedLoops:
     """The loops attached now, the first one first, and those detached lately.
@@ -79,10 +82,13 @@ class AttachedLoops:
             )
 
     def attach(self, target: Loop, *, sampling_period: int = 1) -> None:
-        """Attach to `target`, timing one step in `sampling_period`.
+        """Attach to `target`, timing one step in `sampling_period`. Detach from loops that will never run again.
 
         Raise StateError; nothing is left half-attached.
         """
+        for each in self:  # not only once a second, in which hundreds may come and go
+            if each.hook.ended():
+                self._detach(each)
         loop = AttachedLoop(target, self._count + 1, self._shared)
         try:
             loop.attach(target)
@@ -113,6 +119,8 @@ class AttachedLoops:
         self._on_detached(loop)
         self._loops.remove(loop)
         self.detached.append((self._shared.clock(), loop))
+        if len(self.detached) > MAX_DETACHED:
+            self.detached.popleft()[1].close()
         self._name_loops()
 
     def _name_loops(self) -> None:

@@ -186,7 +186,8 @@ class WorkerService:
 
     def _close_listener(self) -> None:
         if self.listener is not None:
-            self.listener.close()
+            with suppress(OSError):  # the host may have closed all files, as programs do that become daemons
+                self.listener.close()
 
     def failed(self, error: Exception) -> None:
         """Take note that the thread has failed, and works for this no longer."""

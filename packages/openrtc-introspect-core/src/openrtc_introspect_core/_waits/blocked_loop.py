@@ -14,7 +14,7 @@ from .._loops.await_chain import await_chain
 from .._loops.hook import LoopHook
 from .._loops.iterations import Fault
 from .._loops.task_starts import function_of
-from .._os.stacks import MAX_FRAMES, Call, Places, frames_now, take
+from .._os.stacks import MAX_FRAMES, Call, Places, frames_now, frames_of_others, take
 from .._os.variables import variables_of
 from ..wire._messages import Holder
 from .future_callbacks import closures
@@ -83,7 +83,7 @@ class BlockedLoop:
         if task is not None:
             return self._of_task(task)
         names = {thread.ident: thread.name for thread in threading.enumerate()}
-        for thread_id, frame in frames_now().items():
+        for thread_id, frame in frames_of_others().items():
             if _runs_for(frame, future):
                 return f"a call in thread {names.get(thread_id, '')}{self._at(frame)}"
         if attribute(future, "_state") == "PENDING" and attribute(future, "_done_callbacks") == []:

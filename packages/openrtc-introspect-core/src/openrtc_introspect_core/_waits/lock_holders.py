@@ -16,7 +16,7 @@ from .._base.gil import yield_gil
 from .._loops.await_chain import may_look_into, suspended_in
 from .._loops.hook import LoopHook
 from .._loops.suspended import SuspendedTask
-from .._os.stacks import MAX_FRAMES, Call, Places, frames_now
+from .._os.stacks import MAX_FRAMES, Call, Places, frames_of_others
 from ..wire._messages import Holder
 from .described_holder import suspended_holder, thread_holder
 from .expressions import Names, path_before
@@ -49,12 +49,10 @@ class LockHolders:
                 return self._of(suspended, held.taken_at if held is not None else None)
             if (taken_at := taken_along(suspended.coro, lock, suspended.future)) is not None:
                 likely.append(self._of(suspended, taken_at, certain=False))
-        frames = frames_now()
+        frames = frames_of_others()
         names = {thread.ident: thread.name for thread in threading.enumerate()}
         owner = owner_thread(lock)
         for thread_id, frame in frames.items():
-            if thread_id == threading.get_ident():
-                continue
             taken_at, certain = _taken_by(frame, lock)
             if thread_id == owner or (taken_at is not None and certain):
                 return self._of_thread(names.get(thread_id, ""), frame, taken_at)

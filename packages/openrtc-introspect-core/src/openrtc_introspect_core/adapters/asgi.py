@@ -35,6 +35,8 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Identify = Callable[[Scope], Identity | None]
 
+_SEEN = "openrtc_introspect_core.seen"
+"""The key of a scope that a middleware of ours serves. Others inside, as in a mounted app, leave it alone."""
 _PREFIXES = {"websocket": "ws", "http": "http"}
 _LAST_MESSAGES = ("lifespan.startup.failed", "lifespan.shutdown.complete", "lifespan.shutdown.failed")
 _CHANGING_SEGMENT = re.compile(r"(?<=/)(?!v\d+(?:/|$))[^/]*\d[^/]*")
@@ -50,6 +52,8 @@ class IntrospectionMiddleware:
         By default a session has a unique id, and as agent's name the path with `*` in place of each segment that has a
         digit, versions such as `v1` excepted; and no tenant.
     options: the arguments of the Introspector.
+
+    If an app inside has this middleware as well, only the outer one has an effect there.
 
     Raises ArgumentError for a wrong option. Later errors are logged, and connections are served unmeasured.
     """
@@ -71,6 +75,16 @@ class IntrospectionMiddleware:
         self._identify: Identify = identify if identify is not None else lambda scope: Identity()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if _SEEN in scope:
+            await self.app(scope, receive, send)
+            return
+        scope[_SEEN] = True  # in this scope and no copy: middlewares outside read what the app leaves in it
+        try:
+            await self._serve(scope, receive, send)
+        finally:
+            scope.pop(_SEEN, None)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._live(scope, receive, send)
         elif scope["type"] in self._types:

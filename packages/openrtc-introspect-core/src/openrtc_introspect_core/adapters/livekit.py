@@ -20,7 +20,7 @@ import functools
 import json
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any, Never, Protocol
 
 from .._base.interrupts import is_interrupt
 from .._base.log import QueuedLogger
@@ -28,6 +28,7 @@ from .._base.validation import MAX_NAME
 from .._introspector import Introspector
 from .._sessions.scope import SessionScope
 from .._sessions.session import Session
+from ._decorators import check_callable, check_called
 from ._process import ProcessIntrospector
 
 logger = QueuedLogger("openrtc.introspect")
@@ -45,7 +46,7 @@ class Job(Protocol):
 Entrypoint = Callable[[Any], Awaitable[None]]
 
 
-def introspected(**options: Any) -> Callable[[Entrypoint], Entrypoint]:
+def introspected(*positional: Never, **options: Any) -> Callable[[Entrypoint], Entrypoint]:
     """Return a decorator for a job's entrypoint.
 
     options: the arguments of the Introspector.
@@ -55,6 +56,7 @@ def introspected(**options: Any) -> Callable[[Entrypoint], Entrypoint]:
 
     Raises ArgumentError for a wrong option. Later errors are logged, and the job runs unmeasured.
     """
+    check_called("introspected", positional)
     return Jobs(ProcessIntrospector(options)).introspected
 
 
@@ -80,7 +82,8 @@ class Jobs:
         self.process = process
 
     def introspected(self, entrypoint: Entrypoint) -> Entrypoint:
-        """Return the entrypoint whose jobs are sessions."""
+        """Return the entrypoint whose jobs are sessions. Raises ArgumentTypeError if it cannot be called."""
+        check_callable("an entrypoint", entrypoint)
 
         @functools.wraps(entrypoint)
         async def job(ctx: Job) -> None:

@@ -27,9 +27,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import ExitStack
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import Any, Never, ParamSpec, Protocol, TypeVar
 
 from .._base.errors import ArgumentTypeError
+from ._decorators import check_callable, check_called
 from ._guarded_sessions import GuardedSessions
 from ._identity import Identity, unique_id
 
@@ -61,7 +62,8 @@ class introspected:  # a decorator
     Raises ArgumentError for a wrong option. Later errors are logged, and bots run unmeasured.
     """
 
-    def __init__(self, *, identify: Identify | None = None, **options: Any) -> None:
+    def __init__(self, *positional: Never, identify: Identify | None = None, **options: Any) -> None:
+        check_called("introspected", positional)
         if identify is not None and not callable(identify):
             raise ArgumentTypeError(f"identify must be a function of the bot's arguments, got {identify!r}")
         self.sessions = GuardedSessions("bots", options)
@@ -70,7 +72,8 @@ class introspected:  # a decorator
     def __call__(
         self, bot: Callable[Parameters, Awaitable[Returned]]
     ) -> Callable[Parameters, Coroutine[Any, Any, Returned]]:
-        """Return the bot, each call of which is a session."""
+        """Return the bot, each call of which is a session. Raises ArgumentTypeError if it cannot be called."""
+        check_callable("a bot", bot)
 
         @functools.wraps(bot)
         async def in_session(*arguments: Parameters.args, **options: Parameters.kwargs) -> Returned:
@@ -86,8 +89,10 @@ class introspected:  # a decorator
         """Make the run of a PipelineWorker or WorkerRunner a session, and return it. Call this before it runs.
 
         What is left out has the default: a unique id, the worker's name, no tenant. Raises ArgumentTypeError for a
-        value that is no str.
+        value that is no str, and for an object without the method `run`.
         """
+        if not callable(getattr(runnable, "run", None)):
+            raise ArgumentTypeError(f"bind takes a PipelineWorker or WorkerRunner, got {runnable!r:.200}")
         identity, run = Identity(session_id, agent_name, tenant), runnable.run
 
         @functools.wraps(run)

@@ -19,6 +19,8 @@ PAIR_MS = 300.0
 """Two blocks with this total are a finding too, if the cause is known."""
 ONE_MS = 1000.0
 """So is a single block of this length."""
+MAX_OTHER_CALLS = 2
+"""Of one function, besides the one that is named first."""
 MUCH_PCT = 10.0
 """A finding whose blocks take this share of the time is critical."""
 BURST_PCT = 2.0
@@ -157,7 +159,8 @@ def slow_sessions(evidence: Evidence, found: Sequence[Finding]) -> Iterator[Find
 
 
 def _slow(evidence: Evidence, blocks: list[Block], total: float, cause: str | None, least_ms: float) -> Finding:
-    longest = max(blocks, key=lambda block: block.duration_ms)
+    of_cause = [block for block in blocks if block.cause == cause]
+    longest = max(of_cause, key=lambda block: block.duration_ms)
     sessions = {block.session_id for block in blocks if block.session_id is not None}
     waited = max(len(block.delayed or ()) for block in blocks)
     where = longest.location
@@ -169,6 +172,7 @@ def _slow(evidence: Evidence, blocks: list[Block], total: float, cause: str | No
     seen = [f"{cause or 'cause unknown'}{f' at {where}' if where else ''}"]
     seen.append(holder_of(longest) + (others(len(sessions) - 1) if sessions else ""))
     seen += [the_longest(blocks)]
+    seen += [f"also {other}" for other in _other_calls(blocks, longest)]
     if waited >= MAX_DELAYED:  # a block names no more
         seen += [f"{waited} sessions or more waited"]
     elif waited:
@@ -188,6 +192,22 @@ def _slow(evidence: Evidence, blocks: list[Block], total: float, cause: str | No
         tenant=longest.tenant,
         location=where,
     )
+
+
+def _other_calls(blocks: Sequence[Block], named: Block) -> list[str]:
+    """Return where the same function makes other calls that block, those with the most time first.
+
+    Lines that compute are not named: code that computes is sampled at any of its lines.
+    """
+    calls: dict[tuple[str, str, int], float] = {}
+    for block in blocks:
+        if block.location is not None and block.cause not in (None, "cpu", "import"):
+            key = block.cause, block.location.file, block.location.line
+            calls[key] = calls.get(key, 0.0) + block.duration_ms
+    if named.location is not None:
+        calls.pop((named.cause or "", named.location.file, named.location.line), None)
+    worst = sorted(calls, key=lambda key: calls[key], reverse=True)[:MAX_OTHER_CALLS]
+    return [f"{cause} at {file}:{line}" for cause, file, line in worst]
 
 
 def bursts(evidence: Evidence, found: Sequence[Finding]) -> Iterator[Finding]:
