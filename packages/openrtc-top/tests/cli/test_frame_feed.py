@@ -146,3 +146,10 @@ def test_contradictions(options: list[str]) -> None:
     result = CliRunner().invoke(app, ["top", *options])
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.count("\n") == 1
+
+
+def test_hosts_that_are_not_listed() -> None:
+    """The reason is said, since an empty stream would say that all is well."""
+    with follow("--via-each", "sh -c 'echo boo >&2; exit 7'", "--via", "ssh {}") as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "--via-each: sh: it ended with exit code 7: boo\n"

@@ -60,7 +60,20 @@ def test_no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     """Exit code 1 if none has come by then: one that starts meanwhile counts."""
     monkeypatch.setattr("openrtc_top._client.targets.discover", list)
     result = wait("blocked", "--timeout", "0.1")
-    assert (result.exit_code, result.stderr) == (1, "error: no worker runs after 0.1 s\n")
+    assert result.exit_code == 1
+    first, *reasons, last = result.stderr.splitlines()
+    assert (first, last) == ("no worker runs so far: waiting for one", "error: no worker runs after 0.1 s")
+    assert reasons, "where it was looked for, or why a worker may not be seen"
+
+
+def test_hosts_that_are_not_listed() -> None:
+    """The reason is said when it comes, and not each time again."""
+    for command in (["wait", "--until", "blocked", "--timeout", "1"], ["wait", "--until", "slow", "--timeout", "0.5"]):
+        result = CliRunner().invoke(app, [*command, "--via-each", "sh -c 'exit 7'", "--via", "ssh {}"])
+        assert result.exit_code == 1
+        first, last = result.stderr.splitlines()
+        assert first == "--via-each: sh: it ended with exit code 7"
+        assert last.startswith("error: no worker runs after ")
 
 
 def test_no_answer(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def test_which_boxes_a_target_names(make_box: MakeBox, runtime_dir: Path) -> Non
     make_box("b", dead=True, pid=2)
 
     def names(target: Target) -> list[str]:
-        return [dead.name for _, dead in find_dead(target, [])]
+        return [dead.worker.name for dead in find_dead(target, [])]
 
     assert sorted(names(Target())) == ["a", "b"]
     assert names(Target(names=["b"])) == names(Target(names=["2"])) == ["b"]

@@ -25,6 +25,7 @@ from openrtc_top._relay.command import BadCommand
 from openrtc_top._relay.hosts import HostList, parse_list, parse_template
 
 RELAY = f"{sys.executable} -m openrtc_top relay"
+ONE_WORD = "a line is one word, without quotes or signs of a shell"
 MakeSnapshot = Callable[..., Snapshot]
 
 
@@ -91,8 +92,12 @@ async def test_names_are_distinct_and_stay() -> None:
         ("kill -9 $$", "sh: it was ended by signal 9"),
         ("true", "sh: it lists no host"),
         ("echo '# nothing'", "sh: it lists no host"),
-        ("echo 'NAME  READY'", "sh: it prints 'NAME  READY', which is no host: a line is one word"),
-        ("echo --oProxyCommand=x", "sh: it prints '--oProxyCommand=x', which is no host: a line is one word"),
+        ("echo 'NAME  READY'", f"sh: it prints 'NAME  READY', which is no host: {ONE_WORD}"),
+        ("echo --oProxyCommand=x", f"sh: it prints '--oProxyCommand=x', which is no host: {ONE_WORD}"),
+        *(
+            (f"echo 'a{sign}b'", f"sh: it prints 'a{sign}b', which is no host: {ONE_WORD}")
+            for sign in (";", "&", "|", "<", ">", "$", "(", "`", "*", "{")
+        ),
         ("yes xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", "sh: it prints more than 256 KiB"),
     ],
 )
@@ -133,7 +138,7 @@ async def test_lines_that_are_no_hosts() -> None:
     """Are said; the others count. So are hosts beyond the limit."""
     found = listing("echo a; echo b c; echo d")
     await found.list_once()
-    assert (labels(found), found.problem) == (["a", "d"], "it prints 'b c', which is no host: a line is one word")
+    assert (labels(found), found.problem) == (["a", "d"], f"it prints 'b c', which is no host: {ONE_WORD}")
     many = listing("seq -f host-%g 300")
     await many.list_once()
     assert (len(many.relays), many.problem) == (256, "it lists 300 hosts; the first 256 are shown")

@@ -27,6 +27,7 @@ from openrtc_top._cli.app import app
 from openrtc_top._client import targets
 from openrtc_top._model.events import Blocked, Died, Dropped, Event, Found, Frame, Gone, Unanswered
 from openrtc_top._relay import channels, child, near_side
+from openrtc_top._relay.command import parse
 from openrtc_top._relay.near_side import RelayClient
 
 StartWorker = Callable[..., subprocess.Popen[bytes]]
@@ -160,6 +161,20 @@ def test_all_users(worker: FakeWorker, monkeypatch: pytest.MonkeyPatch) -> None:
     table = CliRunner().invoke(app, ["top", "--once", "--all-users", "--columns", "worker,session"])
     assert (table.exit_code, table.stderr) == (0, "")
     assert "4000000000:voice-a" in table.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "via"),
+    [
+        (["ssh", "voice-3", "openrtc", "relay"], "ssh voice-3"),
+        (["ssh", "voice-3", "/opt/bin/openrtc", "relay"], "ssh voice-3 /opt/bin/openrtc relay"),
+        (["sh", "-c", "a b", "openrtc", "relay"], "sh -c 'a b'"),
+    ],
+)
+def test_the_option_that_reaches_a_host(words: list[str], via: str) -> None:
+    """It is as short as it was most likely given, and gives the same words."""
+    assert RelayClient("voice-3", words).via == via
+    assert parse(via)[1] == words
 
 
 def gone(event: Event, worker: str, why: str) -> bool:

@@ -11,10 +11,9 @@ from msgspec import structs
 from openrtc_introspect_core.black_box import LoopState
 from openrtc_introspect_core.wire import Block, Snapshot
 from openrtc_introspect_core.wire._messages import Meter
-from openrtc_top._model.box_reading import BoxReading, DeadWorker
-from openrtc_top._model.state import DeadHere
+from openrtc_top._model.box_reading import BoxReading, DeadHere, DeadWorker
 from openrtc_top._view.quantity import ago
-from openrtc_top._view.unanswered import dead_line, frozen_line
+from openrtc_top._view.unanswered import dead_line, dead_lines, frozen_line
 
 MakeSnapshot = Callable[..., Snapshot]
 MakeBlock = Callable[..., Block]
@@ -96,3 +95,26 @@ def test_dead(fields: dict[str, Any], said: str, make_block: MakeBlock) -> None:
     line = dead_line(DeadHere(None, DeadWorker(box="/b", name="eu west", pid=7, age_s=61.0, held=held)))
     text = "".join(text for text, _, _ in line.segments)
     assert text == f"eu west pid 7 died 1 min ago {said}: openrtc postmortem 'eu west'"
+
+
+@pytest.mark.parametrize(
+    ("vias", "user", "said"),
+    [
+        (["ssh voice-3"], None, "openrtc postmortem --via 'ssh voice-3'"),
+        (["env"], None, "openrtc postmortem --via env"),
+        (["ssh voice-3", "ssh voice-4"], None, "openrtc postmortem --via …"),
+        (["ssh voice-3", None], None, "openrtc postmortem --via …"),
+        ([None], "alice", "openrtc postmortem --all-users"),
+        (["ssh voice-3"], "alice", "openrtc postmortem --via 'ssh voice-3'"),
+    ],
+)
+def test_dead_elsewhere(vias: list[str | None], user: str | None, said: str) -> None:
+    """The command finds its box there: it has the `--via` of that host, or what makes root see another user's."""
+    dead = [
+        DeadHere(via and "voice", DeadWorker(box="/b", name="eu", pid=7, age_s=61.0, user=user), via) for via in vias
+    ]
+    texts = ["".join(text for text, _, _ in line.segments) for line in dead_lines(dead, 8)]
+    if len(dead) == 1:
+        assert texts[0].endswith(f" died 1 min ago: {said} eu")
+    alike = "".join(text for text, _, _ in dead_lines(dead * 2, 1)[0].segments)
+    assert alike == f"{2 * len(dead)} workers died, the last one 1 min ago: {said}"

@@ -14,8 +14,9 @@ from openrtc_top._cli.block_log import BlockHistory
 from openrtc_top._cli.outcome import OK, say
 from openrtc_top._cli.target import CommandTarget
 from openrtc_top._client.follow import follow_all
+from openrtc_top._client.loop import run_loop
 from openrtc_top._model.blocks import Choice, entries
-from openrtc_top._model.events import Blocked, Event, Found, Frame, Gone, Unanswered
+from openrtc_top._model.events import Blocked, Event, Found, Frame, Gone, Listed, Unanswered
 from openrtc_top._model.workers import worker_label
 from openrtc_top._view.unanswered import frozen_line
 
@@ -28,7 +29,7 @@ def print_new(log: BlockHistory, choice: Choice, target: CommandTarget, known: M
     Return the exit code.
     """
     try:
-        return anyio.run(_Feed(log, choice, target, known).run)
+        return run_loop(_Feed(log, choice, target, known).run)
     except KeyboardInterrupt:
         return OK
 
@@ -83,6 +84,8 @@ class _Feed:
             case Unanswered(key, reading) if reading.held is not None and key not in self._frozen:
                 self._frozen.add(key)
                 say(frozen_line(self._names[key], reading))
+            case Listed(str() as problem):
+                say(f"--via-each: {problem}")
             case Gone(key, reason) if key not in self._lost:
                 self._lost.add(key)
                 say(f"{self._names[key]}: {reason}; trying again")

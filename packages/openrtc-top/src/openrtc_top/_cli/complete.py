@@ -66,7 +66,7 @@ def dead_worker(incomplete: str) -> list[str]:
     from openrtc_top._client.targets import Target, find
 
     try:
-        dead = [each for _, each in find_dead(Target(), find())]
+        dead = [each.worker for each in find_dead(Target(), find())]
     except OSError:
         return []
     names = [each.name for each in dead]

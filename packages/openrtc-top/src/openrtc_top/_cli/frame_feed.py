@@ -10,8 +10,9 @@ import typer
 from openrtc_top._cli.outcome import OK, put, say
 from openrtc_top._cli.show import json_line
 from openrtc_top._client.follow import follow_all
+from openrtc_top._client.loop import run_loop
 from openrtc_top._model.box_reading import overlaid
-from openrtc_top._model.events import Dropped, Event, Found, Frame, Gone, Unanswered
+from openrtc_top._model.events import Dropped, Event, Found, Frame, Gone, Listed, Unanswered
 from openrtc_top._model.rows import Filter, Sort
 from openrtc_top._model.workers import worker_label
 from openrtc_top._view.unanswered import frozen_line
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 def print_frames(target: CommandTarget, rate: float, chosen: Filter, sort: Sort | None, *, ascii: bool) -> int:
     """Print so many frames of each worker a second. Return the exit code."""
     try:
-        return anyio.run(_Feed(target, rate, chosen, sort, ascii=ascii).run)
+        return run_loop(_Feed(target, rate, chosen, sort, ascii=ascii).run)
     except KeyboardInterrupt:
         return OK
 
@@ -78,6 +79,8 @@ class _Feed:
                     self._silent.add(key)
                     say(frozen_line(self._name(key), reading))
                 self._put(key, overlaid(self._last.get(key), reading))
+            case Listed(str() as problem):
+                say(f"--via-each: {problem}")
             case Gone(key, reason):
                 self._last.pop(key, None)
                 if key not in self._silent:

@@ -48,14 +48,15 @@ def record(
     except OSError as error:
         raise fail(f"cannot write {str(file)!r}: {error.strerror}", FAILED) from None
 
-    import anyio
     from rich.filesize import decimal
+
+    from openrtc_top._client.loop import run_loop
 
     recorder = Recorder(target, sink, interval)
     say(f"recording to {file}; Ctrl-C ends it")
     began = time.monotonic()
     try:
-        anyio.run(recorder.run, seconds)
+        run_loop(recorder.run, seconds)
     finally:
         try:
             sink.close()

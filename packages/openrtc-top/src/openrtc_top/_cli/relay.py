@@ -24,17 +24,16 @@ def relay(sockets: Sockets = None, workers: Workers = None, all_users: AllUsers 
     if sys.stdin.isatty():
         raise fail('stdin is a terminal: leave -t out of the command of --via, as in "docker exec -i NAME"', USAGE)
 
-    import anyio
-
     from openrtc_introspect_core import ProtocolError
     from openrtc_top._client.black_boxes import dead_finder
+    from openrtc_top._client.loop import run_loop
     from openrtc_top._client.unseen import unseen
     from openrtc_top._relay.far_side import relay as run
 
     try:
         why_none = partial(unseen, all_users, "`openrtc relay --all-users`")
         streams = sys.stdin.fileno(), sys.stdout.fileno()
-        anyio.run(run, target.find, *streams, say, dead_finder(target), why_none)
+        run_loop(run, target.find, *streams, say, dead_finder(target), why_none)
     except ProtocolError as error:
         raise fail(str(error), FAILED) from None
     except KeyboardInterrupt:

@@ -67,9 +67,8 @@ def first_state(sort: str | None, chosen: Filter, columns: str | None, answers: 
 def with_dead(state: State, target: CommandTarget, live: Sequence[WorkerSocket]) -> State:
     """Return the state with the workers that died."""
     from openrtc_top._client.black_boxes import find_dead
-    from openrtc_top._model.state import DeadHere
 
-    return replace(state, dead=tuple([DeadHere(host, dead) for host, dead in find_dead(target, live)]))
+    return replace(state, dead=tuple(find_dead(target, live)))
 
 
 def with_blocks(state: State, answers: Answers) -> State:

@@ -65,10 +65,9 @@ class CommandTarget(Target):
     def dead_lines(self, live: Sequence[WorkerSocket]) -> list[Line]:
         """Return a line for each of the workers that died and left a black box, the last one first."""
         from openrtc_top._client.black_boxes import find_dead
-        from openrtc_top._model.state import DeadHere
         from openrtc_top._view.unanswered import dead_lines
 
-        return dead_lines([DeadHere(host, dead) for host, dead in find_dead(self, live)], MAX_DEAD_LINES)
+        return dead_lines(find_dead(self, live), MAX_DEAD_LINES)
 
     @contextmanager
     def reached(self) -> Iterator[list[WorkerSocket]]:
@@ -157,6 +156,10 @@ def parse_target(
     templates = [via for via in vias or () if PLACE in via]
     relays = _relay_clients([via for via in vias or () if PLACE not in via], names or ())
     hosts = _host_list(via_each, templates, names or ())
+    if relays or hosts is not None:
+        from openrtc_top._relay.child import end_with_this_process
+
+        end_with_this_process()
     return CommandTarget(sockets=sockets or (), names=names or (), relays=relays, hosts=hosts, all_users=all_users)
 
 

@@ -58,14 +58,20 @@ def wait(
     As in --until "blocked or lag_p99 > 200", or --until "agent == 'dental' and cpu_pct > 50", or --until "sessions
     == 0".
     """
-    import anyio
-
+    from openrtc_top._client.loop import run_loop
     from openrtc_top._model.condition import parse
 
     target = parse_target(sockets, workers, vias, all_users, via_each)
+    if not target.remote and not target.find():
+        from openrtc_top._client.unseen import searched, unseen
+
+        named = f" {' or '.join(map(repr, workers))}" if workers else ""
+        say(f"no worker{named} runs so far: waiting for one")
+        for line in unseen(all_users) or [searched()]:
+            say(line)
     waiter = _Waiter(parse(until), target)
     try:
-        anyio.run(waiter.run, timeout)
+        run_loop(waiter.run, timeout)
     except KeyboardInterrupt:
         raise typer.Exit(128 + 2) from None
     if waiter.met is not None:
@@ -113,7 +119,7 @@ class _Waiter:
 
     def _dispatch(self, event: Event) -> None:
         from openrtc_top._model.box_reading import overlaid
-        from openrtc_top._model.events import Dropped, Found, Frame, Gone, Unanswered
+        from openrtc_top._model.events import Dropped, Found, Frame, Gone, Listed, Unanswered
         from openrtc_top._model.workers import worker_label
 
         match event:
@@ -124,6 +130,8 @@ class _Waiter:
                 self._ask(key, snapshot)
             case Unanswered(key, reading):
                 self._ask(key, overlaid(self.answering.get(key), reading))
+            case Listed(str() as problem):
+                say(f"--via-each: {problem}")
             case Gone(key, reason):
                 self.answering.pop(key, None)
                 if key not in self._lost:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from openrtc_introspect_core import BoxError
 from openrtc_introspect_core.black_box import BoxFile, box_path
 from openrtc_top._client.targets import RemoteWorker, owner_name
-from openrtc_top._model.box_reading import BoxReading, DeadWorker, dead_worker
+from openrtc_top._model.box_reading import BoxReading, DeadHere, DeadWorker, dead_worker
 
 if TYPE_CHECKING:
     from openrtc_introspect_core.wire import WorkerSocket
@@ -113,11 +113,11 @@ def dead_finder(target: Target) -> FindDead:
     return lambda live: dead.among(target.boxes(), () if target.sockets else live)
 
 
-def find_dead(target: Target, live: Sequence[WorkerSocket]) -> list[tuple[str | None, DeadWorker]]:
-    """Return the target's workers that died, on this machine and on others, each with its host; the last one first."""
-    found: list[tuple[str | None, DeadWorker]] = [(None, each) for each in dead_finder(target)(live)]
-    found += [(relay.label, each) for relay in target.all_relays for each in relay.dead]
-    return sorted(found, key=lambda each: each[1].age_s)
+def find_dead(target: Target, live: Sequence[WorkerSocket]) -> list[DeadHere]:
+    """Return the target's workers that died, on this machine and on others; the last one first."""
+    found = [DeadHere(None, each) for each in dead_finder(target)(live)]
+    found += [DeadHere(relay.label, each, relay.via) for relay in target.all_relays for each in relay.dead]
+    return sorted(found, key=lambda each: each.worker.age_s)
 
 
 def _read(file: BoxFile) -> BoxReading | DeadWorker | None:

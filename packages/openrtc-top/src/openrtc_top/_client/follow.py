@@ -80,6 +80,7 @@ async def follow_all(
     followed: set[str] = set()
     known = dict(since or {})
     dead: dict[str | None, tuple[DeadWorker, ...]] = {}
+    problem: str | None = None
     scopes: dict[Relay, anyio.CancelScope] = {}
     shown: dict[Relay, set[str]] = {}
     """The keys of what was dispatched of a host."""
@@ -107,10 +108,11 @@ async def follow_all(
                 dispatch(Found(key, worker.name, worker.pid, host_of(worker)))
                 tasks.start_soon(follow_one, worker, key)
 
-    def died(host: str | None, found: Sequence[DeadWorker]) -> None:
+    def died(relay: Relay | None, found: Sequence[DeadWorker]) -> None:
+        host, via = (None, None) if relay is None else (relay.label, relay.via)
         if found or dead.get(host):
             dead[host] = tuple(found)
-            dispatch(Died(host, dead[host]))
+            dispatch(Died(host, dead[host], via))
 
     async def follow_host(relay: Relay, scope: anyio.CancelScope, keys: set[str]) -> None:
         connected = heard = False
@@ -124,7 +126,7 @@ async def follow_all(
         def offered(tasks: TaskGroup) -> None:
             nonlocal connected, heard
             heard = True
-            died(relay.label, relay.dead)
+            died(relay, relay.dead)
             if hosts is not None and connected and relay.problem is not None:
                 hosts.ask_soon()
             connected = relay.problem is None
@@ -146,7 +148,7 @@ async def follow_all(
     def drop(relay: Relay, keys: set[str]) -> None:
         for key in keys:
             dispatch(Dropped(key))
-        died(relay.label, ())
+        died(relay, ())
 
     def start(relay: Relay) -> None:
         scopes[relay], shown[relay] = anyio.CancelScope(), set()
@@ -154,7 +156,10 @@ async def follow_all(
 
     def listed() -> None:
         assert hosts is not None
-        dispatch(Listed(hosts.problem))
+        nonlocal problem
+        if hosts.problem != problem:
+            problem = hosts.problem
+            dispatch(Listed(problem))
         there = [*relays, *hosts.relays]
         for relay in scopes.keys() - set(there):
             scopes.pop(relay).cancel()

@@ -50,6 +50,8 @@ def observe_workers(workers: Sequence[WorkerSocket], seconds: float) -> list[Obs
 
     import anyio
 
+    from openrtc_top._client.loop import run_loop
+
     found = [Observation(worker, host=host_of(worker)) for worker in workers]
     here = [each for each in found if not isinstance(each.worker, RemoteWorker)]
 
@@ -67,7 +69,7 @@ def observe_workers(workers: Sequence[WorkerSocket], seconds: float) -> list[Obs
             if isinstance(each.worker, RemoteWorker)
         ]
         try:
-            anyio.run(observe_here)  # in this thread, where an interrupt cancels it
+            run_loop(observe_here)  # in this thread, where an interrupt cancels it
             for part in parts:
                 part.result()
         finally:

@@ -114,9 +114,9 @@ def ask(worker: WorkerSocket, question: Question[_T]) -> _T | BoxReading:
     """
     if isinstance(worker, RemoteWorker):
         return worker.relay.call(partial(_answer, worker, question))
-    import anyio
+    from openrtc_top._client.loop import run_loop
 
-    return anyio.run(_answer, worker, question)
+    return run_loop(_answer, worker, question)
 
 
 async def _answer(worker: WorkerSocket, question: Question[_T]) -> _T | BoxReading:

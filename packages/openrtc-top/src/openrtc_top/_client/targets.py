@@ -38,6 +38,10 @@ class Relay(Protocol):
         """The name by which the view calls the host."""
 
     @property
+    def via(self) -> str:
+        """The value of `--via` that reaches the host."""
+
+    @property
     def workers(self) -> Sequence[RemoteWorker]:
         """The workers that were offered last, also while the host cannot be reached."""
 

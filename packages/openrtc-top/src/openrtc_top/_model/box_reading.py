@@ -5,6 +5,8 @@ A relay passes these structs on as they are. Times are Unix time in seconds, by 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from msgspec import Struct, structs
 
 from openrtc_introspect_core.black_box import LoopState, MemoryPoint
@@ -99,6 +101,16 @@ class DeadWorker(Struct, frozen=True, kw_only=True):
     """What held its loop at the end, without stack. None: nothing is known to have, as of a blind reading."""
     error: str | None = None
     """The reason why the box cannot be read, in one line. None: it can."""
+
+
+class DeadHere(NamedTuple):
+    """A worker that died, and the machine it died on."""
+
+    host: str | None
+    """As the user called it. None: this one."""
+    worker: DeadWorker
+    via: str | None = None
+    """The value of `--via` that reaches it. None: this one."""
 
 
 def dead_worker(reading: BoxReading, user: str | None = None) -> DeadWorker:

@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
 MAX_LENGTH = 1000
 """Characters."""
-SYNTAX = "accepted are words, numbers, texts in quotes, < <= == != >= >, and, or, not, count(…) and parentheses"
+SYNTAX = (
+    "accepted are words, numbers without a unit, texts in quotes, < <= == != >= >, and, or, not, count(…) "
+    "and parentheses"
+)
 
 _COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
     ast.Lt: operator.lt,
@@ -129,9 +132,10 @@ class _Reader:
             raise BadCondition(f"{self._text!r} compares in a way that is not accepted; {SYNTAX}")
         for (left, right), op in zip(itertools.pairwise(values), ops, strict=True):
             if left.kind != right.kind:
-                raise BadCondition(f"{self._text!r} compares a {left.kind} with a {right.kind}")
+                raise BadCondition(f"{self._text!r} compares a {left.kind} with a {right.kind}{self._meant(nodes)}")
             if left.kind != "number" and not isinstance(op, (ast.Eq, ast.NotEq)):
                 raise BadCondition(f"{self._text!r} orders a {left.kind}; accepted are == and !=")
+            self._check_accepted(left, right)
         reads = [value.read for value in values]
 
         def test(subject: Subject) -> bool:
@@ -145,6 +149,19 @@ class _Reader:
 
         return test
 
+    def _meant(self, nodes: list[ast.expr]) -> str:
+        """Return the numbers that may be meant by a word that is a text, such as `cpu`."""
+        names = [self._said(node) for node in nodes if isinstance(node, (ast.Name, ast.Attribute))]
+        texts = [name for name in names if self._words[name].kind == "text"]
+        meant = [name for text in texts for name in self._words if name.startswith(f"{text}_")]
+        return f": {texts[0]} is a text; did you mean {' or '.join(meant)}?" if meant else ""
+
+    def _check_accepted(self, left: Word, right: Word) -> None:
+        """Refuse a text that a field never has: the comparison would always be the same."""
+        for field, given in ((left, right), (right, left)):
+            if field.values and given.constant is not None and given.constant not in field.values:
+                raise BadCondition(f"{self._text!r}: {given.constant!r} is none of {', '.join(field.values)}")
+
     def _value(self, node: ast.expr) -> Word:
         """Return what a side of a comparison is."""
         match node:
@@ -155,7 +172,7 @@ class _Reader:
             case ast.Constant(value=int(number) | float(number)):
                 return Word("number", lambda subject: number)
             case ast.Constant(value=str(text)):
-                return Word("text", lambda subject: text)
+                return Word("text", lambda subject: text, constant=text)
             case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int(number) | float(number))):
                 return Word("number", lambda subject: -number)
             case ast.Call(func=ast.Name(id="count"), args=[what], keywords=[]):

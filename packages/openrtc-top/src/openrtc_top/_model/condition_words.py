@@ -41,6 +41,10 @@ class Word(NamedTuple):
 
     kind: Kind
     read: Callable[[Subject], Value]
+    values: tuple[str, ...] = ()
+    """All that the text can be; empty for any."""
+    constant: str | None = None
+    """The text, if it is one that was given."""
 
 
 @functools.cache
@@ -72,14 +76,17 @@ def accepted() -> str:
     )
 
 
-def _fields(kind: type[Struct], prefix: str = "", path: str = "") -> Iterator[tuple[str, tuple[Kind, attrgetter[Any]]]]:
-    """Yield the fields that are one value: each name, its kind, and how it is read. Lists are none."""
+def _fields(
+    kind: type[Struct], prefix: str = "", path: str = ""
+) -> Iterator[tuple[str, tuple[Kind, attrgetter[Any], tuple[str, ...]]]]:
+    """Yield the fields that are one value: each name, its kind, how it is read, and its `values`. Lists are none."""
     for field in structs.fields(kind):
         plain = _without_none(field.type)
         if isinstance(plain, type) and issubclass(plain, Struct):
             yield from _fields(plain, f"{prefix}{field.name}.", f"{path}{field.name}.")
         elif (what := _kind(plain)) is not None:
-            yield prefix + field.name, (what, attrgetter(path + field.name))
+            values = typing.get_args(plain) if typing.get_origin(plain) is Literal else ()
+            yield prefix + field.name, (what, attrgetter(path + field.name), values)
 
 
 def _without_none(declared: Any) -> Any:
@@ -97,18 +104,18 @@ def _kind(declared: Any) -> Kind | None:
     return "number" if declared in (int, float) else None
 
 
-def _of_session(kind: Kind, read: Callable[[Any], Any]) -> Word:
-    return Word(kind, lambda subject: None if subject.session is None else read(subject.session))
+def _of_session(kind: Kind, read: Callable[[Any], Any], values: tuple[str, ...] = ()) -> Word:
+    return Word(kind, lambda subject: None if subject.session is None else read(subject.session), values)
 
 
-def _of_worker(kind: Kind, read: Callable[[Any], Any]) -> Word:
+def _of_worker(kind: Kind, read: Callable[[Any], Any], values: tuple[str, ...]) -> Word:
     def value(subject: Subject) -> Value:
         try:
             return read(subject.snapshot.worker)  # type: ignore[no-any-return]
         except AttributeError:  # a part that is null, such as `cgroup`
             return None
 
-    return Word(kind, value)
+    return Word(kind, value, values)
 
 
 def _with_short_names(found: dict[str, Word]) -> dict[str, Word]:

@@ -82,6 +82,8 @@ class Died:
     host: str | None
     """The machine, as the user called it. None: this one."""
     dead: tuple[DeadWorker, ...]
+    via: str | None = None
+    """The value of `--via` that reaches it. None: this one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ way. `update_workers` is the part that a recording needs: what becomes of the wo
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from openrtc_top._model import workers as fleet
+from openrtc_top._model.box_reading import DeadHere
 from openrtc_top._model.cursor import Cursor, Scroll
 from openrtc_top._model.events import (
     Blocked,
@@ -29,11 +29,8 @@ from openrtc_top._model.events import (
     Unanswered,
 )
 from openrtc_top._model.keymap import handle_key
-from openrtc_top._model.state import DeadHere, State
+from openrtc_top._model.state import State
 from openrtc_top._model.workers import Workers
-
-if TYPE_CHECKING:
-    from openrtc_top._model.box_reading import DeadWorker
 
 
 def reduce(state: State, event: Event) -> State:
@@ -61,8 +58,8 @@ def take_in(state: State, event: Event) -> State:
             if state.page is None or state.page.identity != (worker, session_id):
                 return state
             return replace(state, page=replace(state.page, inspection=inspection))
-        case Died(host, dead):
-            return _with_dead(state, host, dead)
+        case Died():
+            return _with_dead(state, event)
     before = state.workers if state.live_workers is None else state.live_workers
     workers = update_workers(before, event, state.now)
     if workers is before:
@@ -96,9 +93,10 @@ def update_workers(workers: Workers, event: Event, now: float) -> Workers:
     return workers
 
 
-def _with_dead(state: State, host: str | None, dead: tuple[DeadWorker, ...]) -> State:
+def _with_dead(state: State, died: Died) -> State:
     """Take in the workers that died on one machine, those that died last first."""
-    listed = [each for each in state.dead if each.host != host] + [DeadHere(host, each) for each in dead]
+    listed = [each for each in state.dead if each.host != died.host]
+    listed += [DeadHere(died.host, each, died.via) for each in died.dead]
     listed.sort(key=lambda each: each.worker.age_s)
     return state if tuple(listed) == state.dead else replace(state, dead=tuple(listed))
 

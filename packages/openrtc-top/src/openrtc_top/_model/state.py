@@ -7,7 +7,7 @@ events change, `keymap` what keys do.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 from openrtc_top._model.block_list import BlockList
 from openrtc_top._model.blocks import Entry, entries, in_order
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from openrtc_introspect_core.wire import SessionRow
-    from openrtc_top._model.box_reading import DeadWorker
+    from openrtc_top._model.box_reading import DeadHere
 
 Identity = tuple[str, str]
 """Worker key and session id."""
@@ -36,14 +36,6 @@ _AGED_PERIODS = 2.0
 _MIN_AGED_S = 1.0
 
 _AUTOMATIC = [(column.id, column.value) for column in COLUMNS if column.automatic and column.value is not None]
-
-
-class DeadHere(NamedTuple):
-    """A worker that died, and the machine it died on."""
-
-    host: str | None
-    """As the user called it. None: this one."""
-    worker: DeadWorker
 
 
 @dataclass(frozen=True, slots=True)

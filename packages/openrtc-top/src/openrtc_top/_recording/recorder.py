@@ -16,6 +16,8 @@ from openrtc_top._client.follow import follow_all
 from openrtc_top._recording.lines import Scribe
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from openrtc_top._client.targets import Target
     from openrtc_top._model.events import Event
 
@@ -70,9 +72,14 @@ class Recorder:
         self._scope = anyio.CancelScope()
         self._write(self.scribe.begin(time.time(), self._interval_s))
         never = anyio.Event()
-        with anyio.move_on_after(seconds), self._scope:
+        # To the very end, which commands of --via may delay: a second signal must not leave them behind.
+        with (
+            anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals,
+            anyio.move_on_after(seconds),
+            self._scope,
+        ):
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._heed_signals)
+                tasks.start_soon(self._heed_signals, signals)
                 await follow_all(
                     self._target.find,
                     self._interval_s,
@@ -84,11 +91,10 @@ class Recorder:
                 )
         self._write(self.scribe.end(time.time()))
 
-    async def _heed_signals(self) -> None:
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
-            async for _ in signals:
-                self._scope.cancel()
-                return
+    async def _heed_signals(self, signals: AsyncIterator[signal.Signals]) -> None:
+        async for _ in signals:
+            self._scope.cancel()
+            return
 
     def _dispatch(self, event: Event) -> None:
         self._write(self.scribe.line(event, time.time()))

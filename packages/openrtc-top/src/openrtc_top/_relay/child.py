@@ -1,10 +1,19 @@
-"""The command of `--via` or `--via-each` as a child process: its stderr, and its end."""
+"""The command of `--via` or `--via-each` as a child process: its start, its stderr, and its end.
+
+Each command leads a process group of its own, so that what it starts ends with it. However this process ends, its
+commands end too: in order by `end_process`, else by `kill_all`. Only SIGKILL leaves some behind: those that do not end
+with their input.
+"""
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
+from collections.abc import Sequence
+from subprocess import PIPE
+from types import FrameType
 from typing import TYPE_CHECKING
 
 import anyio
@@ -16,6 +25,26 @@ END_S = 1.0
 """The time that the command has for each step of its end."""
 _STDERR_BYTES = 4096
 _MAX_PROBLEM_LENGTH = 200
+_groups: set[int] = set()
+"""The process groups of the commands that have not been ended."""
+_starting = 0
+"""Commands that are being started, and may run without being in `_groups`."""
+_late: int | None = None
+"""A signal that came while a command was being started."""
+
+
+async def start_process(words: Sequence[str], stdin: int) -> Process:
+    """Start the command with pipes for its output. Raises OSError."""
+    global _starting
+    _starting += 1
+    try:
+        process = await anyio.open_process(words, stdin=stdin, stdout=PIPE, stderr=PIPE, start_new_session=True)
+        _groups.add(process.pid)
+    finally:
+        _starting -= 1
+        if _late is not None:
+            os.kill(os.getpid(), _late)
+    return process
 
 
 class StderrTail:
@@ -56,10 +85,43 @@ async def end_process(process: Process) -> None:
             await process.stdin.aclose()
     for number in (None, signal.SIGTERM, signal.SIGKILL):
         if number is not None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, number)
+            _signal_group(process.pid, number)
         with anyio.move_on_after(END_S):
             await process.wait()
             break
+    _signal_group(process.pid, signal.SIGKILL)  # what it started and left behind
+    _groups.discard(process.pid)
     with contextlib.suppress(OSError, anyio.BrokenResourceError):
         await process.aclose()
+
+
+def kill_all() -> None:
+    """Kill all commands that have not been ended, and what they started."""
+    while _groups:
+        _signal_group(_groups.pop(), signal.SIGKILL)
+
+
+def end_with_this_process() -> None:
+    """Have the commands killed when this process ends, by SIGTERM or SIGHUP too. To be called in the main thread.
+
+    A signal that is ignored, as `nohup` does, or has a handler, stays so.
+    """
+    atexit.register(kill_all)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _kill_all_and_die)
+
+
+def _kill_all_and_die(number: int, frame: FrameType | None) -> None:
+    global _late
+    if _starting:
+        _late = number
+        return
+    kill_all()
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
+def _signal_group(group: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, number)

@@ -11,11 +11,11 @@ import contextlib
 import re
 import shlex
 from collections.abc import Callable, Sequence
-from subprocess import DEVNULL, PIPE
+from subprocess import DEVNULL
 
 import anyio
 
-from openrtc_top._relay.child import StderrTail, end_process
+from openrtc_top._relay.child import StderrTail, end_process, start_process
 from openrtc_top._relay.command import NAMED, PLACE, BadCommand, label, parse
 from openrtc_top._relay.near_side import RelayClient
 
@@ -28,10 +28,12 @@ TIMEOUT_S = 10.0
 MAX_HOSTS = 256
 """Each is a process with three pipes."""
 MAX_OUTPUT_BYTES = 256 * 1024
+_ACCEPTED = "a line is one word, without quotes or signs of a shell"
 MAX_LABEL_LENGTH = 63
 """The names of the pods of a deployment begin alike, and may not be cut off where they differ."""
-_HOST = re.compile(r"[A-Za-z0-9_\[/][^\s\x00-\x1f\x7f]{0,252}")
-"""A line that begins with a dash would be an option."""
+_HOST = re.compile(r"""[A-Za-z0-9_\[/][^\s\x00-\x1f\x7f;&|<>()$`\\"'*?!{}#]{0,252}""")
+"""A line that begins with a dash would be an option. No shell runs here, but one may at the other end of ssh, and lists
+often hold what others have named."""
 
 
 class HostList:
@@ -113,9 +115,7 @@ class HostList:
     async def _output(self) -> str:
         """Return what the command prints. Raises _Failed."""
         try:
-            process = await anyio.open_process(
-                self.words, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, start_new_session=True
-            )
+            process = await start_process(self.words, DEVNULL)
         except OSError as error:
             raise _Failed(error.strerror or str(error)) from None
         tail, output = StderrTail(), b""
@@ -155,7 +155,7 @@ def _hosts_in(output: str) -> tuple[list[str], str | None]:
     lines = [line for line in lines if line and not line.startswith("#")]
     hosts = list(dict.fromkeys(line for line in lines if _HOST.fullmatch(line)))
     wrong = next((line for line in lines if not _HOST.fullmatch(line)), None)
-    problem = None if wrong is None else f"it prints {wrong[:60]!r}, which is no host: a line is one word"
+    problem = None if wrong is None else f"it prints {wrong[:60]!r}, which is no host: {_ACCEPTED}"
     if not hosts:
         raise _Failed(problem or "it lists no host")
     if len(hosts) > MAX_HOSTS:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import shlex
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from functools import partial
@@ -22,7 +23,8 @@ from openrtc_introspect_core import ConnectionFailed, ProtocolError
 from openrtc_introspect_core.wire import LineBuffer, greet
 from openrtc_top._client.targets import RemoteWorker, choose
 from openrtc_top._relay.channels import Link
-from openrtc_top._relay.child import StderrTail, end_process, wait_for_end
+from openrtc_top._relay.child import StderrTail, end_process, start_process, wait_for_end
+from openrtc_top._relay.command import RELAY
 from openrtc_top._relay.protocol import (
     MAX_DEAD,
     MAX_FROM_RELAY,
@@ -84,6 +86,11 @@ class RelayClient:
         self._link: Link | None = None
         self._portal: BlockingPortal | None = None
 
+    @property
+    def via(self) -> str:
+        """The value of `--via` that reaches the host."""
+        return shlex.join(self.words[: -len(RELAY)] if tuple(self.words[-len(RELAY) :]) == RELAY else self.words)
+
     async def run(self, changed: Callable[[], None]) -> None:
         """Keep the command running until cancelled.
 
@@ -135,7 +142,7 @@ class RelayClient:
     async def _run_command(self, changed: Callable[[], None]) -> str:
         """Run the command once. Return why it ended."""
         try:
-            process = await anyio.open_process(self.words, stdin=PIPE, stdout=PIPE, stderr=PIPE, start_new_session=True)
+            process = await start_process(self.words, PIPE)
         except OSError as error:
             return f"{self.words[0]}: {error.strerror or error}"
         tail = StderrTail()

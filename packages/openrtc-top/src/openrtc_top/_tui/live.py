@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from openrtc_top._client.follow import follow_all
+from openrtc_top._client.loop import run_loop
 from openrtc_top._client.targets import Find, Hosts, Relay
 from openrtc_top._model.events import Event, Frame, Gone, Key, Noticed, Shown, Tick, Unanswered
 from openrtc_top._model.reducer import reduce, take_in
@@ -42,6 +43,8 @@ CLOCK_S = 0.02
 REST = 40.0
 """After each second of drawing, so many without, but no more than two periods, unless a key is pressed: of many workers
 some frame comes always."""
+_ENDINGS = {signal.SIGINT: 0, signal.SIGTERM: 128 + signal.SIGTERM, signal.SIGHUP: 128 + signal.SIGHUP}
+"""The signals that end the view, and the exit codes. SIGINT is Ctrl-C, as good a way out as q."""
 
 
 Remember = Callable[[tuple[str, ...]], None]
@@ -66,7 +69,7 @@ def run(
     Return the exit code.
     """
     with Terminal(sys.stdout, keyboard(), color=color, ascii=ascii) as terminal:
-        return anyio.run(Live(state, find, terminal, rate, remember, relays, hosts, find_dead).run, seconds)
+        return run_loop(Live(state, find, terminal, rate, remember, relays, hosts, find_dead).run, seconds)
 
 
 def keyboard() -> int | None:
@@ -107,13 +110,16 @@ class Live:
         self._changed = anyio.Event()
         self._pressed = anyio.Event()
         self._refreshed = anyio.Event()
-        with anyio.move_on_after(seconds):
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._heed_signals)
-                tasks.start_soon(self._read_keys)
-                self._feed(tasks)
-                await self._draw()
-                tasks.cancel_scope.cancel()
+        # To the very end, which commands of --via may delay: a second Ctrl-C must not leave them behind.
+        with anyio.open_signal_receiver(*_ENDINGS, signal.SIGWINCH, signal.SIGTSTP) as signals:
+            with anyio.move_on_after(seconds):
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._heed_signals, signals)
+                    tasks.start_soon(self._read_keys)
+                    self._feed(tasks)
+                    await self._draw()
+                    self._terminal.leave()
+                    tasks.cancel_scope.cancel()
         return self._exit_code
 
     def _feed(self, tasks: TaskGroup) -> None:
@@ -205,19 +211,16 @@ class Live:
             if self._state.done:
                 return
 
-    async def _heed_signals(self) -> None:
-        # SIGINT is Ctrl-C, as good a way out as q.
-        endings = {signal.SIGINT: 0, signal.SIGTERM: 128 + signal.SIGTERM, signal.SIGHUP: 128 + signal.SIGHUP}
-        with anyio.open_signal_receiver(*endings, signal.SIGWINCH, signal.SIGTSTP) as signals:
-            async for number in signals:
-                if number in endings:
-                    self._exit_code = endings[number]
-                    self._dispatch(Key("q"))
-                    return
-                if number == signal.SIGTSTP:
-                    self._suspend()
-                self._terminal.forget()
-                self._changed.set()
+    async def _heed_signals(self, signals: AsyncIterator[signal.Signals]) -> None:
+        async for number in signals:
+            if number in _ENDINGS:
+                self._exit_code = _ENDINGS[number]
+                self._dispatch(Key("q"))
+                return
+            if number == signal.SIGTSTP:
+                self._suspend()
+            self._terminal.forget()
+            self._changed.set()
 
     def _suspend(self) -> None:
         """Give the terminal back at Ctrl-Z, until the process is in the foreground."""

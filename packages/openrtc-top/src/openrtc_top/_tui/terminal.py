@@ -38,6 +38,7 @@ class Terminal:
         self._encoding = "ascii" if ascii else out.encoding
         self._out = out
         self._color = color
+        self._entered = False
         self._before: list[Any] | None = None
         self._lines: list[str] = []
 
@@ -59,10 +60,14 @@ class Terminal:
             self._before = termios.tcgetattr(self.keys)
             tty.setcbreak(self.keys, termios.TCSADRAIN)
         self._lines = []
+        self._entered = True
         self._write(_ENTER)
 
     def leave(self) -> None:
-        """Put everything back as it was found."""
+        """Put everything back as it was found, unless that was done."""
+        if not self._entered:
+            return
+        self._entered = False
         with contextlib.suppress(OSError):  # the terminal is gone
             self._write(_LEAVE)
         before, self._before = self._before, None

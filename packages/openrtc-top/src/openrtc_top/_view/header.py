@@ -28,6 +28,10 @@ NARROW = 50
 NARROW_TITLE = 70
 _OUTLIVED_PCT = 5.0
 """Tasks of a session that has ended are worth a line if they take so much of the loop."""
+_REASON = 60
+"""The cells for the reason why a worker is gone; more, if there is room."""
+_GONE_FOR = 24
+"""The cells for the words before the reason."""
 MAX_DEAD = 3
 """The lines about workers that died, if there is room."""
 
@@ -126,9 +130,10 @@ def _worker_title(state: State, worker: Worker, width: int) -> Line:
     return spread(fit(parts, max(0, width - right.width - 2), gap=1), right, width)
 
 
-def _gone(state: State, worker: Worker) -> Line:
+def _gone(state: State, worker: Worker, longest: int = _REASON) -> Line:
+    """Return since when it is gone, and why in so many cells."""
     since = 0.0 if worker.gone_at is None else state.now - worker.gone_at
-    return Line(f"GONE for {quantity.uptime(since)}: {clip(visible(worker.gone or ''), 60)}", BAD)
+    return Line(f"GONE for {quantity.uptime(since)}: {clip(visible(worker.gone or ''), longest)}", BAD)
 
 
 def _age(state: State, worker: Worker, before: str = "") -> Line | None:
@@ -274,7 +279,8 @@ def _one_of(state: State, worker: Worker, width: int, longest: int) -> Line:
     name = Line(" ").add(fitted(visible(worker.name), longest), BOLD)
     pid = Line(f"pid {worker.pid}" if worker.pid is not None else "")
     if worker.gone is not None:
-        return fit([(0, name), (1, pid), (0, _gone(state, worker))], width)
+        room = width - name.width - pid.width - _GONE_FOR
+        return fit([(0, name), (1, pid), (0, _gone(state, worker, max(_REASON, room)))], width)
     if worker.snapshot is None:
         return fit([(0, name), (1, pid), (0, Line("connecting …", DIM))], width)
     info = worker.snapshot.worker

@@ -6,7 +6,6 @@ import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from openrtc_top._model.state import DeadHere
 from openrtc_top._model.workers import worker_label
 from openrtc_top._view import quantity
 from openrtc_top._view.line import MAX_NAME_WIDTH, Line, cells, clip, fit, visible
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from rich.style import Style
 
     from openrtc_introspect_core.wire import Block
-    from openrtc_top._model.box_reading import BoxReading
+    from openrtc_top._model.box_reading import BoxReading, DeadHere
 
 _WIDE = 10_000
 """The width of a line that is not cut."""
@@ -78,7 +77,7 @@ def dead_line(dead: DeadHere, width: int = _WIDE, style: Style = PLAIN) -> Line:
         if held.location is not None:
             parts.append((1, Line(f"at {place(held.location, max(24, width // 3))}", style)))
     line = fit(parts, width, 1)
-    hint = f": openrtc postmortem {visible(shlex.quote(worker.name))}"
+    hint = f": {_postmortem([dead])} {visible(shlex.quote(worker.name))}"
     return line.add(hint, style) if line.width + cells(hint) <= width else line
 
 
@@ -86,13 +85,23 @@ def dead_lines(dead: Sequence[DeadHere], limit: int, width: int = _WIDE) -> list
     """Return a quiet line for each worker that died, in at most so many lines."""
     if len(dead) > 1 and limit == 1:
         latest = quantity.ago(dead[0].worker.age_s)
-        text = f"{len(dead)} workers died, the last one {latest} ago: openrtc postmortem"
+        text = f"{len(dead)} workers died, the last one {latest} ago: {_postmortem(dead)}"
         return [Line(text, DIM).cropped(width)]
     shown = dead if len(dead) <= limit else dead[: limit - 1]
     lines = [dead_line(each, width, DIM) for each in shown]
     if len(shown) < len(dead):
-        lines.append(Line(f"… and {len(dead) - len(shown)} more that died: openrtc postmortem", DIM).cropped(width))
+        more = f"… and {len(dead) - len(shown)} more that died: {_postmortem(dead[len(shown) :])}"
+        lines.append(Line(more, DIM).cropped(width))
     return lines
+
+
+def _postmortem(dead: Sequence[DeadHere]) -> str:
+    """Return the command that says what they died of. Of several hosts it says that there is a `--via` for each."""
+    vias = {each.via for each in dead}
+    via = vias.pop() if len(vias) == 1 else "…"
+    if via is not None:
+        return f"openrtc postmortem --via {via if via == '…' else visible(shlex.quote(via))}"
+    return "openrtc postmortem --all-users" if any(each.worker.user for each in dead) else "openrtc postmortem"
 
 
 def _with_user(name: str, user: str | None) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rich.style import Style
 
 from openrtc_introspect_core._diagnosis.memory_limits import own_limit
@@ -15,6 +17,9 @@ from openrtc_top._view.line import Line, visible
 from openrtc_top._view.style import BAD, BOLD, DIM, GOOD, PLAIN, SELECTED, WARN, load
 from openrtc_top._view.unanswered import as_of
 
+_STATE = 60
+"""The cells of the last column at the most; more, if there is room."""
+_BEFORE_STATE = 110
 _TITLES = (
     Title("worker", 0, max_width=32),
     Title("pid", 4, right=True),
@@ -28,7 +33,7 @@ _TITLES = (
     Title("mem", 5, right=True),
     Title("trend", 7, right=True),
     Title("blocks", 6, right=True),
-    Title("state", 0, max_width=60),
+    Title("state", 0, max_width=_STATE),
 )
 _Cells = list[tuple[str, Style]]
 
@@ -40,6 +45,7 @@ def worker_page(state: State, width: int, room: int) -> Body:
     top = state.fleet.window(index, len(state.workers), page_rows)
     hosts = any(worker.host or stands_for_host(worker) for worker in state.workers)
     shown = [title for title in _TITLES if hosts or title.text != "host"]
+    shown[-1] = replace(shown[-1], max_width=max(_STATE, width - _BEFORE_STATE))
     rows = [_cells(state, worker, hosts) for worker in state.workers]
     heading, lines = grid(shown, rows, width)
     lines = lines[top : top + page_rows]
