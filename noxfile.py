@@ -84,6 +84,7 @@ if __name__ == "__main__":
 # The rest is read by nox.
 
 import nox
+from packaging.requirements import Requirement
 from packaging.version import InvalidVersion, Version
 
 nox.needs_version = ">=2025.2.9"
@@ -97,8 +98,15 @@ CORE, TOP, TESTING = "openrtc-introspect-core", "openrtc-top", "openrtc-introspe
 PACKAGES = {name: ROOT / "packages" / name for name in (CORE, TOP, TESTING)}
 PYTHONS = nox.project.python_versions(nox.project.load_toml(PACKAGES[CORE] / "pyproject.toml"))
 """The supported Pythons, by core's classifiers. docs/tested-versions.md lists which session runs on which Python."""
-FREE_THREADED = ["3.14t"] if shutil.which("python3.14t") else []
-"""Free-threaded builds are rare: one is tested if it is installed."""
+FREE_THREADED = [python for python in ("3.13t", "3.14t", "3.15t") if shutil.which(f"python{python}")]
+"""The free-threaded builds on PATH: tests/smoke/free-threaded-python.sh makes one."""
+MSGSPEC_ON_313T = {
+    '#error "Py_GIL_DISABLED is only supported in Python 3.14+"': "#define _Py_STATICALLY_ALLOCATED_FLAG 0",
+    "#if PY314_PLUS\n#ifdef Py_GIL_DISABLED": "#if PY314_PLUS || defined(Py_GIL_DISABLED)\n#ifdef Py_GIL_DISABLED",
+}
+"""What is changed in msgspec's sources for 3.13t: its objects' heads are then laid out as on 3.14t."""
+OLDER_ON_313T = ("hypothesis", "rpds-py", "watchfiles")
+"""What has wheels for 3.13t in older releases only."""
 DIST = ROOT / "dist"
 VERSION_FILE = PACKAGES[CORE] / "src/openrtc_introspect_core/_version.py"
 SETTINGS = nox.project.load_toml(ROOT / "pyproject.toml")
@@ -161,11 +169,45 @@ def install(session: nox.Session, *packages: str, group: str | None = None, opti
         session.run(sys.executable, str(PACKAGES[CORE] / "compile_meter.py"), external=True)
     else:
         session.warn(f"no C compiler, no Python.h, or {COMPILED}=0: the meter in C is NOT TESTED here")
-    session.install(*options, *editable(*packages), *dependencies(group))
+    required = dependencies(group)
+    if session.python == "3.13t":
+        install_msgspec(session)
+        options = (*options, *(f"--only-binary={name}" for name in OLDER_ON_313T))
+        required = tuple(line for line in required if not line.startswith("greenback"))  # it switches the GIL on
+    session.install(*options, *editable(*packages), *required)
     in_c = METER_IN_C.exists() and session.python not in FREE_THREADED and session.env.get(METER) != "python"
     meter = "C" if in_c else "Python"
     check_meter(session, "python", meter)
     return meter
+
+
+def install_msgspec(session: nox.Session) -> None:
+    """Install msgspec on 3.13t from its sources, two lines of which are changed: they refuse to compile there.
+
+    It has wheels for free-threaded builds from 3.14 on. On 3.13t it works as far as our tests need it.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        unpacked = unpack_sdist(session, "msgspec", Path(folder))
+        source = unpacked / "src/msgspec/_core.c"
+        text = source.read_text(encoding="utf-8")
+        for theirs, ours in MSGSPEC_ON_313T.items():
+            if text.count(theirs) != 1:
+                session.error(f"{unpacked.name} is written otherwise than those that compile on 3.13t: no {theirs!r}")
+            text = text.replace(theirs, ours)
+        source.write_text(text, encoding="utf-8")
+        session.install(str(unpacked))
+
+
+def unpack_sdist(session: nox.Session, requirement: str, folder: Path) -> Path:
+    """Download an sdist, and return the folder in `folder` into which it is unpacked."""
+    session.install("pip")
+    source_only = f"--no-binary={Requirement(requirement).name}"
+    download = ["python", "-m", "pip", "download", "--quiet", "--no-deps", source_only, f"--dest={folder}", requirement]
+    session.run_install(*download)
+    sdist = next(folder.glob("*.tar.gz"))
+    with tarfile.open(sdist) as archive:
+        archive.extractall(folder, filter="data")
+    return sdist.with_name(sdist.name.removesuffix(".tar.gz"))
 
 
 def check_meter(session: nox.Session, python: str, expected: str) -> None:
@@ -204,9 +246,13 @@ def tests(session: nox.Session) -> None:
 
     A free-threaded Python runs core's tests only: the others need the line of a block, which is unknown there.
     """
-    meter = install(session, *PACKAGES, group="test")
-    free_threaded = [f"packages/{CORE}/tests"] if session.python in FREE_THREADED else []
-    run_tests(session, meter, *PARALLEL, "-m", "not program", *pytest_arguments(session, *free_threaded))
+    free_threaded = session.python in FREE_THREADED
+    meter = install(session, *((CORE, TESTING) if free_threaded else PACKAGES), group="test")
+    folders, patience = [], []
+    if free_threaded:
+        folders = [f"packages/{CORE}/tests"]
+        patience = ["-o", "faulthandler_timeout=600"]  # the hypothesis that there is for 3.13t is in Python
+    run_tests(session, meter, *PARALLEL, *patience, "-m", "not program", *pytest_arguments(session, *folders))
 
 
 @nox.session(python=PYTHONS)
@@ -603,18 +649,11 @@ def suites(session: nox.Session, suite: str) -> None:
     if not suite.startswith(chosen):
         session.skip(f"{chosen} was requested")
     project = SUITES[suite]
-    name = project["package"].split()[0]
     install(session, CORE, TESTING)
     # Outside of this repository, whose pytest settings would apply. The path of a socket must be short.
     with tempfile.TemporaryDirectory(prefix="ort", dir="/tmp") as folder:
         session.env["TMPDIR"] = folder
-        session.install("pip")
-        download = ["-m", "pip", "download", "--quiet", "--no-deps", f"--no-binary={name}", f"--dest={folder}"]
-        session.run("python", *download, project["package"].replace(" ", ""))
-        sdist = next(Path(folder).glob("*.tar.gz"))
-        with tarfile.open(sdist) as archive:
-            archive.extractall(folder, filter="data")
-        unpacked = sdist.with_name(sdist.name.removesuffix(".tar.gz"))
+        unpacked = unpack_sdist(session, project["package"].replace(" ", ""), Path(folder))
         groups = nox.project.load_toml(unpacked / "pyproject.toml") if "group" in project else {}
         grouped = nox.project.dependency_groups(groups, project["group"]) if groups else ()
         session.install(project["package"], *project["requires"], *grouped)

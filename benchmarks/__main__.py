@@ -21,10 +21,9 @@ from ._case import SEED, Details, Row, title
 from ._runner import BEFORE_VARIABLE, run_all
 
 NAMES = (
-    "attribution", "mixed", "reaction", "blocks", "mixed_steps", "delays", "wall_time", "accounting", "memory", "cost",
-    "steps", "idle", "fifty", "snapshot", "waits", "blocked", "frame", "view", "fleet", "footprint", "attach",
-    "diagnosis", "adversaries",
-    "scale", "peers",
+    "attribution", "mixed", "reaction", "blocks", "mixed_steps", "delays", "wall_time", "accounting", "threads",
+    "memory", "cost", "steps", "idle", "fifty", "snapshot", "waits", "blocked", "frame", "view", "fleet",
+    "footprint", "attach", "diagnosis", "adversaries", "scale", "peers",
 )  # fmt: skip
 SLOW = ("instructions",)
 """These run only if they are named."""

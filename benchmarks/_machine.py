@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sysconfig
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -12,13 +13,16 @@ PACKAGES = (
     "looptime",
 )  # fmt: skip
 
+_THREADED = "t" if sysconfig.get_config_var("Py_GIL_DISABLED") else ""
+"""The mark of a free-threaded build."""
+
 
 def describe() -> dict[str, str | int]:
     return {
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         "cpu": _cpu_model(),
         "os": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "python": f"{platform.python_implementation()} {platform.python_version()}{_THREADED}",
         **{name: _version(name) for name in PACKAGES},
     }
 

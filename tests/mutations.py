@@ -98,8 +98,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     core(
         "a nested step is charged to the outer one as well",
         "_accounting/meter.py",
-        "                    ledger.holder = outside\n                    ledger.holder_since = end\n",
-        "                    ledger.holder = outside\n                    ledger.holder_since = since\n",
+        "                    ledger.holder_since = end\n                    ledger.holder = outside\n",
+        "                    ledger.holder_since = since\n                    ledger.holder = outside\n",
         "accounting/test_meter.py::test_a_step_inside_another_is_charged_and_counted_once",
     ),
     core(
@@ -155,8 +155,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     core(
         "a scope entered late is charged from the step's begin",
         "_accounting/ledger.py",
-        "self.holder = SuspendedStep(holder, current.weight, current.run)\n        self.holder_since = now\n",
-        "self.holder = SuspendedStep(holder, current.weight, current.run)\n",
+        "self.holder_since, self.holder = now, holder\n",
+        "self.holder = holder\n",
         "accounting/test_ledger.py::test_a_switch_in_mid_step_divides_the_step",
         _EXACT,
     ),

@@ -55,12 +55,11 @@ SUPPORTED = pythons_of(PROJECTS["openrtc-introspect-core"])
 
 
 def optional_pythons(name: str) -> list[str]:
-    """Return the list that noxfile.py assigns to `name` if that Python is installed."""
+    """Return the versions of which noxfile.py assigns those that are installed to `name`."""
     for node in NOXFILE.body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
-            assert isinstance(node.value, ast.IfExp)
-            pythons: list[str] = ast.literal_eval(node.value.body)
-            return pythons
+            assert isinstance(node.value, ast.ListComp)
+            return list(ast.literal_eval(node.value.generators[0].iter))
     raise AssertionError(f"noxfile.py assigns no {name}")
 
 

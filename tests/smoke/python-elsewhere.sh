@@ -2,43 +2,16 @@
 # Put a Python that is not for this system into a folder of its own:
 #   python-elsewhere.sh arm64 FOLDER     Debian's for arm64; run it with qemu-aarch64 -L FOLDER FOLDER/usr/bin/python3
 #   python-elsewhere.sh musl FOLDER      Debian's sources, compiled with musl-gcc, in some minutes: FOLDER/bin/python3
-# Both are of the system's own Debian release, and come from the mirror that apt is set up with. Neither the system's
-# packages nor apt's configuration is touched. The folder of the second cannot be moved.
+# Both are of the system's own Debian release. The folder of the second cannot be moved.
 set -euo pipefail
 kind=$1 folder=$(realpath -m "$2")
 suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
-mirror=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/*.{list,sources} 2>/dev/null |
-  grep -E '^(deb|URIs:) ' | grep -oE '[a-z+]+://[^ ]*debian[^ ]*' | grep -vi security | head -1) || true
-[[ $mirror ]] || { echo "apt names no mirror of Debian here" >&2 && exit 1; }
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work"
-
-# Run apt-get with no package installed, so that it downloads all that is needed.
-apt_apart() {
-  apt-get -q -y -o Dir::Etc="$work/etc" -o Dir::State="$work/state" -o Dir::State::status="$work/status" \
-    -o Dir::Cache="$work/cache" -o APT::Sandbox::User=root -o Acquire::Languages=none \
-    -o APT::Install-Recommends=false -o DPkg::Pre-Install-Pkgs::=true "$@" >"$work/log" 2>&1 || fail
-}
-
-fail() {
-  tail -n 20 "$work/log" >&2
-  exit 1
-}
-
-prepare_apt() {
-  mkdir -p etc/apt.conf.d etc/preferences.d etc/sources.list.d state/lists/partial cache/archives/partial
-  : >status
-  cp -r /etc/apt/apt.conf.d/. etc/apt.conf.d/
-  printf '%s\n' "Types: $1" "URIs: $mirror" "Suites: $suite" "Components: main" \
-    "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg" >etc/sources.list.d/debian.sources
-}
+. "$(dirname "${BASH_SOURCE[0]}")/debian-apart.sh"
 
 python_for_arm64() {
-  prepare_apt deb
   local arm64=(-o APT::Architecture=arm64 -o APT::Architectures::=arm64)
-  apt_apart "${arm64[@]}" update
-  apt_apart "${arm64[@]}" install --download-only python3
+  prepare_apt deb "$suite" "${arm64[@]}" || fail
+  apt_apart "${arm64[@]}" install --download-only python3 || fail
   for package in cache/archives/*.deb; do dpkg-deb --extract "$package" root; done
   mkdir -p "$folder"
   cp -a root/. "$folder"
@@ -46,11 +19,10 @@ python_for_arm64() {
 
 # zlib and OpenSSL come first: builds of wheels need the one, and anyio imports the other.
 python_for_musl() {
-  prepare_apt deb-src
-  apt_apart update
+  prepare_apt deb-src "$suite" || fail
   local version
   version=$(apt-cache show python3 | sed -n 's/^Depends:.*python\(3\.[0-9]*\).*/\1/p' | head -1)
-  apt_apart source --download-only zlib openssl "python$version"
+  apt_apart source --download-only zlib openssl "python$version" || fail
   shopt -s nullglob
   for archive in *.orig.tar.{gz,xz,bz2}; do tar -xf "$archive"; done
   # Python's build looks into the folders of the system's C library, too, and asks which those are.

@@ -174,6 +174,7 @@ def test_a_collection_blames_no_session(virtually: Backend) -> None:
     assert blocks == 0
 
 
+@pytest.mark.gil  # the counter of what was made goes on after a collection
 def test_a_collection_that_was_called_for_is_its_caller_s(virtually: Backend) -> None:
     """The block is the session's that was bound, at the line of the call."""
 
@@ -233,6 +234,7 @@ def test_a_collection_without_a_reason_was_called_for(
     assert monitor._is_asked_for is asked
 
 
+@pytest.mark.gil  # the counter of what was made goes on after a collection
 def test_who_calls_the_real_collector_is_known() -> None:
     """From whatever thread, and whatever the collector's name is there."""
     monitor = GcMonitor(time.perf_counter, lambda thread_id: None)

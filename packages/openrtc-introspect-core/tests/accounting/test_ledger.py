@@ -150,6 +150,17 @@ def test_a_step_in_progress_began_before_its_last_switch() -> None:
     assert reading.busy == 2
 
 
+def test_a_step_that_is_charged_already_does_not_count_twice() -> None:
+    """Without a GIL, another thread reads between the charge at a step's end and the change of the holder."""
+    observed = ObservedLedger()
+    observed.ledger.begin(observed.one)
+    observed.pass_time(3)
+    observed.one.busy += 3
+    observed.one.last_step = observed.clock()
+    observed.pass_time(1)
+    assert observed.ledger.read().busy_of(observed.one) == 4
+
+
 def test_a_collection_is_charged_to_no_session() -> None:
     """It interrupts the holder, whose step goes on after it."""
     observed = ObservedLedger()

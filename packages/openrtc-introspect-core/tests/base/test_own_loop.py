@@ -50,10 +50,12 @@ def run(patch: str, when: str) -> subprocess.CompletedProcess[str]:
         "head": "import asyncio, os, sys, tempfile\nloop = asyncio.SelectorEventLoop()\n"
         f"ANYIO_TAKES_CREATE_TASK = {takes}\n",
         "patch": textwrap.dedent(PATCHES[patch]),
-        "import": "from openrtc_introspect_core import Introspector, read_snapshot\n",
+        "import": "from openrtc_introspect_core import Introspector, read_snapshot\n"
+        "from openrtc_introspect_core._service import introspection\n",
         "attach": textwrap.dedent(
             """
             directory = tempfile.mkdtemp(prefix="rt")
+            introspection.has_gil = lambda: True  # no standing note
             introspector = Introspector(socket_path=os.path.join(directory, "w.sock"))
             introspector.attach(loop)
             """

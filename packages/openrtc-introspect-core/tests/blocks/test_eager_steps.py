@@ -25,8 +25,8 @@ pytestmark = [
 @pytest.fixture(params=["asyncio", "uvloop"])
 def run(request: pytest.FixtureRequest) -> Run:
     """Run a coroutine on each kind of loop that takes an eager factory."""
-    if request.param == "uvloop" and (3, 13, 0) <= sys.version_info < (3, 13, 3):
-        pytest.skip("uvloop 0.23 gives the factory an argument that CPython 3.13.0 to 3.13.2 do not know")
+    if request.param == "uvloop" and sys.version_info[:2] == (3, 13):
+        pytest.skip("uvloop 0.23 gives the factory an argument that CPython 3.13 does not know")
     return Backend(request.param)
 
 

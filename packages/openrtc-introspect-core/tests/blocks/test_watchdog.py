@@ -170,6 +170,7 @@ def test_a_loop_that_is_held_for_a_moment_is_not_sampled(on_any_loop: Backend, m
     assert on_any_loop(main()) == (0.045, None)
 
 
+@pytest.mark.gil
 def test_the_samples_of_one_block_are_kept_together_and_bounded(
     on_any_loop: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:

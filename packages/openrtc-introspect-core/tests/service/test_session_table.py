@@ -75,6 +75,28 @@ async def reading(backend: Backend, **arguments: Any) -> AsyncIterator[tuple[Tic
         yield ticking, Reading(ticking.introspector)
 
 
+def test_a_total_does_not_fall_if_a_step_was_shown_too_long(virtually: Backend) -> None:
+    """Its thread lost the processor right after the clock reading that ends it, and a snapshot took that for the step.
+
+    What the session does from then on shows once it is more than that.
+    """
+
+    async def main() -> list[tuple[float | None, float | None]]:
+        async with reading(virtually) as (ticking, client):
+            ledger = parts_of(ticking.introspector).loops[0].ledger
+            shown = []
+            with ticking.introspector.session("job-1", agent_name="a"):
+                for seconds in (0.03, 0.0, 0.03):
+                    virtually.block(seconds)
+                    rows = [each.sessions[0] for each in (client.read(), ticking.snapshot())]
+                    shown.append((rows[0].cpu_s, rows[1].cpu_s))
+                    if len(shown) == 1:
+                        ledger.holder_since += 0.02
+            return shown
+
+    assert virtually(main()) == [pytest.approx((each, each), abs=1e-6) for each in (0.03, 0.03, 0.04)]
+
+
 def test_a_quiet_session_is_in_no_later_frame(virtually: Backend) -> None:
     """Its duration and its share of the memory go on, and its row is not sent."""
 

@@ -184,6 +184,7 @@ def test_a_flood_of_callbacks_has_its_function_and_session(run: Backend) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.gil
 def test_the_thread_that_adds_callbacks_is_named(run_on_asyncio: Backend) -> None:
     """It is seen in `call_soon_threadsafe`."""
 

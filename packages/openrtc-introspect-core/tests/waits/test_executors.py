@@ -125,6 +125,7 @@ def test_calls_without_a_session_are_counted_and_named(run: Run) -> None:
     assert group.location.function == "put"
 
 
+@pytest.mark.gil
 def test_a_call_that_was_cancelled_does_not_wait(run: Run) -> None:
     """Its executor has it in the queue until a thread comes to it."""
 

@@ -83,6 +83,7 @@ async def on_a_timer() -> None:
     await anyio.sleep(1000)
 
 
+@pytest.mark.gil
 def test_a_row_shows_what_a_calm_session_waits_for(virtually: Backend) -> None:
     """Once it has waited for a second."""
     waits = read(virtually, {"event": on_an_event, "timer": on_a_timer}, 3, Worker.waits)
@@ -102,6 +103,7 @@ def test_a_busy_session_shows_no_wait(virtually: Backend) -> None:
     assert noted == {0}
 
 
+@pytest.mark.gil
 def test_a_session_that_has_become_busy_shows_its_wait_no_longer(virtually: Backend) -> None:
     """After some samples: one that is calm again and again keeps its wait meanwhile."""
 
@@ -115,6 +117,7 @@ def test_a_session_that_has_become_busy_shows_its_wait_no_longer(virtually: Back
     assert 4 + MAX_BUSY - 1 <= last <= 4 + MAX_BUSY + 1
 
 
+@pytest.mark.gil
 def test_a_session_that_waits_on_is_not_looked_at_again(virtually: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its earlier answer holds."""
     looks: list[int] = []
@@ -128,6 +131,7 @@ def test_a_session_that_waits_on_is_not_looked_at_again(virtually: Backend, monk
     assert seen[-1] == seen[1] == 2
 
 
+@pytest.mark.gil
 def test_a_session_that_stepped_during_the_look_is_looked_at_again(virtually: Backend) -> None:
     """It waits for something else by now."""
 
@@ -139,6 +143,7 @@ def test_a_session_that_stepped_during_the_look_is_looked_at_again(virtually: Ba
     assert waits[-1] == {"job-1": "event"}
 
 
+@pytest.mark.gil
 def test_long_waits_are_charged_as_long_as_they_last(virtually: Backend) -> None:
     """A wait that begins and ends in mid-second is known from the steps around it."""
 
@@ -160,6 +165,7 @@ def test_long_waits_are_charged_as_long_as_they_last(virtually: Backend) -> None
     assert division.unknown_s == pytest.approx(0.0, abs=0.02)
 
 
+@pytest.mark.gil
 def test_the_division_of_a_busy_session_is_an_estimate(virtually: Backend) -> None:
     """Its parts add up to the whole."""
     division = read(virtually, {"busy": busy}, 30, lambda worker: worker.wall_time("busy"))[-1]
@@ -180,6 +186,7 @@ def test_without_timed_steps_nobody_looks(virtually: Backend, cpu: str) -> None:
     assert read(virtually, {"timer": on_a_timer}, 3, look, cpu=cpu) == 3 * [(None, None)]
 
 
+@pytest.mark.gil
 def test_a_large_round_is_made_in_portions(virtually: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     """A portion a second, until all are seen; where it pauses, it keeps no task alive."""
     monkeypatch.setattr(wait_sampler, "PORTION_S", 0.0)
@@ -195,6 +202,7 @@ def test_a_large_round_is_made_in_portions(virtually: Backend, monkeypatch: pyte
     assert found[-1] == 5
 
 
+@pytest.mark.gil
 def test_a_fault_ends_the_samples(virtually: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is noted once, and what was seen is shown no longer."""
     faults = iter([ValueError("odd"), ValueError("again")])

@@ -81,14 +81,16 @@ class DividedStep(LedgerFields):
             current, since, step_since = self.holder, self.holder_since, self.step_since
             suspended = current if type(current) is SuspendedStep else None
             holder = suspended.holder if suspended is not None else current
-            charged = holder.busy if holder is not None else 0.0
+            charged_until, charged = (holder.last_step, holder.busy) if holder is not None else (since, 0.0)
             parts = {} if step_since is None else dict(self.parts)
             now = self.clock()
-            if current is self.holder and since == self.holder_since and step_since == self.step_since:
+            unchanged = current is self.holder and since == self.holder_since and step_since == self.step_since
+            if unchanged and (holder is None or charged_until == holder.last_step):
                 break
         if holder is None or self.stands_in(holder):
             return LedgerReading(now, None, now, 0.0, {})
         weight = suspended.weight if suspended is not None else self.weight
-        held = max(0.0, now - since)
+        # Without a GIL, a step that has ended and is charged may have its holder still.
+        held = max(0.0, now - (since if suspended is not None else max(since, charged_until)))
         parts[holder] = parts.get(holder, 0.0) + held
         return LedgerReading(now, holder, since if step_since is None else step_since, charged + weight * held, parts)

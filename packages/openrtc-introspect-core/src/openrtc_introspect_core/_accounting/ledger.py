@@ -16,7 +16,9 @@ garbage collection) are never counted twice.
         run               when it goes on: the holder is a `SuspendedStep`, which passes its charges on
 
 The meter inlines these few lines for its own steps (see meter.py); the slow paths are here. Only the loop's
-thread writes. Other threads read meanwhile: `read` reads twice, and takes what did not change in between.
+thread writes. Other threads read meanwhile: `read` reads twice, and takes what did not change in between. For the
+sake of those that do so in the middle of a switch, without a GIL, its order is fixed: the old holder's `busy`, its
+`last_step`, then `holder_since`, then `holder`.
 
 Blocks are found, and charged as they are, whether their steps are sampled or not: the longest steps would
 make up most of an estimate's variance (see step_sampling.py).
@@ -164,11 +166,12 @@ class Ledger(DividedStep, UnsampledSteps):
         before = self._charge(current, now)
         if type(current) is not SuspendedStep:
             self.divide(before, now - self.holder_since)
-            self.holder = holder
+            self.holder_since, self.holder = now, holder
         elif before is not holder and before is not self.unsampled:
             self.divide(before, now - self.holder_since)
-            self.holder = SuspendedStep(holder, current.weight, current.run)
-        self.holder_since = now
+            self.holder_since, self.holder = now, SuspendedStep(holder, current.weight, current.run)
+        else:
+            self.holder_since = now
 
     def interrupt(self, outside: Account, now: float) -> Account | None:
         """Begin a step inside of `outside`. Return the holder to restore at its end."""
@@ -219,15 +222,15 @@ class Ledger(DividedStep, UnsampledSteps):
         if self.holder is not None and self.step_since is not None:
             since = self.step_since  # of a step around it, whose part until now is reported by itself
             self.spans.ended(since, now, self.take_parts())
-        self.holder = suspended
         self.holder_since, self.step_since = now, None
+        self.holder = suspended
         self.slow_path = True
         self.heap.open()
 
     def go_on(self, outside: Account | None, now: float) -> None:
         """Go on with the step around one that was suspended. None: there is none."""
-        self.holder = outside
         self.holder_since = now
+        self.holder = outside
         if outside is not None and not self.stands_in(outside):
             self.rest_begins(now)
 
@@ -243,8 +246,8 @@ class Ledger(DividedStep, UnsampledSteps):
             self.step_since = None
         else:
             outside = self.interrupt(outside, now)
-        self.holder = holder
         self.holder_since = now
+        self.holder = holder
         return outside, now
 
     def end(
@@ -268,12 +271,12 @@ class Ledger(DividedStep, UnsampledSteps):
             self._end_suspended(outside, holder, now)
             return
         current.busy += now - since
-        current.steps += 1
         current.last_step = now
+        current.steps += 1
         if self.slow_path:
             self.end_slow_path(current, now - since)
-        self.holder = outside
         self.holder_since = now
+        self.holder = outside
         if now - start > NOTABLE_S or outside is not None:
             self.note(current, outside, start, since, now)
 

@@ -87,8 +87,8 @@ def drive(coro: Coroutine[Any, Any, Any], ledger: Ledger, tag: Account) -> Steps
                     bound = get(None)
                     if bound is not session:
                         session, holder = bound, ledger.account_of(bound)
+                    ledger.holder_since = start  # first: nothing else may be charged to the new holder
                     ledger.holder = holder
-                    ledger.holder_since = start
             except BaseException as error:
                 if is_interrupt(error):  # for the host: it came while our code ran
                     start, thrown = None, error.with_traceback(error.__traceback__.tb_next)  # type: ignore[union-attr]
@@ -129,12 +129,12 @@ def drive(coro: Coroutine[Any, Any, Any], ledger: Ledger, tag: Account) -> Steps
                     end = clock()
                     since = ledger.holder_since
                     current.busy += end - since
-                    current.steps += 1
                     current.last_step = end
+                    current.steps += 1
                     if ledger.slow_path:
                         ledger.end_slow_path(current, end - since)
-                    ledger.holder = outside
                     ledger.holder_since = end
+                    ledger.holder = outside
                     if end - start > notable or outside is not None:
                         ledger.note(current, outside, start, since, end)
             except BaseException as error:

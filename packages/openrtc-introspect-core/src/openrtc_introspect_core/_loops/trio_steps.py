@@ -125,10 +125,11 @@ class StepsInPython(RareSteps):
                     ledger.begin_slow_path(None)
                 session = task.context.get(self._binding)
                 if session is None:
-                    ledger.holder = self._untagged
+                    holder = self._untagged
                 else:
-                    ledger.holder = self._accounts.get(session) or ledger.account_of(session)
+                    holder = self._accounts.get(session) or ledger.account_of(session)
                 ledger.holder_since = self.began = self._clock()
+                ledger.holder = holder
         except Exception as error:
             self.failed(error)
 
@@ -149,9 +150,9 @@ class StepsInPython(RareSteps):
             else:  # written out: every step comes here
                 holder = ledger.holder
                 holder.busy += now - ledger.holder_since
-                holder.steps += 1
-                ledger.holder = None
                 holder.last_step = ledger.holder_since = now
+                ledger.holder = None
+                holder.steps += 1
             self.stepping = None
         except Exception as error:
             self.failed(error)

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
+from .._base.gil import FREE_THREADED_BUILD
 from .._version import __version__
 from .sources import checksum
 
@@ -26,7 +27,8 @@ def _load() -> tuple[ModuleType | None, str | None]:
     Raise ImportError if the module is of another version than the package: what it knows of the package's objects
     may be wrong.
     """
-    if os.environ.get(METER_VARIABLE) == "python":
+    # A free-threaded Python takes the file for one of its own, and crashes: its objects are laid out otherwise.
+    if FREE_THREADED_BUILD or os.environ.get(METER_VARIABLE) == "python":
         return None, None
     try:
         _meter = import_module("._meter", __name__)

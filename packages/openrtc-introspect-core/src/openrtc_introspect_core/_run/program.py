@@ -155,5 +155,6 @@ def _compiled(text: str) -> CodeType:
         text = textwrap.dedent(text)
     code = compile(text, "<string>", "exec", dont_inherit=True)
     if hasattr(linecache, "_register_code"):  # tracebacks show its lines since Python 3.13
-        linecache._register_code(code if sys.version_info >= (3, 14) else "<string>", text, "<string>")
+        takes_code = hasattr(linecache, "_interactive_cache")  # since 3.14, and a later release of 3.13
+        linecache._register_code(code if takes_code else "<string>", text, "<string>")
     return code

@@ -68,6 +68,9 @@ class SessionRows:
                 busy += in_progress_of(account, account.busy)
                 steps += account.steps
                 tasks += account.tasks
+            if busy < session.shown_busy:
+                busy = session.shown_busy
+            session.shown_busy = busy
             if share_mb > session.peak_mb:
                 session.peak_mb = share_mb
             measured = heap is not None and heap.knows(session)
@@ -120,7 +123,7 @@ class SessionRows:
             started_at=self._shared.wall.at(session.started),
             duration_s=max(0.0, failure.ended_at - session.started),
             cpu_pct=0.0 if self.metered else None,
-            cpu_s=self._moment.busy_of(session) if self.metered else None,
+            cpu_s=max(session.shown_busy, self._moment.busy_of(session)) if self.metered else None,
             steps=session.steps if self.metered else None,
             tasks=session.tasks,
             peak_mb=session.peak_mb,

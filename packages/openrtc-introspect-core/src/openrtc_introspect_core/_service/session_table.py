@@ -177,6 +177,9 @@ class SessionTable(RowTable):
             elif metered and (live.recent or busy != live.busy or steps != live.steps or (moved and session in moved)):
                 # Only of these can the part before the window have changed, or the end of the last step.
                 before = session.marks[1]
+                if busy < session.shown_busy:
+                    busy = session.shown_busy
+                session.shown_busy = busy
                 if busy != live.busy or steps != live.steps or before != live.before or session in moved:
                     live.busy, live.steps, live.before, live.counted = busy, steps, before, seq
                     live.recent = busy - before if busy > before else 0.0

@@ -47,7 +47,7 @@ class Session:
     __slots__ = (
         "_heap_marks", "accounts", "agent_name", "blocks", "context_marker", "delayed", "ended", "ended_at",
         "given_back_at_end", "held_at_end", "label", "loop", "marks", "metadata", "noted", "peak_mb", "session_id",
-        "slow_until", "started", "tenant", "thread_cpu", "thread_heap", "waited", "waits", "worst_block",
+        "shown_busy", "slow_until", "started", "tenant", "thread_cpu", "thread_heap", "waited", "waits", "worst_block",
         "worst_delay",
     )  # fmt: skip
 
@@ -66,6 +66,9 @@ class Session:
         self.accounts: list[Account] = []
         """One for each loop that its tasks have run on."""
         self.peak_mb = 0.0
+        self.shown_busy = 0.0
+        """The seconds of loop time that snapshots have shown so far: no later one shows less. A thread may lose the
+        processor or the GIL right after a step's last clock reading: a snapshot of that moment shows a longer step."""
         self.noted = 0
         """Rises with each block, delay and call in a thread, and each change of `waits`, so that a reader need not
         compare them."""
