@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from openrtc_top._relay.child import end_process, start_process
+from openrtc_top._relay.child import end_process, signals_wake_main_thread, start_process
 
 InTerminal = Callable[..., Any]  # a FakeTerminal, see conftest.py
 LONG_S = 30
@@ -87,6 +88,34 @@ def test_a_signal_ends_commands_too(
         process.send_signal(number)
         assert process.wait(LONG_S) == -number
     below.wait_until_ended()
+
+
+def test_a_signal_that_another_thread_gets_ends_the_process_too() -> None:
+    """While the main thread waits for a third one."""
+    script = (
+        "import signal, threading, time\n"
+        "from openrtc_top._relay.child import end_with_this_process, signals_wake_main_thread\n"
+        "end_with_this_process()\n"
+        "other = threading.Thread(target=time.sleep, args=(600,), daemon=True)\n"
+        "other.start()\n"
+        "threading.Timer(0.2, signal.pthread_kill, (other.ident, signal.SIGHUP)).start()\n"
+        "with signals_wake_main_thread():\n"
+        "    threading.Event().wait()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], timeout=2 * LONG_S, check=False)
+    assert done.returncode == -signal.SIGHUP
+
+
+def test_nothing_is_left_of_what_wakes_the_main_thread() -> None:
+    """Neither a thread nor the file that signals are written to."""
+    before = signal.set_wakeup_fd(-1)
+    try:
+        with signals_wake_main_thread():
+            pass
+        assert signal.set_wakeup_fd(-1) == -1
+        assert "signals" not in {thread.name for thread in threading.enumerate()}
+    finally:
+        signal.set_wakeup_fd(before)
 
 
 def test_an_ignored_signal_stays_ignored(below: Descendants, runtime_dir: Path) -> None:

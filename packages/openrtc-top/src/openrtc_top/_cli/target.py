@@ -101,6 +101,7 @@ class CommandTarget(Target):
 
         Those that cannot be reached are reported on stderr, and so is why hosts could not be listed.
         """
+        from openrtc_top._relay.child import signals_wake_main_thread
         from openrtc_top._relay.near_side import running
 
         patience_s = math.inf
@@ -111,7 +112,7 @@ class CommandTarget(Target):
             anyio.run(self.hosts.list_once)
             if self.hosts.problem is not None:
                 fail(f"--via-each: {self.hosts.problem}", NO_WORKER)
-        with running(self.all_relays, patience_s):
+        with signals_wake_main_thread(), running(self.all_relays, patience_s):
             for relay in self.unreached():
                 fail(f"{relay.label}: {relay.problem}", NO_WORKER)
             yield

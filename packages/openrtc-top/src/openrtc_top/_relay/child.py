@@ -11,7 +11,9 @@ import atexit
 import contextlib
 import os
 import signal
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Iterator, Sequence
 from subprocess import PIPE
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 
 END_S = 1.0
 """The time that the command has for each step of its end."""
+_ENDINGS = frozenset({signal.SIGTERM, signal.SIGHUP})
+_HANDLED_WITHIN_S = 0.05
+"""The time that the main thread has to handle a signal before it is woken."""
 _STDERR_BYTES = 4096
 _MAX_PROBLEM_LENGTH = 200
 _groups: set[int] = set()
@@ -31,6 +36,8 @@ _starting = 0
 """Commands that are being started, and may run without being in `_groups`."""
 _late: int | None = None
 """A signal that came while a command was being started."""
+_handled: set[int] = set()
+"""The signals that the main thread has seen."""
 
 
 async def start_process(words: Sequence[str], stdin: int) -> Process:
@@ -107,15 +114,47 @@ def end_with_this_process() -> None:
     A signal that is ignored, as `nohup` does, or has a handler, stays so.
     """
     atexit.register(kill_all)
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in _ENDINGS:
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _kill_all_and_die)
 
 
+@contextlib.contextmanager
+def signals_wake_main_thread() -> Iterator[None]:
+    """While the `with` block lasts, have the main thread handle SIGTERM and SIGHUP also if it waits for another thread.
+
+    Python's handlers run there only. A signal that another thread gets, or that comes right before the wait begins,
+    does not end the wait. To be used in the main thread.
+    """
+    near, far = os.pipe()
+    os.set_blocking(far, False)
+    before = signal.set_wakeup_fd(far, warn_on_full_buffer=False)
+    thread = threading.Thread(target=_wake_main_thread, args=(near,), name="signals", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(far)
+        thread.join()
+        os.close(near)
+
+
+def _wake_main_thread(near: int) -> None:
+    main_thread = threading.main_thread().ident
+    assert main_thread is not None
+    while came := os.read(near, 64):
+        time.sleep(_HANDLED_WITHIN_S)
+        for number in _ENDINGS.intersection(came) - _handled:
+            if signal.getsignal(number) is _kill_all_and_die:
+                signal.pthread_kill(main_thread, number)  # and it is read again, until it is handled
+
+
 def _kill_all_and_die(number: int, frame: FrameType | None) -> None:
     global _late
-    if _starting:
-        _late = number
+    _handled.add(number)
+    _late = number
+    if _starting:  # who starts the command sees it
         return
     kill_all()
     signal.signal(number, signal.SIG_DFL)
