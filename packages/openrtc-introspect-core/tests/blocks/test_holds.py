@@ -46,6 +46,13 @@ def sampling(introspector: Introspector) -> Sampling:
     return take_sample
 
 
+def compute(introspector: Introspector) -> None:
+    """Have the loop's thread seem to have used the processor all the time, from now on."""
+    usage = parts_of(introspector).loops[0].detector._probes.usage
+    read = usage.read
+    usage.read = lambda: read()._replace(cpu_s=1e6)  # type: ignore[method-assign]
+
+
 def going_on(introspector: Introspector) -> Block:
     (block,) = elsewhere(lambda: introspector.snapshot().blocks_in_progress)
     return block  # type: ignore[no-any-return]
@@ -206,9 +213,7 @@ def test_where_nobody_could_see_it_a_block_says_what_was_seen(on_any_loop: Backe
             async def entrypoint() -> None:
                 clock.advance(0.05)
                 sampling(introspector)()
-                usage = parts_of(introspector).loops[0].detector._probes.usage
-                read = usage.read
-                usage.read = lambda: read()._replace(cpu_s=1e6)  # type: ignore[method-assign]
+                compute(introspector)
                 clock.advance(2.0)
 
             with introspector.session("job-1", agent_name="a"), pytest.MonkeyPatch.context() as patch:
@@ -245,13 +250,11 @@ def test_a_late_sample_that_loses_the_gil_again_has_seen_the_line(
             thread = threading.Thread(target=sampler.sample, args=(1.9,))
 
             async def entrypoint() -> None:
-                usage = parts_of(introspector).loops[0].detector._probes.usage
-                read = usage.read
                 clock.advance(2.0)
                 thread.start()
                 has_looked.wait(60.0)
                 clock.advance(0.002)
-                usage.read = lambda: read()._replace(cpu_s=1e6)  # type: ignore[method-assign]
+                compute(introspector)
 
             with introspector.session("job-1", agent_name="a"):
                 await in_task(entrypoint)
@@ -278,9 +281,7 @@ def test_where_nobody_could_see_any_of_it_the_detail_says_so(
 
             async def entrypoint() -> None:
                 clock.advance(2.0)
-                usage = parts_of(introspector).loops[0].detector._probes.usage
-                read = usage.read
-                usage.read = lambda: read()._replace(cpu_s=1e6)  # type: ignore[method-assign]
+                compute(introspector)
 
             with introspector.session("job-1", agent_name="a"):
                 await in_task(entrypoint)

@@ -178,7 +178,8 @@ class StallSampler(SamplerFields):
         late, self._waited_s = max(late, self._waited_s), 0.0
         # First of all the stack: the loop's thread gets the GIL back within 5 ms, and on an idle machine, whose caches
         # are cold, a sample takes as long. What is read later gives it away.
-        stack = self._stack_now(gil_kept=True) if late >= STARVED_S else None
+        starved = late >= STARVED_S
+        stack = self._stack_now(gil_kept=True) if starved else None
         reading = self._ledger.read()
         now = reading.now
         stuck = self._hook.iterations.stuck_since(now)
@@ -194,8 +195,8 @@ class StallSampler(SamplerFields):
             self._rivals.mark(usage, self.thread_id)
             return self.interval
         hook = self._hook
-        late_stack, stack = stack is not None, stack or self._stack_now(gil_kept=False)
-        rivals = self._rivals.sample(stack.frames, self.usage.read_clocks(), hook.thread_id) if late_stack else None
+        stack = stack or self._stack_now(gil_kept=False)
+        rivals = self._rivals.sample(stack.frames, self.usage.read_clocks(), hook.thread_id) if starved else None
         _, calls, compiled, running, in_handler = stack
         del stack  # it has frames
         spans: list[StallSamples] = []
@@ -217,7 +218,7 @@ class StallSampler(SamplerFields):
             if rivals is not None:
                 rivals.add_to(span.rivals, span.since, span.usage_before)
         began, before = self._clock(), self.run_delay_s
-        own_delay = run_delay() if late >= STARVED_S else 0.0
+        own_delay = run_delay() if starved else 0.0
         if reading.holder is None:  # a step may have ended just now, whose end was the first code to give the GIL away
             self._note_kept(now, late - own_delay)
         waited_s = self._clock() - began
@@ -225,7 +226,7 @@ class StallSampler(SamplerFields):
         self._waited_s = max(self._waited_s, waited_s)
         for span in spans:
             span.usage_after_first = span.usage_after_first or usage
-            if late >= STARVED_S:
+            if starved:
                 span.delayed_by(own_delay, self._loop_delayed_s(before, usage.run_delay_s), passed=passed)
         if spans and now - spans[0].since > self._ledger.limit:
             self.on_held(spans[0].since, now)

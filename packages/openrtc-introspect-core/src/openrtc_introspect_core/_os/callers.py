@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
+from itertools import islice
 from types import CodeType, FrameType
 
-from .stacks import MAX_FRAMES, Call, Places, call_of, step_frames
+from .stacks import MAX_FRAMES, Call, Places, call_of, outwards, step_frames
 
 _STARTERS = frozenset({"anyio", "asyncio", "concurrent", "threading", "trio", "uvloop"})
 """The libraries that start threads and tasks for others: their own lines say little."""
@@ -42,9 +43,7 @@ def _frames(
     if in_c:
         yield from step_frames(frame, ends, beyond=beyond)[0]
         return
-    parents = iter(beyond)
-    for _ in range(MAX_FRAMES):  # mostly only few of them are needed
-        if frame is None or frame.f_code in ends:
+    for each in islice(outwards(frame, beyond), MAX_FRAMES):  # mostly only few of them are needed
+        if each.f_code in ends:
             return
-        yield frame
-        frame = frame.f_back or next(parents, None)
+        yield each

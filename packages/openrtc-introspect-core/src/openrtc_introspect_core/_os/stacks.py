@@ -134,7 +134,7 @@ def walk(
     ends, in_c, beyond: as for `take`.
     """
     found: list[Seen] = []
-    for each in _outwards(frame, beyond):
+    for each in outwards(frame, beyond):
         if each.f_code in ends:
             return Walk(found, each)
         if not in_c and len(found) == MAX_FRAMES:
@@ -143,7 +143,8 @@ def walk(
     return Walk(found, None)
 
 
-def _outwards(frame: FrameType | None, beyond: Iterable[FrameType]) -> Iterator[FrameType]:
+def outwards(frame: FrameType | None, beyond: Iterable[FrameType]) -> Iterator[FrameType]:
+    """Yield a frame and those further out. beyond: as for `take`."""
     parents = iter(beyond)
     while frame is not None:
         yield frame
@@ -178,7 +179,7 @@ def step_frames(
     The code that drives tasks may be C. ends, beyond: as for `take`.
     """
     frames: list[FrameType] = []
-    for each in _outwards(frame, beyond):
+    for each in outwards(frame, beyond):
         if each.f_code in ends:
             return frames[:MAX_FRAMES], each
         frames.append(each)

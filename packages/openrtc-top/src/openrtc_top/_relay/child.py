@@ -34,10 +34,8 @@ _groups: set[int] = set()
 """The process groups of the commands that have not been ended."""
 _starting = 0
 """Commands that are being started, and may run without being in `_groups`."""
-_late: int | None = None
-"""A signal that came while a command was being started."""
 _handled: set[int] = set()
-"""The signals that the main thread has seen."""
+"""The signals that the main thread has seen; it does not act on them while a command is being started."""
 
 
 async def start_process(words: Sequence[str], stdin: int) -> Process:
@@ -49,8 +47,8 @@ async def start_process(words: Sequence[str], stdin: int) -> Process:
         _groups.add(process.pid)
     finally:
         _starting -= 1
-        if _late is not None:
-            os.kill(os.getpid(), _late)
+        for number in tuple(_handled):
+            _send_to_main_thread(number)
     return process
 
 
@@ -141,19 +139,21 @@ def signals_wake_main_thread() -> Iterator[None]:
 
 
 def _wake_main_thread(near: int) -> None:
-    main_thread = threading.main_thread().ident
-    assert main_thread is not None
     while came := os.read(near, 64):
         time.sleep(_HANDLED_WITHIN_S)
         for number in _ENDINGS.intersection(came) - _handled:
             if signal.getsignal(number) is _kill_all_and_die:
-                signal.pthread_kill(main_thread, number)  # and it is read again, until it is handled
+                _send_to_main_thread(number)  # and it is read again, until it is handled
+
+
+def _send_to_main_thread(number: int) -> None:
+    main_thread = threading.main_thread().ident
+    assert main_thread is not None
+    signal.pthread_kill(main_thread, number)
 
 
 def _kill_all_and_die(number: int, frame: FrameType | None) -> None:
-    global _late
     _handled.add(number)
-    _late = number
     if _starting:  # who starts the command sees it
         return
     kill_all()
