@@ -68,7 +68,13 @@ class Engine:
         try:
             yield Container(self, name)
         finally:
-            self.do("rm", "--force", "--time=0", name)
+            self._remove(name)
+
+    def _remove(self, name: str) -> None:
+        """Remove a container. A mount of it is busy while podman's own process cleans up after the kill."""
+        deadline = time.monotonic() + DEADLINE_S
+        while self.do("rm", "--force", "--ignore", "--time=0", name, check=time.monotonic() > deadline).returncode:
+            time.sleep(0.5)
 
     def close(self) -> None:
         """Remove all that it has made."""

@@ -74,6 +74,15 @@ def test_who_kept_the_gil_is_the_cause(keeper: int, cause: str | None) -> None:
     assert the_block(box(held(keeper=keeper))).cause == cause
 
 
+def test_a_loop_that_the_host_does_not_run_is_nobody_s_fault() -> None:
+    """Whoever had the GIL, and in whose step."""
+    given = held(stack=STACK, run_delay=5.75)
+    block = the_block(box(given))
+    assert (block.cause, block.detail, block.session_id) == ("descheduled", "run delay 5750 ms", None)
+    assert str(block.location) == "agents/a.py:42 in lookup_menu"
+    assert [row.status for row in snapshot_now(box(given), NOW).sessions] == ["active", "active"]
+
+
 def test_the_location_is_in_the_user_s_own_code() -> None:
     """Found by the folders of the worker, which files are shown relative to; our own calls are left out."""
     block = the_block(box(held(stack=STACK)))

@@ -110,6 +110,25 @@ def test_a_hold_of_no_session_says_so(on_timed_loops: Backend, caplog: pytest.Lo
     assert line.startswith("[blocked-now] no session has been holding the loop for 1 s at ")
 
 
+def test_what_has_ended_when_it_is_to_be_reported_is_not_logged(
+    on_any_loop: Backend, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Something else holds the loop by then, and has not done so for a second."""
+
+    async def main() -> None:
+        clock = FakeClock()
+        async with Introspector(socket_path=False, clock=clock) as introspector:
+
+            async def entrypoint() -> None:
+                clock.advance(0.9)
+                elsewhere(parts_of(introspector).loops[0].detector.report_hold)
+
+            await in_task(entrypoint)
+
+    on_any_loop(main())
+    assert lines(caplog) == []
+
+
 def test_a_short_hold_is_not_logged(on_any_loop: Backend, caplog: pytest.LogCaptureFixture) -> None:
     """Nor are many of them in a row."""
 

@@ -103,7 +103,11 @@ Act = Callable[[Introspector, Peer, Hold], Any]
 
 
 def blocks_of(run: Backend, monkeypatch: pytest.MonkeyPatch, act: Act) -> list[Block]:
-    """Return the blocks while `act` runs, in each of which one sample was taken."""
+    """Return the blocks while `act` runs, in each of which samples were taken at one moment.
+
+    There are more of them than tasks: a sample searches at least one for who uses a connection, and as many as it has
+    the time for.
+    """
     asleep(monkeypatch)
 
     async def main() -> list[Block]:
@@ -112,7 +116,8 @@ def blocks_of(run: Backend, monkeypatch: pytest.MonkeyPatch, act: Act) -> list[B
 
             def hold() -> None:
                 clock.advance(0.2)
-                take_sample(introspector)
+                for _ in range(10):
+                    take_sample(introspector)
 
             await act(introspector, peer, hold)
             await until(introspector.blocks)

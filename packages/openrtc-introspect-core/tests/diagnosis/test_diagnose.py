@@ -410,6 +410,18 @@ def test_who_holds_a_lock_across_an_await_is_told() -> None:
     assert (found.session_id, found.location, found.severity) == ("job-2", LOCK, "warning")
 
 
+def test_a_worker_that_the_host_does_not_run_now_is_told_as_such() -> None:
+    """No session has the blame; and it is one finding, if the host does so all the time."""
+    going = msgspec.structs.replace(
+        held(900.0)[0][-1].blocks_in_progress[0], session_id=None, agent_name=None, cause="descheduled"
+    )
+    frames = [msgspec.structs.replace(frame, blocks_in_progress=[going]) for frame in held(900.0)[0]]
+    (found,) = diagnose(frames)
+    assert (found.code, found.title) == ("blocked-now", "the host has not run the loop for 900 ms")
+    assert (found.runbook, found.section) == ("host-throttled", "The host does not run the worker")
+    assert codes((frames, several("descheduled", 7, 4300.0))) == ["host-throttled"]
+
+
 def test_a_lock_held_across_an_await_is_told_while_the_loop_waits() -> None:
     """And it is no block of the session that waits."""
     frames, _ = held(900.0)

@@ -113,7 +113,7 @@ class Detector:
             limit=self._ledger.limit,
             in_step=True,
             stall=stall,
-            after=self._probes.usage.read(),
+            after=self._probes.usage.read_held(),
             idle_after=self._ledger.idle,
             gc_s=gc_s,
             gc_asked=gc_monitor.asked(start, end, thread_id, MAJORITY * gc_s) if gc_s else None,
@@ -236,8 +236,8 @@ class Detector:
         )
 
     def report_hold(self) -> None:
-        """Log what holds the loop now."""
+        """Log what has held the loop for a second or more. What had may have ended a moment ago."""
         block = self.in_progress(self._ledger.read())
-        if block is not None:
+        if block is not None and block.duration_ms >= 1000.0:
             self._history.log_hold(block, stack=block.running_since != self._hold_logged)
             self._hold_logged = block.running_since

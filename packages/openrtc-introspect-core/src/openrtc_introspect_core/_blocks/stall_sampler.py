@@ -94,6 +94,8 @@ else:
             """When the next sample should come, or should have come when it fell asleep; None before the first."""
             self.thread_id = 0
             """Of the thread that the loop runs on."""
+            self.native_id = 0
+            """The operating system's number of that thread."""
 
         def stop_watching(self) -> None:
             """Do nothing: the meter in Python has no stall sampler."""
@@ -108,6 +110,7 @@ class StallSampler(SamplerFields):
     def __init__(self, hook: LoopHook, usage: ThreadUsage, clock: Clock, watchdog: Waker) -> None:
         interval = min(0.045, 0.9 * hook.ledger.limit)
         super().__init__(hook.ledger, hook.iterations, hook.ledger.parked, usage, interval)
+        self.native_id = usage.native_id
         self._hook = hook
         self._ledger = hook.ledger
         self._clock = clock
@@ -191,7 +194,7 @@ class StallSampler(SamplerFields):
                 del stack  # it has frames
                 self._note_kept(now, late - run_delay())
             self._park_if_quiet(now, stuck)
-            usage = self._read_usage()
+            usage = self._note(self.usage.read())
             self._rivals.mark(usage, self.thread_id)
             return self.interval
         hook = self._hook
@@ -222,7 +225,7 @@ class StallSampler(SamplerFields):
         if reading.holder is None:  # a step may have ended just now, whose end was the first code to give the GIL away
             self._note_kept(now, late - own_delay)
         waited_s = self._clock() - began
-        usage = self._read_usage()
+        usage = self._note(self.usage.read_held())
         self._waited_s = max(self._waited_s, waited_s)
         for span in spans:
             span.usage_after_first = span.usage_after_first or usage
@@ -249,9 +252,8 @@ class StallSampler(SamplerFields):
         running = hook.seen_running(frame, walked.end) if handler is None else Running(signal=handler)
         return Stack(frames, calls, compiled, running, handler is not None)
 
-    def _read_usage(self) -> Usage:
-        """Read the usage of the loop's thread, and remember it."""
-        usage: Usage = self.usage.read()
+    def _note(self, usage: Usage) -> Usage:
+        """Take note of the usage of the loop's thread, read a moment ago."""
         self._waited_s = self._clock() - usage.when
         self._remember(usage)
         return usage

@@ -58,6 +58,7 @@ class SamplerFields:
     process_s: float | None
     idle: float | None
     thread_id: int
+    native_id: int
     def __init__(
         self, ledger: LedgerFields, iterations: IterationsFields, parked: Any, usage: Any, interval: float, /
     ) -> None: ...

@@ -183,7 +183,7 @@ typedef struct {
     int marks;     /* how often it was */
     double reported_at; /* when it last was */
     double next_mark_s; /* seconds for which it has held the loop when that is due again */
-    unsigned long long thread_id;
+    unsigned long long thread_id, native_id;
     Watched *watched; /* its part in the stall sampler's thread; NULL: none */
     char awake;
 } Sampler;

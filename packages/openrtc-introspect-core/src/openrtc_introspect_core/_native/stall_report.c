@@ -3,6 +3,7 @@
 #include "stall_thread.h"
 #include <string.h>
 
+static const char DESCHEDULED[] = " (descheduled: the host does not run it)";
 static const char *CAUSES[] = {"", " (native)", " (gil-contention: another thread keeps the GIL)"};
 
 void read_label(const Watched *watched, Stall *stall)
@@ -41,6 +42,8 @@ static void record(Watched *watched, const Stall *stall, const Places *places)
     put(&text, "{\"at\":%.4f,\"state\":\"%s\",\"keeper\":%d", wall_at(stall->now), stall->state, stall->keeper);
     if (strcmp(stall->state, "held") == 0) {
         put(&text, ",\"since\":%.4f", wall_at(stall->since));
+        if (!isnan(stall->run_delay_s))
+            put(&text, ",\"run_delay\":%.4f", stall->run_delay_s);
         if (stall->label[0] != '\0')
             put(&text, ",%s", stall->label + strlen(stall->label) + 1);
     }
@@ -71,7 +74,8 @@ static void log_line(const Watched *watched, const Stall *stall, const Places *p
     static char buffer[16384];
     Text text = {.at = buffer, .size = sizeof buffer};
     double held = stall->now - stall->since;
-    if (stall->label[0] != '\0') {
+    int descheduled = !isnan(stall->run_delay_s);
+    if (!descheduled && stall->label[0] != '\0') {
         put(&text, "[blocked-now] session_id=");
         put_printable(&text, stall->label);
         put(&text, " has been holding the loop for %.0f s", held);
@@ -83,7 +87,7 @@ static void log_line(const Watched *watched, const Stall *stall, const Places *p
         put(&text, " at ");
         put_place(&text, watched->folders, place);
     }
-    put(&text, "%s\n", CAUSES[stall->keeper]);
+    put(&text, "%s\n", descheduled ? DESCHEDULED : CAUSES[stall->keeper]);
     for (int each = stall->marks == 1 ? places->count - 1 : -1; each >= 0; each--) {
         size_t before = text.used;
         if (is_own_place(watched->folders, &places->places[each]))

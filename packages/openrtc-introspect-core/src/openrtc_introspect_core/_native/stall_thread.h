@@ -8,6 +8,15 @@
 
 #define MAX_LABEL 4096
 
+/* What is known of the run delay of a loop's thread in what holds the loop. Clock readings are in seconds. */
+typedef struct {
+    double since;          /* when that began */
+    double from;           /* when its usage was read last by then, or a little later */
+    double ran_before_s;   /* its processor time then */
+    double delay_before_s; /* its run delay then */
+    double slept_s;        /* between `from` and the latest look that found it asleep */
+} RunDelay;
+
 /* A loop that the thread looks at. */
 struct Watched {
     Watched *next;
@@ -20,6 +29,7 @@ struct Watched {
     double recorded_at; /* of the last record */
     int recorded_held, recorded_quiet;
     int tries; /* looks since then that saw no stack */
+    RunDelay run_delay;
     double looked_at, wait; /* of the last look, and of the watchdog's wait for the GIL then */
     KeptStacks *kept;
     double kept_in; /* the wait in which a stack was kept last */
@@ -33,6 +43,7 @@ typedef struct {
     const char *state;
     int keeper;
     uintptr_t holder; /* the account's address; 0: none */
+    double run_delay_s; /* since `since`, if that is why the loop is held; else NaN */
     int marks;        /* how often this was put into the stall log; 0: it is not due */
     char label[MAX_LABEL]; /* the session's id, a zero byte, and its members in JSON; "": it is no session's */
 } Stall;
@@ -91,6 +102,16 @@ int next_mark(Sampler *sampler, double since, double now);
 
 /* Look at one loop. kept: whether the GIL is kept from the watchdog. The lock is held; it is released while a stack is read, and while what was seen is written. */
 void look(Watched *watched, double now, double wait, int kept);
+
+/* --- run_delay.c */
+
+/* Take note of what holds the loop now, if that is new. */
+void begin_run_delay(RunDelay *delay, const Sampler *sampler, double since);
+
+/* Return the seconds since it began in which the thread of this number (threading.get_native_id()) was ready and the host
+   did not run it. NaN: they are not why the loop is held, or not known. They are, as in classification.py, if they are most
+   of the time, and what is known of the rest is within the limit. */
+double run_delay_until(RunDelay *delay, unsigned long thread, double now, double limit);
 
 /* --- stall_report.c */
 

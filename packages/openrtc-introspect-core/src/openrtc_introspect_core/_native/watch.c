@@ -284,6 +284,7 @@ static PyMemberDef sampler_members[] = {
     {"interval", T_DOUBLE, offsetof(Sampler, interval), READONLY, NULL},
     {"awake", T_BOOL, offsetof(Sampler, awake), 0, NULL},
     {"thread_id", T_ULONGLONG, offsetof(Sampler, thread_id), 0, NULL},
+    {"native_id", T_ULONGLONG, offsetof(Sampler, native_id), 0, NULL},
     {"__weaklistoffset__", T_PYSSIZET, offsetof(Sampler, weak), READONLY, NULL},
     {NULL},
 };

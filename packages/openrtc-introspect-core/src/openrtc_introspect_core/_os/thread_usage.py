@@ -24,7 +24,8 @@ class Usage(NamedTuple):
     cpu_s: float | None
     """Seconds that the thread ran."""
     run_delay_s: float | None
-    """Seconds that the thread was ready to run and did not. Only on Linux, from /proc/self/task/…/schedstat."""
+    """Seconds that the thread was ready to run and did not. Only on Linux, from /proc/self/task/…/schedstat. Of a wait
+    under way, which the kernel counts at its end, what `read_held` has seen."""
     process_s: float | None = None
     """Seconds that all threads of the process ran."""
 
@@ -41,6 +42,10 @@ class ThreadUsage:
         """The descriptor of the file with the thread's run delay. None: there is none."""
         with suppress(OSError):  # kept open: opening costs ten times as much as reading
             self.schedstat = os.open(f"/proc/self/task/{native_id}/schedstat", os.O_RDONLY | os.O_CLOEXEC)
+        self.native_id = native_id
+        self._stopped: tuple[float | None, float | None] = (None, None)
+        """The processor time at the latest `read_held`, and the clock reading since which the thread has been ready and
+        has used none. None: it is not known, or is not so."""
         self.cpu_clock: int | None = None
         """The id of the clock of the thread's processor time. None: there is none."""
         with suppress(AttributeError, OSError):  # not on macOS
@@ -50,6 +55,13 @@ class ThreadUsage:
         """Return the totals of this moment."""
         cpu = self._cpu()
         return Usage(self._clock(), cpu, self._run_delay(), time.process_time())
+
+    def read_held(self) -> Usage:
+        """Return the totals while something holds the loop: with the run delay under way, as far as seen."""
+        usage = self.read()
+        if usage.run_delay_s is None:
+            return usage
+        return usage._replace(run_delay_s=usage.run_delay_s + self._wait_under_way(usage.cpu_s, usage.when))
 
     def read_clocks(self) -> Usage:
         """Return the totals without the run delay: reading the file with it gives the GIL away."""
@@ -61,6 +73,22 @@ class ThreadUsage:
             with suppress(OSError):
                 return time.clock_gettime(self.cpu_clock)
         return None
+
+    def _wait_under_way(self, cpu: float | None, now: float) -> float:
+        """Return for how many seconds the thread has been seen waiting for a processor: a lower bound."""
+        before, since = self._stopped
+        if cpu is None or not self._ready() or self._cpu() != cpu:  # it sleeps, or runs
+            since = None
+        elif since is None or cpu != before:
+            since = now
+        self._stopped = cpu, since
+        return now - since if since is not None else 0.0
+
+    def _ready(self) -> bool:
+        """Return whether the thread would run, if it had a processor."""
+        with suppress(OSError), open(f"/proc/self/task/{self.native_id}/stat", "rb", buffering=0) as file:
+            return file.read(128).rpartition(b") ")[2][:1] == b"R"
+        return False
 
     def run_delay_s(self) -> float:
         """Return the thread's run delay so far, in seconds.

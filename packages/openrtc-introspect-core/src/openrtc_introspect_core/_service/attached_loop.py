@@ -222,6 +222,7 @@ class AttachedLoop:
         if self.stall_sampler is not None:
             self.stall_sampler.usage = self._usage
             self.stall_sampler.thread_id = self.hook.thread_id
+            self.stall_sampler.native_id = usage.native_id
         before.close()
 
     # --- what the hook and the ledger report -----------------------------------------------------

@@ -55,20 +55,28 @@ def _held(box: Box, state: LoopState, name: str | None, places: Places, now: flo
     since = state.since if state.since is not None else state.at
     stack = state.stack
     before = _recorded_before(box, state, since)
+    delayed = state.run_delay is not None
     return Block(
         seq=0,
-        session_id=state.session_id,
-        agent_name=state.agent_name,
-        tenant=state.tenant,
+        session_id=state.session_id if not delayed else None,
+        agent_name=state.agent_name if not delayed else None,
+        tenant=state.tenant if not delayed else None,
         loop=name,
         started_at=since,
         duration_ms=_milliseconds(since, now if box.alive else state.at),
         in_progress=True,
         running_since=since,
-        cause=_CAUSES.get(state.keeper) or (before.cause if before is not None else None),
+        cause=_cause(state, before),
+        detail=f"run delay {1000.0 * state.run_delay:.0f} ms" if state.run_delay is not None else None,
         location=before.location if not stack and before is not None else _location(places, stack),
         stack=before.stack if not stack and before is not None else _stack(places, stack),
     )
+
+
+def _cause(state: LoopState, before: Block | None) -> str | None:
+    if state.run_delay is not None:
+        return "descheduled"
+    return _CAUSES.get(state.keeper) or (before.cause if before is not None else None)
 
 
 def _recorded_before(box: Box, state: LoopState, since: float) -> Block | None:

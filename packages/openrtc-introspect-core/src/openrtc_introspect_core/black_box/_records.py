@@ -34,6 +34,9 @@ class LoopState(Struct, frozen=True, kw_only=True):
     """The time since which the loop is held. Null: it is not held."""
     keeper: int = 0
     """The thread that kept the GIL when the stack was taken. 0: unknown; 1: the loop's own; 2: another."""
+    run_delay: float | None = None
+    """Seconds since `since` in which the loop's thread was ready and the host did not run it, if that is why it is
+    held: most of the time, and what is known of the rest is within the threshold. Null: it is not, or is not known."""
     session_id: str | None = None
     """The session that holds the loop. Null: an untagged task or a callback does, or the loop is not held."""
     agent_name: str | None = None

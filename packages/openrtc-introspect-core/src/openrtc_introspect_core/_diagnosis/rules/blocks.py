@@ -77,8 +77,12 @@ def _cpu_limit(evidence: Evidence) -> list[str]:
 
 def blocked_now(evidence: Evidence, found: Sequence[Finding]) -> Iterator[Finding]:
     """Report a block in progress that an earlier snapshot had as well."""
+    codes = {other.code for other in found}
     for block in evidence.last.blocks_in_progress:
-        if held_across_await(block) and "lock-held-across-await" in {other.code for other in found}:
+        if held_across_await(block) and "lock-held-across-await" in codes:
+            continue
+        by_host = block.cause in causes_of("host-throttled")
+        if by_host and "host-throttled" in codes:
             continue
         lasted_ms = 1000.0 * (evidence.last.taken_at - since(block))
         seen = sum(any(since(other) == since(block) for other in frame.blocks_in_progress) for frame in evidence.frames)
@@ -94,7 +98,9 @@ def blocked_now(evidence: Evidence, found: Sequence[Finding]) -> Iterator[Findin
             "blocked-now",
             "critical",
             CAUSES[cause].advice_key if cause in CAUSES else None,
-            title=f"{holder_of(block)} has been holding the loop for {ms(lasted_ms)}",
+            title=f"the host has not run the loop for {ms(lasted_ms)}"
+            if by_host
+            else f"{holder_of(block)} has been holding the loop for {ms(lasted_ms)}",
             seen=f"the same block in {count(seen, 'snapshot')}{where}, {count(waiting, 'session')} waiting{again}"
             + _waits_for(block),
             threshold=f"{MIN_HELD_FRAMES} snapshots and {ms(MIN_HELD_MS)}",
