@@ -119,7 +119,7 @@ def test_a_worker_that_ends(make_snapshot: MakeSnapshot, runtime_dir: Path) -> N
         assert process.stderr is not None
         assert process.stderr.readline() == "voice-a: it closed the connection; trying again\n"
         with FakeWorker([make_snapshot(epoch="second")], path=path):
-            assert process.stderr.readline() == "voice-a: answers again\n"
+            assert process.stderr.readline() == "voice-a: connected again\n"
             while line(process)["worker"]["epoch"] != "second":
                 pass
     finally:

@@ -242,3 +242,15 @@ def test_scrubbing(
     terminal.press("q")
     assert terminal.wait_for_end() == 0
     assert terminal.attributes_now == terminal.attributes
+
+
+def test_hosts_that_are_not_listed(tmp_path: Path) -> None:
+    """The reason is said while it records, since an empty recording would say that all is well."""
+    listing = ("--via-each", "sh -c 'echo boo >&2; exit 7'", "--via", "ssh {}")
+    command = [sys.executable, "-m", "openrtc_top", "record", str(tmp_path / "x"), *listing]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        lines = [process.stderr.readline() for _ in range(2)]
+        process.terminate()
+        assert process.wait(60) == 1
+    assert lines[1] == "--via-each: sh: it ended with exit code 7: boo\n"

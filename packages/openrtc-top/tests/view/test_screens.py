@@ -302,10 +302,11 @@ def test_a_fleet(size: tuple[int, int], many_hosts: State) -> None:
 
 
 def test_hosts_without_workers_are_counted_apart(many_hosts: State) -> None:
-    """Those that cannot be reached, and those of which nothing is heard so far."""
-    state = after(Found("voice-14", "voice-14"), state=many_hosts)
+    """Those that cannot be reached, those where none runs, and those of which nothing is heard so far."""
+    empty = Gone("voice-15", "no worker runs there: OPENRTC_RUNTIME_DIR is set, so only '/run/x' is searched")
+    state = after(Found("voice-14", "voice-14"), Found("voice-15", "voice-15"), empty, state=many_hosts)
     title = shown(state, (120, 26)).splitlines()[0]
-    assert title.startswith(" openrtc top · 24 workers on 12 hosts, 1 unreached, 1 connecting ")
+    assert title.startswith(" openrtc top · 24 workers on 12 hosts, 1 unreached, 1 host without one, 1 connecting ")
 
 
 @pytest.mark.parametrize("size", [(60, 15), (120, 26)])

@@ -50,9 +50,10 @@ def record(
 
     from rich.filesize import decimal
 
+    from openrtc_top._cli.worker_log import WorkerLog
     from openrtc_top._client.loop import run_loop
 
-    recorder = Recorder(target, sink, interval)
+    recorder = Recorder(target, sink, interval, WorkerLog().take)
     say(f"recording to {file}; Ctrl-C ends it")
     began = time.monotonic()
     try:

@@ -78,7 +78,7 @@ def wait(
         put(waiter.met)
         raise typer.Exit(OK)
     if not waiter.answering:
-        raise fail(f"no worker {'answers' if waiter.known else 'runs'} after {timeout:g} s", NO_WORKER)
+        raise fail(f"no worker {'answers' if waiter.log.hosts else 'runs'} after {timeout:g} s", NO_WORKER)
     answering = len(waiter.answering)
     counted = "the worker" if answering == 1 else f"any of {answering} workers"
     raise fail(f"{until!r} is not true of {counted} after {timeout:g} s", TIMED_OUT)
@@ -88,56 +88,37 @@ class _Waiter:
     """Follows the workers until one of them fulfils the condition."""
 
     def __init__(self, condition: Condition, target: CommandTarget) -> None:
+        from openrtc_top._cli.worker_log import WorkerLog
+
         self.met: str | None = None
         """Who has fulfilled it, in one line. None: nobody."""
         self.answering: dict[str, Snapshot] = {}
         """The last snapshots of the workers that answer, or whose black boxes do."""
-        self.known: dict[str, tuple[str | None, str]] = {}
-        """The workers that were found: their hosts and names."""
+        self.log = WorkerLog()
         self._condition = condition
         self._target = target
-        self._lost: set[str] = set()
         self._began = time.monotonic()
         self._scope: anyio.CancelScope
 
     async def run(self, seconds: float | None) -> None:
         import anyio
 
-        from openrtc_top._client.follow import follow_all
+        from openrtc_top._client.follow import follow_target
 
-        never = anyio.Event()
         with anyio.move_on_after(seconds) as self._scope:
-            await follow_all(
-                self._target.find,
-                POLL_S,
-                self._dispatch,
-                refreshed=lambda: never,
-                wanted=self._target.wanted,
-                relays=self._target.relays,
-                hosts=self._target.hosts,
-            )
+            await follow_target(self._target, POLL_S, self._dispatch)
 
     def _dispatch(self, event: Event) -> None:
         from openrtc_top._model.box_reading import overlaid
-        from openrtc_top._model.events import Dropped, Found, Frame, Gone, Listed, Unanswered
-        from openrtc_top._model.workers import worker_label
+        from openrtc_top._model.events import Dropped, Frame, Gone, Unanswered
 
+        self.log.take(event)
         match event:
-            case Found(key, name, _, host):
-                self.known[key] = host, name
             case Frame(key, snapshot):
-                self._lost.discard(key)
                 self._ask(key, snapshot)
             case Unanswered(key, reading):
                 self._ask(key, overlaid(self.answering.get(key), reading))
-            case Listed(str() as problem):
-                say(f"--via-each: {problem}")
-            case Gone(key, reason):
-                self.answering.pop(key, None)
-                if key not in self._lost:
-                    self._lost.add(key)
-                    say(f"{worker_label(*self.known[key])}: {reason}; trying again")
-            case Dropped(key):
+            case Gone(key) | Dropped(key):
                 self.answering.pop(key, None)
 
     def _ask(self, key: str, snapshot: Snapshot) -> None:
@@ -148,11 +129,9 @@ class _Waiter:
             self._scope.cancel()
 
     def _line(self, key: str, snapshot: Snapshot, found: Fulfilled) -> str:
-        from openrtc_top._model.workers import worker_label
         from openrtc_top._view.line import visible
 
-        name = worker_label(self.known[key][0], snapshot.worker.name)
-        who = f"{name} (pid {snapshot.worker.pid})"
+        who = f"{self.log.label(key)} (pid {snapshot.worker.pid})"
         if (row := found.session) is not None:
             who = f"{row.session_id} ({row.agent_name}) of {who}"
         return visible(f"met after {time.monotonic() - self._began:.1f} s: {who}")

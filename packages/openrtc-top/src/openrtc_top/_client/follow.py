@@ -34,13 +34,14 @@ from openrtc_top._model.events import (
     Surveyed,
     Unanswered,
 )
+from openrtc_top._model.workers import NO_WORKER_THERE
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from openrtc_introspect_core.wire import Client, Snapshot, WorkerSocket
     from openrtc_top._client.black_boxes import FindDead
-    from openrtc_top._client.targets import Find, Hosts, Relay
+    from openrtc_top._client.targets import Find, Hosts, Relay, Target
     from openrtc_top._model.box_reading import DeadWorker
 
 BACKOFF_S = 0.5
@@ -137,7 +138,7 @@ async def follow_all(
             elif not any(str(worker.path) in followed for worker in relay.workers):
                 keys.add(relay.label)
                 dispatch(Found(relay.label, relay.label))
-                dispatch(Gone(relay.label, relay.problem or ": ".join(["no worker runs there", *relay.unseen[:1]])))
+                dispatch(Gone(relay.label, relay.problem or ": ".join([NO_WORKER_THERE, *relay.unseen[:1]])))
 
         with scope:
             async with anyio.create_task_group() as tasks:
@@ -179,6 +180,23 @@ async def follow_all(
             follow_new(found, tasks)
             died(None, await anyio.to_thread.run_sync(find_dead, found, abandon_on_cancel=True))
             await anyio.sleep(RESCAN_S)
+
+
+async def follow_target(
+    target: Target, interval_s: float, dispatch: Dispatch, since: Mapping[str, int] | None = None
+) -> None:
+    """Follow the workers that a command is about. Never returns. since: as for `follow_all`."""
+    never = anyio.Event()
+    await follow_all(
+        target.find,
+        interval_s,
+        dispatch,
+        refreshed=lambda: never,
+        wanted=target.wanted,
+        since=since,
+        relays=target.relays,
+        hosts=target.hosts,
+    )
 
 
 @dataclass(slots=True)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 FORGET_GONE_S = 600.0
 """A worker that is gone disappears after so many seconds, if others are there."""
+NO_WORKER_THERE = "no worker runs there"
+"""What a host's stand-in is gone for, if the host was reached."""
 _NUMBERS = re.compile(r"([0-9]{1,18})")
 Natural = list[tuple[int, str]]
 _NEWER_S = 2.0

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import anyio
 
-from openrtc_top._client.follow import follow_all
+from openrtc_top._client.follow import follow_target
 from openrtc_top._recording.lines import Scribe
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from openrtc_top._client.targets import Target
     from openrtc_top._model.events import Event
@@ -57,21 +57,24 @@ class Sink:
 
 
 class Recorder:
-    """Records the workers of a target into a sink."""
+    """Records the workers of a target into a sink.
 
-    def __init__(self, target: Target, sink: Sink, interval_s: float) -> None:
+    heard: called with each event.
+    """
+
+    def __init__(self, target: Target, sink: Sink, interval_s: float, heard: Callable[[Event], None]) -> None:
         self.scribe = Scribe()
         self.problem: OSError | None = None
         """The error that ended it too early. None: it was not ended by one."""
         self._target = target
         self._sink = sink
         self._interval_s = interval_s
+        self._heard = heard
 
     async def run(self, seconds: float | None) -> None:
         """Record for so many seconds, or until a signal."""
         self._scope = anyio.CancelScope()
         self._write(self.scribe.begin(time.time(), self._interval_s))
-        never = anyio.Event()
         # To the very end, which commands of --via may delay: a second signal must not leave them behind.
         with (
             anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals,
@@ -80,15 +83,7 @@ class Recorder:
         ):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._heed_signals, signals)
-                await follow_all(
-                    self._target.find,
-                    self._interval_s,
-                    self._dispatch,
-                    refreshed=lambda: never,
-                    wanted=self._target.wanted,
-                    relays=self._target.relays,
-                    hosts=self._target.hosts,
-                )
+                await follow_target(self._target, self._interval_s, self._dispatch)
         self._write(self.scribe.end(time.time()))
 
     async def _heed_signals(self, signals: AsyncIterator[signal.Signals]) -> None:
@@ -97,6 +92,7 @@ class Recorder:
             return
 
     def _dispatch(self, event: Event) -> None:
+        self._heard(event)
         self._write(self.scribe.line(event, time.time()))
 
     def _write(self, line: bytes) -> None:

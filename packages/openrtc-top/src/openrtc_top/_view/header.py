@@ -12,7 +12,7 @@ from openrtc_top._model.groups import host_of, stands_for_host
 from openrtc_top._model.history import HISTORY_S
 from openrtc_top._model.state import State
 from openrtc_top._model.trouble import worst_first
-from openrtc_top._model.workers import Worker, busy_pct
+from openrtc_top._model.workers import NO_WORKER_THERE, Worker, busy_pct
 from openrtc_top._view import quantity
 from openrtc_top._view.alert import alert
 from openrtc_top._view.line import MAX_NAME_WIDTH, Line, cells, clip, fit, fitted, spread, visible
@@ -259,9 +259,12 @@ def _several(state: State, width: int, mark: Line, limit: int) -> list[Line]:
     title.add(f" on {hosts} hosts" if hosts > 1 and width > NARROW_TITLE else "")
     gone = sum(worker.gone is not None and worker not in lost for worker in workers)
     title.add(f", {gone} gone" if gone else "", BAD)
-    unreached = sum(worker.gone is not None for worker in lost)
+    empty = sum((worker.gone or "").startswith(NO_WORKER_THERE) for worker in lost)
+    unreached = sum(worker.gone is not None for worker in lost) - empty
+    connecting = len(lost) - unreached - empty
     title.add(f", {unreached} unreached" if unreached else "", BAD)
-    title.add(f", {len(lost) - unreached} connecting" if len(lost) > unreached else "", DIM)
+    title.add(f", {empty} {'host' if empty == 1 else 'hosts'} without one" if empty else "", WARN)
+    title.add(f", {connecting} connecting" if connecting else "", DIM)
     errored = sum(info.errored for info in infos)
     right = Line(f"{sessions} session{'' if sessions == 1 else 's'}").add(" · ", DIM)
     right.add(f"{errored} errored ", BAD if errored else PLAIN)
