@@ -255,7 +255,7 @@ def test_a_late_sample_that_loses_the_gil_again_has_seen_the_line(
     monkeypatch.setattr(Watchdog, "is_alive", lambda self: True)
     has_looked, step_is_over = threading.Event(), threading.Event()
 
-    def add(*arguments: Any) -> None:
+    def add(*arguments: Any, **more: Any) -> None:
         has_looked.set()
         step_is_over.wait(60.0)
 

@@ -112,6 +112,22 @@ def test_a_span_without_any_sample_was_seen_without_the_gil() -> None:
     assert (ended.starved, ended.kept_by_loop) == (True, False)
 
 
+def test_the_loops_thread_kept_the_gil_if_nobody_else_had_it_meanwhile() -> None:
+    """Though nobody looked: before a sample that came late, or until the end."""
+    samples = span()
+    samples.add(at("prepare"), NOBODY, 10.02, 10.02)
+    samples.add(at("redact"), NOBODY, 10.025, 10.225, alone=True)
+    assert (samples.kept_by_loop, samples.alone_s) == (True, pytest.approx(0.2))
+    samples.delayed_by(0.1)
+    assert (samples.kept_by_loop, samples.alone_s) == (True, pytest.approx(0.1))
+    samples.add(at("answer"), NOBODY, 10.23, 10.43)
+    samples.delayed_by(0.05)
+    assert (samples.kept_by_loop, samples.alone_s) == (False, pytest.approx(0.1))
+    samples.next_due = 10.435
+    assert samples.up_to(10.7, alone=True).kept_by_loop
+    assert not samples.up_to(10.7).kept_by_loop
+
+
 def test_a_sample_that_was_not_due_yet_is_not_missed() -> None:
     """The block was over before."""
     ended = span().up_to(10.021)

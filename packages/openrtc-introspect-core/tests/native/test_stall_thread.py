@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import gc
 import json
+import operator
 import os
 import struct
 import subprocess
@@ -16,6 +17,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,8 @@ class Bench:
         self.box = tempfile.TemporaryFile()  # noqa: SIM115
         self._ended = False
         self._ticks = 0
+        self.alone: set[int] = set()
+        """The threads that alone had the GIL during one of the watchdog's waits for it."""
         self._watchdog = threading.Thread(target=self._tick)
 
     def watch(self, log: int | None = None) -> None:
@@ -80,6 +84,8 @@ class Bench:
     def _tick(self) -> None:
         while not self._ended:
             native.pause_watchdog(0.005, None)
+            idents = threading.main_thread().ident or 0, threading.get_ident()
+            self.alone.update(ident for ident in idents if native.had_gil_alone(ident, False))
             self._ticks += 1
         native.watchdog_resting()
 
@@ -357,6 +363,16 @@ def test_a_sleeping_sampler_is_not_looked_at(bench: Bench) -> None:
     with bench.step() as since:
         keep_gil(0.2)
         assert bench.stacks(since) == []
+
+
+def test_who_alone_had_the_gil_is_known_whether_it_was_looked_at_or_not(bench: Bench) -> None:
+    """By the count of its changes of hands: for the wait that is over, and for the one under way."""
+    bench.start()
+    bench.keep_gil_until(lambda: bool(bench.alone))
+    # One after the other in C: in between, Python code would give the GIL to the watchdog.
+    calls = [partial(KEEPING.usleep, 100_000), partial(native.had_gil_alone, threading.get_ident(), True)]
+    until(lambda: list(map(operator.call, calls))[1] is True)
+    assert bench.alone == {threading.get_ident()}
 
 
 # --- the black box -----------------------------------------------------------------------------------------------

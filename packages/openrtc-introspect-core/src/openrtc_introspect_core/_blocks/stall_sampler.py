@@ -58,6 +58,8 @@ class Waker(Protocol):
 
     def gil_wanted_s(self, since: float) -> float | None: ...
 
+    def had_gil_alone(self, thread_id: int, *, under_way: bool) -> bool: ...
+
 
 class Stack(NamedTuple):
     """What the loop's thread runs at one moment."""
@@ -209,6 +211,7 @@ class StallSampler(SamplerFields):
         if stuck is not None and hook.iterations.stuck_since(now) == stuck:
             self.iteration = self._of(self.iteration, stuck, now - late)
             spans.append(self.iteration)
+        alone = starved and self._watchdog.had_gil_alone(hook.thread_id, under_way=False)
         pause = min(self.interval, max(CLOSE_SAMPLE_S, RARER_SHARE * max(held, iterating)))
         for span in spans:
             # Where an iteration is in a metered step is that step's to say.
@@ -216,7 +219,8 @@ class StallSampler(SamplerFields):
             ran = running
             if span is self.step and not in_handler and reading.holder is not None:
                 ran = Running(session_of(reading.holder.session), hook.task_name())
-            span.add(calls if shows else (), ran, now - late, now, self.look(calls, compiled, shows=shows))
+            look = self.look(calls, compiled, shows=shows)
+            span.add(calls if shows else (), ran, now - late, now, look, alone=alone)
             span.next_due = now + pause
             if rivals is not None:
                 rivals.add_to(span.rivals, span.since, span.usage_before)
@@ -312,7 +316,8 @@ class StallSampler(SamplerFields):
             if late and not self._watchdog.is_alive():
                 return samples
             not_run_s = self._not_run_s(samples.next_due, end) if late else 0.0
-            return samples.up_to(end, self._look_back(calls, compiled), not_run_s, tuple(compiled))
+            alone = late and self._has_gil_alone()
+            return samples.up_to(end, self._look_back(calls, compiled), not_run_s, tuple(compiled), alone=alone)
         return self._overdue(since, end, compiled)
 
     def _not_run_s(self, due: float, end: float) -> float:
@@ -348,7 +353,13 @@ class StallSampler(SamplerFields):
             return None
         due = max(due, since)
         not_run_s = self._not_run_s(due, end)
-        return self._nothing_seen(since, due).up_to(end, self._look_back((), compiled), not_run_s, tuple(compiled))
+        return self._nothing_seen(since, due).up_to(
+            end, self._look_back((), compiled), not_run_s, tuple(compiled), alone=self._has_gil_alone()
+        )
+
+    def _has_gil_alone(self) -> bool:
+        """Return whether the loop's thread alone has had the GIL since the watchdog waits for it."""
+        return self._watchdog.had_gil_alone(self._hook.thread_id, under_way=True)
 
     def _nothing_seen(self, since: float, due: float) -> StallSamples:
         """Return the samples of a span in which one is due, and none has come."""

@@ -86,8 +86,12 @@ class StallSamples:
     not_run_s: float = 0.0
     """Seconds, since the first sample was due, in which the watchdog waited, for the GIL or for a processor, and the
     loop's thread or the watchdog's was ready and did not run: they say nothing of the code."""
+    alone: bool = False
+    """Whether the loop's own thread alone had the GIL during the wait for the last sample."""
+    alone_s: float = 0.0
+    """Seconds of `kept_s` in such waits."""
     own_s: float = 0.0
-    """Seconds of `kept_s` in which the loop's own thread is known to have kept it."""
+    """Seconds of `kept_s` in which the loop's own thread was seen to keep it."""
     unseen_s: float = 0.0
     """Seconds at the end of the span in which it was kept, and nobody could see where the loop's thread stood."""
     rivals: Rivals = field(default_factory=dict)
@@ -98,8 +102,20 @@ class StallSamples:
 
     # --- the watchdog's thread -------------------------------------------------------------------
 
-    def add(self, calls: Calls, running: Running, due: float, came: float, look: Look = see_nothing) -> None:
-        """Add the sample that should have come at `due`, and came at `came`."""
+    def add(
+        self,
+        calls: Calls,
+        running: Running,
+        due: float,
+        came: float,
+        look: Look = see_nothing,
+        *,
+        alone: bool = False,
+    ) -> None:
+        """Add the sample that should have come at `due`, and came at `came`.
+
+        alone: whether the loop's own thread alone had the GIL meanwhile.
+        """
         due, before = max(due, self.since), self.until
         self._go_on_until(min(due, came))
         if not self.count:
@@ -108,6 +124,8 @@ class StallSamples:
             self.free_s += came - before
         self.last_kept_s = came - due if came - due >= STARVED_S else 0.0
         self.kept_s += self.last_kept_s
+        self.alone = alone
+        self.alone_s += self.last_kept_s if alone else 0.0
         if self.last_kept_s:
             self._see(look(self.until, came), (calls, running), came)
         self.count += 1
@@ -130,17 +148,27 @@ class StallSamples:
             else:
                 self.last_kept_s = 0.0
             self.kept_s += self.last_kept_s - late
+            self.alone_s += self.last_kept_s - late if self.alone else 0.0
             self.not_run_s += late - ran_s
             self.passed_s += self.last_kept_s if passed else 0.0
 
     # --- from any thread -------------------------------------------------------------------------
 
-    def up_to(self, end: float, look: Look = see_nothing, not_run_s: float = 0.0, compiled: Calls = ()) -> StallSamples:
+    def up_to(
+        self,
+        end: float,
+        look: Look = see_nothing,
+        not_run_s: float = 0.0,
+        compiled: Calls = (),
+        *,
+        alone: bool = False,
+    ) -> StallSamples:
         """Return a copy that accounts for the span up to `end`, too.
 
         not_run_s: seconds, since a sample was due, in which the GIL was not what the watchdog waited for, or in which
         the loop's thread had to wait for a processor. compiled: the outermost call of the task, if it is compiled: that
-        code was there where nobody saw what was.
+        code was there where nobody saw what was. alone: whether the loop's own thread alone has had the GIL since a
+        sample was due.
         """
         rivals = {key: replace(each, places=dict(each.places)) for key, each in self.rivals.items()}
         copy = replace(self, places=dict(self.places), rivals=rivals)
@@ -150,6 +178,7 @@ class StallSamples:
             ran_s = max(0.0, end - copy.next_due - not_run_s)
             kept = ran_s if ran_s >= STARVED_S else 0.0
             copy.kept_s += kept
+            copy.alone_s += kept if alone else 0.0
             copy.not_run_s += end - copy.next_due - ran_s
             copy._go_on_until(copy.next_due)
             if not copy._see(look(copy.until, end), None, end):
@@ -189,7 +218,8 @@ class StallSamples:
     @property
     def kept_by_loop(self) -> bool:
         """Whether it is known that the loop's own thread kept the GIL."""
-        return self.own_s > 0.0 and self.own_s >= MAJORITY * self.kept_s
+        own_s = max(self.own_s, self.alone_s)
+        return own_s > 0.0 and own_s >= MAJORITY * self.kept_s
 
     def held_by(self, session: Session | None) -> StallSamples:
         """Return the samples of the parts of a step that a session held, None being untagged tasks.

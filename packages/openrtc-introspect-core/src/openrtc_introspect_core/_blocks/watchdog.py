@@ -128,6 +128,14 @@ class Watchdog:
         known = native is not None and self._clock is perf_counter and self._thread.has(self)
         return native.gil_wanted_s(since) if native is not None and known else None
 
+    def had_gil_alone(self, thread_id: int, *, under_way: bool) -> bool:
+        """Return whether a thread alone had the GIL while this one waited for it. False: it had not, or is not known.
+
+        under_way: in the wait under way, if there is one; else in the last one that is over. From any thread.
+        """
+        known = native is not None and self._clock is perf_counter and self._thread.has(self)
+        return native.had_gil_alone(thread_id, under_way) if native is not None and known else False
+
     def failed(self, error: Exception) -> None:
         """Report why the thread samples for it no more."""
         with suppress(Exception):  # a filter of the host's log may raise: other introspectors are not to suffer from it

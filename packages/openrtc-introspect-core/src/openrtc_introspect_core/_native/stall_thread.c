@@ -55,7 +55,9 @@ static void wake_this_thread(void)
 
 void watchdog_wants_gil(void)
 {
-    stalls.switches_before = read_gil(stalls.gil).switches;
+    Gil gil = read_gil(stalls.gil);
+    stalls.switches_before = gil.switches;
+    stalls.holder_before = gil.locked == 1 ? gil.holder : 0;
     stalls.wants_gil_since = monotonic_s();
     wake_this_thread();
 }
@@ -67,6 +69,7 @@ long gil_switches(void)
 
 double watchdog_has_gil(void)
 {
+    stalls.last_keeper = gil_switches() == 1 ? stalls.holder_before : 0; /* from that one to this one */
     stalls.last_wait = stalls.wants_gil_since;
     stalls.last_wait_ended = monotonic_s();
     stalls.wants_gil_since = stalls.tick_due = INFINITY;
@@ -242,6 +245,17 @@ static PyObject *gil_wanted_s(PyObject *module, PyObject *clock_reading)
     return PyFloat_FromDouble(fmax(0.0, now_s) + fmax(0.0, before_s));
 }
 
+static PyObject *had_gil_alone(PyObject *module, PyObject *args)
+{
+    unsigned long long id;
+    int under_way;
+    if (!PyArg_ParseTuple(args, "Kp", &id, &under_way))
+        return NULL;
+    int waits = !isinf(stalls.wants_gil_since);
+    uintptr_t keeper = !under_way ? stalls.last_keeper : waits && gil_switches() == 0 ? stalls.holder_before : 0;
+    return PyBool_FromLong(keeper != 0 && keeper == find_thread((uintptr_t)PyInterpreterState_Get(), (unsigned long)id));
+}
+
 static PyObject *watchdog_resting(PyObject *module, PyObject *none)
 {
     watchdog_rests();
@@ -257,6 +271,9 @@ static PyMethodDef functions[] = {
     {"watchdog_resting", watchdog_resting, METH_NOARGS, "Take note that the watchdog sleeps until it is woken."},
     {"gil_wanted_s", gil_wanted_s, METH_O,
      "Return for how many seconds since a clock reading the watchdog waited for the GIL, in its last wait and in this one."},
+    {"had_gil_alone", had_gil_alone, METH_VARARGS,
+     "Return whether the thread of this id alone had the GIL while the watchdog waited for it: in the wait under way, or in "
+     "the last one that is over."},
     {NULL},
 };
 

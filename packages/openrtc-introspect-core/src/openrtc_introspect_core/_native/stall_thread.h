@@ -59,7 +59,9 @@ typedef struct {
     volatile double wants_gil_since;       /* the watchdog's wait for the GIL */
     uintptr_t gil;                         /* the address of the GIL's state; 0: unknown */
     volatile unsigned long switches_before; /* how often it had changed hands when that wait began */
+    volatile uintptr_t holder_before;      /* the thread that had it then; 0: none had, or it is not known */
     volatile double last_wait, last_wait_ended; /* its last one that is over */
+    volatile uintptr_t last_keeper;        /* the thread that alone had the GIL meanwhile; 0: it is not known */
     volatile int rests;                    /* whether the watchdog sleeps until it is woken */
 } Stalls;
 
