@@ -481,7 +481,11 @@ def test_a_real_blocking_call_is_found_with_its_line(on_any_loop: Backend) -> No
 @pytest.mark.gil
 @pytest.mark.slow
 def test_a_session_that_ends_with_its_block_was_sampled_until_then(on_any_loop: Backend) -> None:
-    """C code that keeps the GIL, in the last step of the only session: the line or not, the cause is known."""
+    """C code that keeps the GIL, in the last step of the only session: the line or not, the cause is known.
+
+    On a busy machine the block may be mostly run delay, and the rest mostly a wait for the watchdog, which had one
+    with the GIL in its hands: that proves nothing, and it is done again.
+    """
 
     async def main() -> Any:
         async with Introspector(socket_path=False) as introspector:
@@ -494,7 +498,10 @@ def test_a_session_that_ends_with_its_block_was_sampled_until_then(on_any_loop: 
             await in_task(entrypoint)
             return introspector.blocks()
 
+    deadline = time.monotonic() + 60.0
     worst = max(on_any_loop(main()), key=lambda block: block.duration_ms)
+    while worst.detail is not None and worst.detail.startswith("run delay") and time.monotonic() < deadline:
+        worst = max(on_any_loop(main()), key=lambda block: block.duration_ms)
     assert worst.cause in ("native", "descheduled")
 
 
