@@ -11,6 +11,7 @@ import psutil
 import pytest
 from cgroup_trees import MIB, docker_private, stat
 
+from openrtc_introspect_core._os import host_vitals
 from openrtc_introspect_core._os.cgroup import CgroupReader
 from openrtc_introspect_core._os.cgroup_paths import CgroupPaths
 from openrtc_introspect_core._os.host_vitals import HostVitals
@@ -44,6 +45,17 @@ def test_rates_are_of_the_time_between_two_samples() -> None:
     assert vitals.other_threads_pct <= vitals.process_cpu_pct
     assert vitals.cpu_pct is not None
     assert 0 <= vitals.cpu_pct <= 100
+
+
+@pytest.mark.parametrize(("busy_s", "used_pct"), [(0.1 + 0.2, 100.0), (-0.01, 0.0), (0.15, 50.0)])
+def test_the_hosts_use_is_a_share(monkeypatch: pytest.MonkeyPatch, busy_s: float, used_pct: float) -> None:
+    """Though sums are rounded, and though the kernel's figure for iowait can fall."""
+    times = iter([(0.0, 0.0), (busy_s, 0.3)])
+    monkeypatch.setattr(host_vitals, "_cpu_times", lambda: next(times))
+    host = vitals_of()
+    host.sample(0.0)
+    host.sample(0.5)
+    assert host.now().cpu_pct == used_pct
 
 
 @pytest.mark.skipif(

@@ -89,7 +89,8 @@ class HostVitals:
             )
         self._accounted = accounted
         if self._host_times is not None and total > self._host_times[1]:
-            self._cpu_pct = 100.0 * (busy - self._host_times[0]) / (total - self._host_times[1])
+            used_pct = 100.0 * (busy - self._host_times[0]) / (total - self._host_times[1])
+            self._cpu_pct = min(100.0, max(0.0, used_pct))  # sums are rounded, and the kernel's iowait can fall
         if self._process_times is not None and now > self._process_times[1]:
             self._process_pct = 100.0 * (spent - self._process_times[0]) / (now - self._process_times[1])
         self._host_times = busy, total
