@@ -14,6 +14,7 @@ from ..wire._messages import Block, Location, Snapshot
 from ._layout import MAX_LOOPS
 
 Time = Annotated[float, Meta(ge=0.0, le=1e11)]
+Seconds = Annotated[float, Meta(ge=0.0, le=1e11)]
 LoopStateName = Literal["held", "free", "quiet"]
 
 MAX_BLOCKS = 32
@@ -34,7 +35,7 @@ class LoopState(Struct, frozen=True, kw_only=True):
     """The time since which the loop is held. Null: it is not held."""
     keeper: int = 0
     """The thread that kept the GIL when the stack was taken. 0: unknown; 1: the loop's own; 2: another."""
-    run_delay: float | None = None
+    run_delay: Seconds | None = None
     """Seconds since `since` in which the loop's thread was ready and the host did not run it, if that is why it is
     held: most of the time, and what is known of the rest is within the threshold. Null: it is not, or is not known."""
     session_id: str | None = None
