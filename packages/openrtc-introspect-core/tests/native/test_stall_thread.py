@@ -56,7 +56,6 @@ class Bench:
         self.sampler = native.SamplerFields(self.ledger, self.iterations, self.ledger.parked, self.usage, 0.001)
         self.sampler.thread_id = threading.get_ident()
         self.sampler.native_id = threading.get_native_id()
-        self.sampler.when, self.sampler.cpu_s, self.sampler.run_delay_s, self.sampler.process_s = self.usage.read()
         self.sampler.awake = True
         self.log = tempfile.TemporaryFile()  # noqa: SIM115
         self.box = tempfile.TemporaryFile()  # noqa: SIM115

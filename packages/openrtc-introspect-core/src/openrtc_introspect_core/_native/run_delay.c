@@ -12,10 +12,10 @@
 #include <unistd.h>
 
 #define MAJORITY 0.5 /* as in stall_samples.py */
+#define AHEAD_S 0.1  /* seconds by which the last look before may be older than what holds the loop */
+#define READY 'R'    /* in the file `stat` of a thread: it runs, or would if it had a processor */
 
-#define READY 'R' /* in the file `stat` of a thread: it runs, or would if it had a processor */
-
-/* Read a file about a thread of this process. Opened each time: nothing here is read but while something is held. */
+/* Read a file about a thread of this process. It is opened each time, so that there is none for a host to close. */
 static int read_of(unsigned long thread, const char *name, char *text, size_t size)
 {
     char path[64];
@@ -28,14 +28,15 @@ static int read_of(unsigned long thread, const char *name, char *text, size_t si
     return length > 0 ? 0 : -1;
 }
 
-/* Read a thread's processor time and its run delay so far. Return 0, or -1 if they cannot be read. */
-static int usage_of(unsigned long thread, double *ran_s, double *delay_s)
+/* Read what a thread has used so far. Return 0, or -1 if it cannot be read. */
+static int read_usage(unsigned long thread, double now, ThreadUsage *usage)
 {
     char text[128], *second, *end;
     if (thread == 0 || read_of(thread, "schedstat", text, sizeof text) < 0)
         return -1;
-    *ran_s = 1e-9 * (double)strtoull(text, &second, 10);
-    *delay_s = 1e-9 * (double)strtoull(second, &end, 10);
+    usage->at = now;
+    usage->ran_s = 1e-9 * (double)strtoull(text, &second, 10);
+    usage->delay_s = 1e-9 * (double)strtoull(second, &end, 10);
     return end != second ? 0 : -1;
 }
 
@@ -46,23 +47,26 @@ static int is_ready(unsigned long thread)
     return name_end != NULL && name_end[1] == ' ' && name_end[2] == READY;
 }
 
-void begin_run_delay(RunDelay *delay, const Sampler *sampler, double since)
+double run_delay_until(RunDelay *delay, unsigned long thread, double since, double now, double limit)
 {
-    if (delay->since == since)
-        return;
-    *delay = (RunDelay){.since = since, .ran_before_s = sampler->cpu_s, .delay_before_s = sampler->run_delay_s};
-    delay->from = fmax(since, sampler->when); /* of the last tick, which has read both */
-}
-
-double run_delay_until(RunDelay *delay, unsigned long thread, double now, double limit)
-{
-    double ran_s, delay_s;
-    if (isnan(delay->ran_before_s + delay->delay_before_s) || usage_of(thread, &ran_s, &delay_s) < 0)
+    ThreadUsage usage;
+    if (read_usage(thread, now, &usage) < 0)
         return NAN;
-    ran_s = fmax(0.0, ran_s - delay->ran_before_s);
-    delay_s = fmax(0.0, delay_s - delay->delay_before_s);
+    if (delay->since != since) {
+        delay->since = since;
+        delay->before = since - delay->latest.at <= AHEAD_S ? delay->latest : usage;
+        delay->slept_s = 0.0;
+    }
+    delay->latest = usage;
+    const ThreadUsage *before = &delay->before;
+    double held = now - since, from = fmax(since, before->at);
+    if (isnan(held) || now <= from)
+        return NAN;
+    double ran_s = usage.ran_s - before->ran_s, ahead = from - before->at;
     if (!is_ready(thread))
-        delay->slept_s = fmax(0.0, now - delay->from - ran_s - delay_s);
-    double rest = ran_s + delay->slept_s, waited = now - delay->from - rest;
-    return rest <= limit && waited >= MAJORITY * (now - delay->since) ? waited : NAN;
+        delay->slept_s = fmax(0.0, now - from - ran_s - (usage.delay_s - before->delay_s));
+    /* Of what it ran, this has the same fraction as of the time, or more, as in classification.py. */
+    ran_s = fmax(ran_s - ahead, ran_s * (now - from) / (now - from + ahead));
+    double rest = ran_s + delay->slept_s, waited = now - from - rest;
+    return rest <= limit && waited >= MAJORITY * held ? waited : NAN;
 }

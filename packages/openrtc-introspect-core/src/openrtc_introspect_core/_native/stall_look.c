@@ -85,7 +85,6 @@ void look(Watched *watched, double now, double wait, int kept)
     int is_block = held > watched->limit;
     int in_box = now - watched->recorded_at >= (is_block ? RECORD_S : QUIET_RECORD_S) || is_block < watched->recorded_held;
 
-    begin_run_delay(&watched->run_delay, sampler, began);
     stall.now = now;
     stall.since = began;
     stall.state = is_block ? "held" : "free";
@@ -94,12 +93,15 @@ void look(Watched *watched, double now, double wait, int kept)
     stall.label[0] = '\0';
     stall.marks = 0;
     places.count = 0;
-    if (held >= MIN_HELD_S || (is_block && in_box)) {
-        int wants_stack = kept || (is_block && in_box);
-        unsigned long id = (unsigned long)sampler->thread_id, native_id = (unsigned long)sampler->native_id;
+    unsigned long id = (unsigned long)sampler->thread_id, native_id = (unsigned long)sampler->native_id;
+    unlock_to_use(watched);
+    stall.run_delay_s = run_delay_until(&watched->run_delay, native_id, began, now, watched->limit);
+    lock_again(watched);
+    if (watched->sampler == NULL)
+        return;
+    if ((kept && held >= MIN_HELD_S) || (is_block && in_box)) {
         unlock_to_use(watched);
-        stall.run_delay_s = run_delay_until(&watched->run_delay, native_id, now, watched->limit);
-        uintptr_t thread = wants_stack ? find_thread(watched->interpreter, id) : 0;
+        uintptr_t thread = find_thread(watched->interpreter, id);
         has_stack = thread != 0 && look_twice(watched, thread, mute, &stack, &stall.keeper) == 0;
         if (!kept)
             stall.keeper = KEEPER_UNKNOWN; /* whoever has the GIL at this moment does not keep it */

@@ -8,13 +8,18 @@
 
 #define MAX_LABEL 4096
 
-/* What is known of the run delay of a loop's thread in what holds the loop. Clock readings are in seconds. */
+/* What a thread has used by one moment, in seconds. */
 typedef struct {
-    double since;          /* when that began */
-    double from;           /* when its usage was read last by then, or a little later */
-    double ran_before_s;   /* its processor time then */
-    double delay_before_s; /* its run delay then */
-    double slept_s;        /* between `from` and the latest look that found it asleep */
+    double at;             /* clock reading */
+    double ran_s, delay_s; /* its processor time and its run delay so far */
+} ThreadUsage;
+
+/* What is known of the run delay of a loop's thread in what holds the loop. */
+typedef struct {
+    double since;       /* clock reading: when that began; NaN: nothing holds it */
+    ThreadUsage before; /* at the last look before that, or at the first one since */
+    ThreadUsage latest; /* at the latest look */
+    double slept_s;     /* since it began, or since `before`, until the latest look that found the thread asleep */
 } RunDelay;
 
 /* A loop that the thread looks at. */
@@ -107,13 +112,11 @@ void look(Watched *watched, double now, double wait, int kept);
 
 /* --- run_delay.c */
 
-/* Take note of what holds the loop now, if that is new. */
-void begin_run_delay(RunDelay *delay, const Sampler *sampler, double since);
-
-/* Return the seconds since it began in which the thread of this number (threading.get_native_id()) was ready and the host
-   did not run it. NaN: they are not why the loop is held, or not known. They are, as in classification.py, if they are most
-   of the time, and what is known of the rest is within the limit. */
-double run_delay_until(RunDelay *delay, unsigned long thread, double now, double limit);
+/* Return the seconds since `since`, when what holds the loop began (NaN: nothing does), in which the thread of this number
+   (threading.get_native_id()) was ready and the host did not run it. NaN: they are not why the loop is held, or not known.
+   They are, as in classification.py, if they are most of the time, and what is known of the rest is within the limit. To be
+   called at each look. */
+double run_delay_until(RunDelay *delay, unsigned long thread, double since, double now, double limit);
 
 /* --- stall_report.c */
 
