@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from importlib.util import find_spec
@@ -17,6 +18,7 @@ from openrtc_introspect_core._base.log import flush
 from openrtc_introspect_core._os.thread_usage import ThreadUsage
 from openrtc_introspect_core._service import introspection
 from openrtc_introspect_testing._loops.backends import REAL, VIRTUAL, Backend
+from openrtc_introspect_testing._loops.introspection_threads import is_ours
 
 # On 3.13t importing greenlet switches the GIL on, for all tests of the process: there it is not installed.
 NEED_GREENLET = ["loops/test_greenlet*.py", "loops/test_portals.py"]
@@ -59,6 +61,20 @@ def no_run_delay_in_virtual_time(monkeypatch: pytest.MonkeyPatch) -> None:
             self.close()
 
     monkeypatch.setattr(ThreadUsage, "__init__", without_run_delay)
+
+
+@pytest.fixture(autouse=True)
+def no_tick_of_its_own_in_virtual_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the service thread, whose second is a real one, from sampling beside a test that does so in virtual time."""
+    tick = introspection.Introspection.tick
+
+    def of_the_test(self: introspection.Introspection, now: float) -> float | None:
+        if self.shared.clock is time.perf_counter or not is_ours(threading.current_thread()):
+            return tick(self, now)
+        self.loops.detach_ended(now)  # what a test has left behind
+        return None
+
+    monkeypatch.setattr(introspection.Introspection, "tick", of_the_test)
 
 
 @pytest.fixture(autouse=True)

@@ -368,6 +368,7 @@ def frozen(make_box: Callable[..., BoxWriter], runtime_dir: Path) -> Iterator[Ca
 
 # --- real workers --------------------------------------------------------------------------------
 
+# Nothing holds its loop but a busy machine, which is no block.
 _WORKER = """
 import asyncio, sys
 from openrtc_introspect_core import Introspector
@@ -378,7 +379,7 @@ async def call(introspector, number):
         await asyncio.Event().wait()
 
 async def main():
-    async with Introspector(name=sys.argv[1]) as introspector:
+    async with Introspector(name=sys.argv[1], slow_session_threshold_ms=60_000) as introspector:
         calls = [asyncio.create_task(call(introspector, number)) for number in range(int(sys.argv[2]))]
         await asyncio.sleep(0)
         print("ready", flush=True)

@@ -146,6 +146,7 @@ class Introspector:
             give_way()
         self._parts.attach(target)
         lazy_imports.load(__name__.partition(".")[0])
+        self._parts.loops.begin_anew(target)  # on a busy machine, threads start slowly: that is no block of the host's
 
     def detach(self, loop: Loop | None = None) -> None:
         """Detach from `loop`, by default the running one, from any thread.

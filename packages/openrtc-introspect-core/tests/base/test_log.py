@@ -590,7 +590,10 @@ print("done", flush=True)
 @pytest.mark.slow
 @pytest.mark.gil
 def test_a_session_that_waits_for_a_handler_at_work_on_our_record_is_not_blamed() -> None:
-    """Our thread holds the handler's lock. The block is not logged, as that record would be the next to wait for."""
+    """Our thread holds the handler's lock. The block is not logged, as that record would be the next to wait for.
+
+    A block that is mostly run delay, on a busy machine, proves nothing, and it is done again.
+    """
 
     class Slow(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -621,8 +624,12 @@ def test_a_session_that_waits_for_a_handler_at_work_on_our_record_is_not_blamed(
     for logger in (host, ours):
         logger.addHandler(slow)
     host.setLevel(logging.INFO)
+    deadline = time.monotonic() + 60.0
     try:
         blocks = asyncio.run(main())
+        while any("run delay" in (detail or "") for _, detail in blocks) and time.monotonic() < deadline:
+            at_work.clear()
+            blocks = asyncio.run(main())
     finally:
         for logger in (host, ours):
             logger.removeHandler(slow)

@@ -381,10 +381,11 @@ def test_the_box_tells_while_it_lasts(bench: Bench) -> None:
     """Another process would read session, line and duration."""
     bench.start()
     with bench.step(SESSION) as since:
-        wall = time.time() - (time.perf_counter() - since)
+        earliest = time.time() - (time.perf_counter() - since)
+        latest = -(time.perf_counter() - since) + time.time()
         record = bench.record_when(lambda record: (record.get("keeper"), record.get("state")) == (1, "held"))
     assert (record["session_id"], record["agent_name"], record["tenant"]) == ("job-1", "restaurant", "acme")
-    assert record["since"] == pytest.approx(wall, abs=0.05)
+    assert earliest - 0.05 <= record["since"] <= latest + 0.05
     assert record["stack"][-1]["function"] == "keep_gil"
     assert record["stack"][-1]["file"] == __file__
     assert "run_delay" not in record
@@ -399,6 +400,8 @@ def test_a_loop_that_the_host_does_not_run_is_nobody_s_fault() -> None:
 
     The loop's thread shares a core with a process of higher priority, and has the GIL while it waits.
     """
+    if os.getpriority(os.PRIO_PROCESS, 0) > 0:
+        pytest.skip("no process can go first that has the low priority of this one")
     core = {max(os.sched_getaffinity(0))}
     records: list[dict[str, Any]] = []
     logged: list[str] = []

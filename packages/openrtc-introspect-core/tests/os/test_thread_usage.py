@@ -3,6 +3,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -49,56 +50,50 @@ def test_the_time_it_was_not_let_run_is_told_by_the_kernel() -> None:
     assert second >= first >= 0
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="schedstat is Linux's")
-def test_a_wait_for_a_processor_counts_while_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From the first reading that finds the thread ready, as long as it uses no processor time."""
-    now = [100.0]
+@pytest.fixture
+def waiting() -> Iterator[threading.Thread]:
+    """A thread that waits for something."""
     end = threading.Event()
     thread = threading.Thread(target=end.wait)
     thread.start()
-    try:
-        assert thread.ident is not None
-        assert thread.native_id is not None
-        usage = ThreadUsage(lambda: now[0], thread.ident, thread.native_id)
-        ready, ran = [False], [1.0]
-        monkeypatch.setattr(usage, "_ready", lambda: ready[0])
-        monkeypatch.setattr(usage, "_cpu", lambda: ran[0])
-        monkeypatch.setattr(usage, "_run_delay", lambda: 5.0)
+    yield thread
+    end.set()
+    thread.join()
 
-        def after(seconds: float, *, is_ready: bool = True, runs_s: float = 0.0) -> float | None:
-            now[0] += seconds
-            ready[0] = is_ready
-            ran[0] += runs_s
-            return usage.read_held().run_delay_s
 
-        assert after(0.25, is_ready=False) == 5.0
-        assert [after(0.25), after(0.25), after(0.5)] == [5.0, 5.25, 5.75]
-        assert [after(0.25, runs_s=0.125), after(0.25)] == [5.0, 5.25]
-        assert [after(0.25, is_ready=False), after(0.25)] == [5.0, 5.0]
-        assert usage.read().run_delay_s == 5.0
-    finally:
-        end.set()
-        thread.join()
+@pytest.mark.skipif(sys.platform != "linux", reason="schedstat is Linux's")
+def test_a_wait_for_a_processor_counts_while_it_lasts(
+    waiting: threading.Thread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the first reading that finds the thread ready, as long as it uses no processor time."""
+    now, ready, ran = [100.0], [False], [1.0]
+    usage = ThreadUsage(lambda: now[0], waiting.ident or 0, waiting.native_id or 0)
+    monkeypatch.setattr(usage, "_ready", lambda: ready[0])
+    monkeypatch.setattr(usage, "_cpu", lambda: ran[0])
+    monkeypatch.setattr(usage, "_run_delay", lambda: 5.0)
+
+    def after(seconds: float, *, is_ready: bool = True, runs_s: float = 0.0) -> float | None:
+        now[0] += seconds
+        ready[0] = is_ready
+        ran[0] += runs_s
+        return usage.read_held().run_delay_s
+
+    assert after(0.25, is_ready=False) == 5.0
+    assert [after(0.25), after(0.25), after(0.5)] == [5.0, 5.25, 5.75]
+    assert [after(0.25, runs_s=0.125), after(0.25)] == [5.0, 5.25]
+    assert [after(0.25, is_ready=False), after(0.25)] == [5.0, 5.0]
+    assert usage.read().run_delay_s == 5.0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the state of a thread is Linux's")
-def test_a_thread_that_waits_for_something_is_not_ready() -> None:
+def test_a_thread_that_waits_for_something_is_not_ready(waiting: threading.Thread) -> None:
     """The one that runs is."""
-    end = threading.Event()
-    thread = threading.Thread(target=end.wait)
-    thread.start()
-    try:
-        assert thread.ident is not None
-        assert thread.native_id is not None
-        usage = ThreadUsage(perf_counter, thread.ident, thread.native_id)
-        deadline = time.monotonic() + 60.0
-        while usage._ready():  # it has just begun
-            assert time.monotonic() < deadline
-            time.sleep(0.001)
-        assert own()._ready()
-    finally:
-        end.set()
-        thread.join()
+    usage = ThreadUsage(perf_counter, waiting.ident or 0, waiting.native_id or 0)
+    deadline = time.monotonic() + 60.0
+    while usage._ready():  # it has just begun
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    assert own()._ready()
 
 
 def test_what_is_not_told_is_none() -> None:

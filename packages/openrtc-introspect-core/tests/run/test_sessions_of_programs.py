@@ -288,7 +288,7 @@ def test_loops_that_are_never_closed_are_not_kept(folder: Path) -> None:
         blocked = {block.session_id for block in seen.blocks()}
         seen.end()
     assert len(loops) <= 2
-    assert blocked == {"call"}
+    assert blocked - {None} == {"call"}  # on a busy machine, a block may be of nobody
 
 
 def test_on_trio_each_task_that_the_main_task_spawns_is_a_session(folder: Path) -> None:

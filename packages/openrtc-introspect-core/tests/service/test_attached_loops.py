@@ -13,13 +13,16 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from openrtc_introspect_core import Introspector, Session, SessionRow, Snapshot, StateError, current_session
 from openrtc_introspect_core._introspector import parts_of
 from openrtc_introspect_core._loops.asyncio_hook import AsyncioHook
 from openrtc_introspect_core._service.attached_loops import MAX_DETACHED
+from openrtc_introspect_core._service.introspection import Introspection
 from openrtc_introspect_core.wire import LoopInfo
+from openrtc_introspect_testing._loops.backends import Backend
 from openrtc_introspect_testing._loops.fake_clock import FakeClock
 from openrtc_introspect_testing._loops.introspection_threads import ours_end
 
@@ -791,3 +794,29 @@ def test_loops_that_come_and_go_under_load_harm_no_session() -> None:
     stays.close()
     assert problems == []
     assert (worker.started, worker.sessions, worker.notes) == (100, 0, [])
+
+
+@pytest.mark.parametrize("later_s", [0.0, 0.2])
+def test_what_attaching_takes_is_no_block(
+    later_s: float, on_any_loop: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy machine threads start slowly. What the host's step does after that counts."""
+    clock = FakeClock()
+    start = Introspection._start_threads
+
+    def start_slowly(introspection: Introspection) -> None:
+        start(introspection)
+        clock.advance(1.0)
+
+    monkeypatch.setattr(Introspection, "_start_threads", start_slowly)
+
+    async def main() -> list[float]:
+        async with Introspector(socket_path=False, stacks=False, clock=clock) as introspector:
+            clock.advance(later_s)
+            for _ in range(3):
+                await anyio.sleep(0.03)  # for a heartbeat
+            return [block.duration_ms for block in introspector.blocks()]
+
+    durations = on_any_loop(main())
+    assert len(durations) == (later_s > 0.0)
+    assert all(0.0 < duration <= 1000.0 * later_s + 0.001 for duration in durations)

@@ -53,7 +53,8 @@ class Dev:
     def _read(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            self.said.append(line.rstrip("\n"))
+            if not line.startswith("[slow-loop]"):  # a block of no session: the machine was busy
+                self.said.append(line.rstrip("\n"))
 
     def wait_for(self, text: str) -> str:
         """The first line that has it."""

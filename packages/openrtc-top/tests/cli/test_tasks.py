@@ -36,7 +36,7 @@ async def entrypoint(introspector, job):
             tasks.create_task(speak(asyncio.Queue()), name="speak")
 
 async def main():
-    async with Introspector(name=sys.argv[1]) as introspector:
+    async with Introspector(name=sys.argv[1], slow_session_threshold_ms=60_000) as introspector:
         calls = [asyncio.create_task(entrypoint(introspector, f"job-{n}"), name=f"call-{n}") for n in range(2)]
         await asyncio.sleep(0.05)
         print("ready", flush=True)

@@ -135,7 +135,7 @@ async def call(introspector, number):
         await book()
 
 async def main():
-    async with Introspector(name=sys.argv[1]) as introspector:
+    async with Introspector(name=sys.argv[1], slow_session_threshold_ms=60_000) as introspector:
         calls = [asyncio.create_task(call(introspector, number)) for number in range(9)]
         await asyncio.sleep(0.05)
         print("ready", flush=True)

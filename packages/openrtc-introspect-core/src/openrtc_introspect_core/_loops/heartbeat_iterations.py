@@ -80,6 +80,13 @@ class HeartbeatIterations(Iterations):
         self._live = some
         self.heartbeat.sessions_live(some)
 
+    def begin_anew(self) -> None:
+        """Count from now on: the next beat is due anew."""
+        super().begin_anew()
+        if self.heartbeat.due is not None:
+            self.heartbeat.stop()
+            self.heartbeat.start()
+
     def beat(self, due: float, now: float) -> None:
         """Record a beat that came at `now` and was due at `due`; clock readings."""
         try:

@@ -222,6 +222,13 @@ class LoopHook(ABC):
         result is kept, and would keep the task alive.
         """
 
+    def begin_anew(self) -> None:
+        """Count what holds the loop from now on: what did until now was introspection itself, which starts.
+
+        On the loop's thread, at the end of attaching.
+        """
+        self.iterations.begin_anew()
+
     @abstractmethod
     def sessions_live(self, some: bool) -> None:
         """Take note that the first session has started, or the last one has ended.

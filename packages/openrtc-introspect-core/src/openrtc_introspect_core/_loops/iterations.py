@@ -92,6 +92,11 @@ class Iterations(IterationsFields):
 
     # --- the loop's thread -----------------------------------------------------------------------
 
+    def begin_anew(self) -> None:
+        """Count the iteration in progress from now on."""
+        if self.busy_since is not None:
+            self.busy_since = self.ledger.clock()
+
     def iterated(self, since: float, until: float) -> None:
         """Keep an iteration longer than LONG_S, and report a stall.
 

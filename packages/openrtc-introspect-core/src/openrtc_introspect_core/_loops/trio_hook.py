@@ -331,6 +331,11 @@ class TrioHook(TrioSteps, LoopHook):
         """Return the ancestor of all tasks of the run. None: the run is over."""
         return self._root()
 
+    def begin_anew(self) -> None:
+        super().begin_anew()
+        if self.began is not None:  # the step that attaches is metered
+            self.began = self.ledger.holder_since = self.ledger.clock()
+
     def sessions_live(self, some: bool) -> None:
         """Do nothing: no part of this hook runs only while sessions live."""
 

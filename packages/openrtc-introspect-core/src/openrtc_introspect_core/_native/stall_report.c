@@ -3,6 +3,9 @@
 #include "stall_thread.h"
 #include <string.h>
 
+#define CLOCKS_APART_S 1e-4
+#define MAX_CLOCK_TRIES 4
+
 static const char DESCHEDULED[] = " (descheduled: the host does not run it)";
 static const char *CAUSES[] = {"", " (native)", " (gil-contention: another thread keeps the GIL)"};
 
@@ -21,11 +24,21 @@ void read_label(const Watched *watched, Stall *stall)
     stall->label[length] = '\0';
 }
 
+/* Return a clock reading as Unix time. On a busy machine the two clocks may be read far apart: the nearest try counts. */
 static double wall_at(double clock_reading)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec - (monotonic_s() - clock_reading);
+    double apart = INFINITY, wall = NAN;
+    for (int tries = 0; tries < MAX_CLOCK_TRIES && apart > CLOCKS_APART_S; tries++) {
+        struct timespec now;
+        double before = monotonic_s();
+        clock_gettime(CLOCK_REALTIME, &now);
+        double took = monotonic_s() - before;
+        if (took < apart) {
+            apart = took;
+            wall = (double)now.tv_sec + 1e-9 * (double)now.tv_nsec - (before + 0.5 * took - clock_reading);
+        }
+    }
+    return wall;
 }
 
 static void put_place(Text *text, const char *folders, const Place *place)

@@ -104,6 +104,12 @@ class AttachedLoops:
         if self._shared.sessions.live:
             loop.hook.sessions_live(True)
 
+    def begin_anew(self, target: Loop) -> None:
+        """Count what holds a loop from now on. On its thread."""
+        for loop in self:
+            if loop.hook.is_loop(target):
+                loop.hook.begin_anew()
+
     def detach(self, target: Loop) -> None:
         """Detach from `target`. Raise StateError if it is not attached."""
         for loop in self:
