@@ -125,16 +125,18 @@ class Watchdog:
 
         Of the waits that are over, only the last one counts. From any thread.
         """
-        known = native is not None and self._clock is perf_counter and self._thread.has(self)
-        return native.gil_wanted_s(since) if native is not None and known else None
+        return native.gil_wanted_s(since) if native is not None and self._waits_in_c() else None
 
     def had_gil_alone(self, thread_id: int, *, under_way: bool) -> bool:
         """Return whether a thread alone had the GIL while this one waited for it. False: it had not, or is not known.
 
         under_way: in the wait under way, if there is one; else in the last one that is over. From any thread.
         """
-        known = native is not None and self._clock is perf_counter and self._thread.has(self)
-        return native.had_gil_alone(thread_id, under_way) if native is not None and known else False
+        return native.had_gil_alone(thread_id, under_way) if native is not None and self._waits_in_c() else False
+
+    def _waits_in_c(self) -> bool:
+        """Return whether what C knows of the thread's waits is of this watchdog's, by this clock."""
+        return self._clock is perf_counter and self._thread.has(self)
 
     def failed(self, error: Exception) -> None:
         """Report why the thread samples for it no more."""

@@ -89,27 +89,27 @@ void look(Watched *watched, double now, double wait, int kept)
     stall.since = began;
     stall.state = is_block ? "held" : "free";
     stall.keeper = KEEPER_UNKNOWN;
-    stall.run_delay_s = NAN;
     stall.label[0] = '\0';
     stall.marks = 0;
     places.count = 0;
     unsigned long id = (unsigned long)sampler->thread_id, native_id = (unsigned long)sampler->native_id;
+    int wants_stack = (kept && held >= MIN_HELD_S) || (is_block && in_box);
     unlock_to_use(watched);
     stall.run_delay_s = run_delay_until(&watched->run_delay, native_id, began, now, watched->limit);
-    lock_again(watched);
-    if (watched->sampler == NULL)
-        return;
-    if ((kept && held >= MIN_HELD_S) || (is_block && in_box)) {
-        unlock_to_use(watched);
+    if (wants_stack) {
         uintptr_t thread = find_thread(watched->interpreter, id);
         has_stack = thread != 0 && look_twice(watched, thread, mute, &stack, &stall.keeper) == 0;
         if (!kept)
             stall.keeper = KEEPER_UNKNOWN; /* whoever has the GIL at this moment does not keep it */
         read_label(watched, &stall);
-        lock_again(watched);
+    }
+    lock_again(watched);
+    if (watched->sampler == NULL)
+        return;
+    if (wants_stack) {
         uintptr_t holder;
-        double still = watched->sampler != NULL ? held_since(sampler, &holder) : NAN;
-        if (watched->sampler == NULL || holder != stall.holder || (isnan(still) ? !mute : still != since))
+        double still = held_since(sampler, &holder);
+        if (holder != stall.holder || (isnan(still) ? !mute : still != since))
             return; /* that is over */
         if (mute && (stall.keeper != KEEPER_OTHER || wait != stalls.wants_gil_since))
             return;
